@@ -1,0 +1,1 @@
+//! The smallest plugin: it says hello.

@@ -1,0 +1,51 @@
+//! What `bindgen!` makes of `wit/`: the contract as Rust types. Nothing here is written by hand.
+//!
+//! Only this file, `engine` and each room's `host.rs` may name wasmtime.
+
+/// The imports of a component: one module an interface, with a `Host` trait the room's `host.rs` implements.
+pub(crate) mod imports {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "berth:platform/capabilities",
+        imports: { default: async | trappable },
+        with: {
+            "berth:platform/database.transaction": crate::capability::database::TransactionHandle,
+        },
+        require_store_data_send: true,
+    });
+    pub(crate) use berth::platform::{auth, cache, config, database, logging, mail, queue, secrets, types};
+}
+
+/// The export `berth:platform/handler`.
+pub(crate) mod handler {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "berth:platform/request-handler",
+        exports: { default: async },
+        with: { "berth:platform/types": crate::bindings::imports::types },
+        require_store_data_send: true,
+    });
+    pub(crate) use exports::berth::platform::handler::*;
+}
+
+/// The export `berth:platform/consumer`.
+pub(crate) mod consumer {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "berth:platform/message-consumer",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+    pub(crate) use exports::berth::platform::consumer::*;
+}
+
+/// The export `berth:platform/lifecycle`.
+pub(crate) mod lifecycle {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "berth:platform/self-describing",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+    pub(crate) use exports::berth::platform::lifecycle::*;
+}

@@ -1,0 +1,32 @@
+//! The rooms a guest may import from, and what every room may know of the plugin and the running call.
+//!
+//! A room checks the grant, keeps its per-call state, and links itself; only its `host.rs` names wasmtime. No room reads
+//! the environment, and none knows another room's backend.
+
+pub(crate) mod database;
+pub(crate) mod grant;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::principal::Call;
+use grant::{Grant, Limits};
+
+/// A named slot of the manifest: what stands in `plugins.toml` about it, parsed and judged.
+#[derive(Clone, Debug)]
+pub(crate) struct Plugin {
+    pub name: Arc<str>,
+    pub grant: Grant,
+    pub limits: Limits,
+    /// `[plugin.config]`, sorted by key.
+    pub config: BTreeMap<String, String>,
+}
+
+/// The present call, as every room sees it: which plugin runs, which build of it, and for whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    pub plugin: Arc<Plugin>,
+    /// The revision's digest, shortened, for log lines.
+    pub revision: Arc<str>,
+    pub call: Call,
+}

@@ -1,0 +1,4 @@
+//! The database room.
+
+/// placeholder
+pub struct TransactionHandle;

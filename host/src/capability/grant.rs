@@ -1,0 +1,97 @@
+//! What a plugin may do: `[plugin.grant]` and `[plugin.limits]` of the manifest.
+//!
+//! A grant only ever narrows. It is checked here and in the rooms, never in a guest.
+
+use std::time::Duration;
+
+/// `[plugin.grant]`: everything is refused unless it is listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// Table prefixes, each ending in `_`; links `database` when not empty.
+    pub tables: Vec<String>,
+    /// Links `cache`.
+    pub cache: bool,
+    /// Patterns of event types it may publish (`planning.#`); links `queue` (as does any private queue).
+    pub publish: Vec<String>,
+    /// Patterns of event types it may consume.
+    pub consume: Vec<String>,
+    /// Plugins it may call by `http://<plugin>.internal/`; `*` for all.
+    pub call: Vec<String>,
+    /// Names it may reach by HTTP: `api.example.com`, `*.example.com:8443`; `*` for all public names.
+    pub outbound: Vec<String>,
+    /// Address ranges (CIDR or address) that are otherwise refused, such as loopback: the operator's own list.
+    pub outbound_private: Vec<String>,
+    /// Links `secrets`.
+    pub secrets: bool,
+    /// Links `mail`.
+    pub mail: bool,
+}
+
+/// `[plugin.limits]`, with the defaults of the settings' specification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Linear memory of one instance, in MiB (1 to 4096).
+    pub memory_mib: u32,
+    /// Wall deadline of one call (10 to 600 000 ms).
+    pub request_timeout: Duration,
+    /// Calls at once; one more waits briefly and is then answered 503.
+    pub concurrency: u32,
+    /// A request's body, in MiB (1 to 1024).
+    pub body_mib: u32,
+    /// Requests per minute and principal on this plugin; none: the host's limit alone.
+    pub rate_per_minute: Option<u32>,
+    /// How long an old build may drain after a swap.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_mib: 64,
+            request_timeout: Duration::from_secs(30),
+            concurrency: 256,
+            body_mib: 10,
+            rate_per_minute: None,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Whether an event type matches a topic pattern: `*` is one segment, `#` is any number of them, as in RabbitMQ.
+pub(crate) fn topic_matches(pattern: &str, event_type: &str) -> bool {
+    fn matches(pattern: &[&str], segments: &[&str]) -> bool {
+        match (pattern.split_first(), segments.split_first()) {
+            (None, None) => true,
+            (Some((&"#", rest)), None) => matches(rest, segments),
+            (Some((&"#", rest)), Some((_, tail))) => matches(rest, segments) || matches(pattern, tail),
+            (Some((word, rest)), Some((segment, tail))) => (*word == "*" || word == segment) && matches(rest, tail),
+            _ => false,
+        }
+    }
+    let pattern: Vec<&str> = pattern.split('.').collect();
+    let segments: Vec<&str> = event_type.split('.').collect();
+    matches(&pattern, &segments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::topic_matches;
+
+    #[test]
+    fn topic_patterns_match_as_a_topic_exchange_does() {
+        for (pattern, event_type, expected) in [
+            ("#", "a.b.c", true),
+            ("planning.#", "planning.plan.created", true),
+            ("planning.#", "planning", true),
+            ("planning.#", "planningx.plan", false),
+            ("ai.agent.*", "ai.agent.completed", true),
+            ("ai.agent.*", "ai.agent.step.done", false),
+            ("*.created", "task.created", true),
+            ("a.#.z", "a.z", true),
+            ("a.#.z", "a.b.c.z", true),
+            ("a.#.z", "a.b.c", false),
+        ] {
+            assert_eq!(topic_matches(pattern, event_type), expected, "{pattern} against {event_type}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Berth: one process that runs services as WebAssembly components.
+//!
+//! This file only hands over to the command line; what starts and stops, and in which order, is in `app.rs`.
+#![allow(dead_code)] // temporary: the rooms are being connected
+
+mod bindings;
+mod body;
+mod capability;
+mod database;
+mod principal;
+
+fn main() {}

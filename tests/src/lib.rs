@@ -1,0 +1,1 @@
+//! Starting a real host for a test, and talking to it.
