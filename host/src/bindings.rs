@@ -22,7 +22,7 @@ pub(crate) mod handler {
         path: "../wit",
         world: "berth:platform/request-handler",
         exports: { default: async },
-        with: { "berth:platform/types": crate::bindings::imports::types },
+        with: { "berth:platform/types": crate::bindings::imports::berth::platform::types },
         require_store_data_send: true,
     });
     pub(crate) use exports::berth::platform::handler::*;
