@@ -3,6 +3,7 @@
 //! This file only hands over to the command line; what starts and stops, and in which order, is in `app.rs`.
 #![allow(dead_code)] // temporary: the rooms are being connected
 
+mod accounts;
 mod bindings;
 mod body;
 mod capability;
