@@ -57,7 +57,11 @@ impl Accounts {
 
     /// Answers a request whose path is one of the main app's. It checks identity, organization and permission itself,
     /// and audits its own denials.
-    pub(crate) async fn handle(&self, _caller: &Caller, _request: http::Request<Bytes>) -> Result<Reply, AccountsError> {
+    pub(crate) async fn handle(
+        &self,
+        _caller: &Caller,
+        _request: http::Request<Bytes>,
+    ) -> Result<Reply, AccountsError> {
         Err(AccountsError::NotImplemented("the main app is being connected"))
     }
 

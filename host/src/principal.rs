@@ -55,13 +55,7 @@ impl Principal {
 
     /// The host itself, for a message or timer; with every right inside `organization_id`, and none outside it.
     pub(crate) fn system(organization_id: Option<Arc<str>>, user_id: Option<Arc<str>>) -> Self {
-        Self {
-            kind: PrincipalKind::System,
-            organization_id,
-            user_id,
-            is_super_admin: true,
-            ..Self::anonymous()
-        }
+        Self { kind: PrincipalKind::System, organization_id, user_id, is_super_admin: true, ..Self::anonymous() }
     }
 
     /// Whether the caller holds `code` (`module.resource.action`).
@@ -116,7 +110,10 @@ mod tests {
 
     #[test]
     fn wildcards_match_whole_segments_only() {
-        let set = PermissionSet { codes: vec!["planning.plans.*".into(), "ai.*".into(), "usage.events.read".into()], actions: vec![] };
+        let set = PermissionSet {
+            codes: vec!["planning.plans.*".into(), "ai.*".into(), "usage.events.read".into()],
+            actions: vec![],
+        };
         assert!(set.allows("planning.plans.delete"));
         assert!(set.allows("ai.models.read"));
         assert!(set.allows("usage.events.read"));
