@@ -8,6 +8,8 @@ mod bindings;
 mod body;
 mod capability;
 mod database;
+mod plugins_file;
 mod principal;
+mod settings;
 
 fn main() {}

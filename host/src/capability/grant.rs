@@ -57,6 +57,18 @@ impl Default for Limits {
     }
 }
 
+/// How long an instance's memory lives, and whom it may serve meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// A fresh instance for every call.
+    Request,
+    /// A warm instance serves one organization only.
+    #[default]
+    Organization,
+    /// A warm instance serves every organization: for components that keep nothing between calls.
+    Plugin,
+}
+
 /// Whether an event type matches a topic pattern: `*` is one segment, `#` is any number of them, as in RabbitMQ.
 pub(crate) fn topic_matches(pattern: &str, event_type: &str) -> bool {
     fn matches(pattern: &[&str], segments: &[&str]) -> bool {
