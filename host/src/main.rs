@@ -8,6 +8,7 @@ mod bindings;
 mod body;
 mod capability;
 mod database;
+mod deploy;
 mod plugins_file;
 mod principal;
 mod settings;

@@ -1,0 +1,19 @@
+//! Which build of which plugin answers which path, and how one build takes another's place without dropping a request.
+//!
+//! A build gets traffic only after it was verified, warmed and recorded; whatever goes wrong before that leaves the old
+//! one serving. Nothing here runs a guest's request: the gateway and the worker take the current revision from a
+//! [`Slot`] by one atomic load and keep it until their last byte.
+
+mod build;
+mod pattern;
+mod prefix;
+mod registry;
+mod schedule;
+mod slot;
+
+pub(crate) use build::{Build, Exports, Foundry, PrepareError, RevisionStatistics};
+pub(crate) use pattern::PublicRoute;
+pub(crate) use prefix::Prefix;
+pub(crate) use registry::{Overlap, Registry};
+pub(crate) use schedule::{Schedule, ScheduleError};
+pub(crate) use slot::{Slot, SlotOptions, SlotState};

@@ -1,0 +1,91 @@
+//! What the deployer needs of the engine, and no more: compile, assemble, warm, retire.
+//!
+//! Two traits, so that the order of a deploy can be tested with builds that fail where a test wants them to.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::bindings::lifecycle::Description;
+use crate::capability::Plugin;
+use crate::capability::grant::Isolation;
+
+/// Makes builds out of bytes.
+pub(crate) trait Foundry: Send + Sync + 'static {
+    /// Compiled code: cheap to clone, good for any number of builds.
+    type Compiled: Clone + Send + Sync + 'static;
+    /// A build that can be called.
+    type Revision: Build;
+
+    /// Compiles, or takes the result from the cache.
+    fn compile(&self, wasm: Bytes) -> impl Future<Output = Result<Self::Compiled, PrepareError>> + Send;
+
+    /// Links what the grant allows and asks the component to describe itself.
+    fn revision(
+        &self,
+        compiled: &Self::Compiled,
+        number: i64,
+        plugin: Arc<Plugin>,
+        isolation: Isolation,
+    ) -> impl Future<Output = Result<Arc<Self::Revision>, PrepareError>> + Send;
+}
+
+/// A build as the deployer sees it.
+pub(crate) trait Build: Send + Sync + 'static {
+    /// The number of the revision, per plugin, from 1.
+    fn number(&self) -> i64;
+    /// SHA-256 of the component in hexadecimal digits.
+    fn digest(&self) -> &Arc<str>;
+    fn exports(&self) -> Exports;
+    /// What it says of itself; none when it does not export `lifecycle`.
+    fn description(&self) -> Option<&Arc<Description>>;
+    /// Makes up to `instances` instances ready.
+    fn warm(&self, instances: usize) -> impl Future<Output = Result<(), PrepareError>> + Send;
+    /// Asks whether it is ready; the error is its own sentence.
+    fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
+    fn statistics(&self) -> RevisionStatistics;
+    /// Keeps no instance for later any more. A call that already holds the build is still answered.
+    fn retire(&self);
+    /// Resolves when no call and no body is in flight.
+    fn drained(&self) -> impl Future<Output = ()> + Send;
+    /// Cancels what still runs.
+    fn cancel(&self);
+}
+
+// ---- until the engine is on main ----
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Exports {
+    pub handler: bool,
+    pub consumer: bool,
+    pub lifecycle: bool,
+    pub http_02: bool,
+    pub http_03: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RevisionStatistics {
+    pub in_flight: usize,
+    pub calls: u64,
+    pub traps: u64,
+    pub timeouts: u64,
+    pub last_trap: Option<String>,
+    pub warm: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error("{0}")]
+    NotAComponent(String),
+    #[error("{0}")]
+    TooExpensive(String),
+    #[error("{0}")]
+    WrongWorld(String),
+    #[error("{}", .0.join("; "))]
+    NotGranted(Vec<String>),
+    #[error("{0}")]
+    Broken(String),
+    #[error("{0}")]
+    Unavailable(String),
+}
