@@ -37,7 +37,11 @@ impl PathPattern {
         for (index, part) in parts.iter().enumerate() {
             let segment = match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
                 None if is_plain_segment(part) => Segment::Literal((*part).into()),
-                None => return Err(format!("the path `{text}` has a segment `{part}` that is neither plain text nor `{{name}}`")),
+                None => {
+                    return Err(format!(
+                        "the path `{text}` has a segment `{part}` that is neither plain text nor `{{name}}`"
+                    ));
+                }
                 Some(name) => {
                     let (name, is_rest) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
                     if !is_name(name) || !names.insert(name) {
@@ -123,11 +127,18 @@ mod tests {
     fn a_pattern_matches_whole_segments() {
         let pattern = PathPattern::parse("/api/notifications/webhooks/in/{id}").unwrap();
         assert!(pattern.matches("/api/notifications/webhooks/in/a%2Fb"));
-        for path in ["/api/notifications/webhooks/in", "/api/notifications/webhooks/in/", "/api/notifications/webhooks/in/a/b"] {
+        for path in
+            ["/api/notifications/webhooks/in", "/api/notifications/webhooks/in/", "/api/notifications/webhooks/in/a/b"]
+        {
             assert!(!pattern.matches(path), "{path}");
         }
         let rest = PathPattern::parse("/files/{*path}").unwrap();
-        assert!(rest.matches("/files/a/b") && rest.matches("/files/a") && !rest.matches("/files/") && !rest.matches("/files"));
+        assert!(
+            rest.matches("/files/a/b")
+                && rest.matches("/files/a")
+                && !rest.matches("/files/")
+                && !rest.matches("/files")
+        );
     }
 
     #[test]

@@ -44,8 +44,7 @@ impl Prefix {
     /// Whether `path` (or another prefix) lies at or under this prefix, by whole segments. The path is taken as written.
     pub(crate) fn covers(&self, path: &str) -> bool {
         let own = self.as_str();
-        own == "/"
-            || path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        own == "/" || path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// How many segments it has; none for `/`.
@@ -140,7 +139,9 @@ mod tests {
     fn a_prefix_is_whole_segments_of_plain_text() {
         assert_eq!(Prefix::parse("/api/plans/").unwrap().as_str(), "/api/plans");
         assert_eq!(Prefix::parse("/").unwrap().as_str(), "/");
-        for wrong in ["", "api", "//", "/api//x", "/api/../x", "/api/{id}", "/api/a b", "/api/%61", "/a/b/c/d/e/f/g/h/i"] {
+        for wrong in
+            ["", "api", "//", "/api//x", "/api/../x", "/api/{id}", "/api/a b", "/api/%61", "/a/b/c/d/e/f/g/h/i"]
+        {
             assert!(Prefix::parse(wrong).is_err(), "{wrong} was accepted");
         }
     }
@@ -154,7 +155,9 @@ mod tests {
 
     #[test]
     fn dot_segments_and_malformed_escapes_have_no_reading() {
-        for path in ["api", "*", "/api/../admin", "/api/%2e%2E/admin", "/./x", "/api/%", "/api/%6", "/api/%zz", "/api/%+1"] {
+        for path in
+            ["api", "*", "/api/../admin", "/api/%2e%2E/admin", "/./x", "/api/%", "/api/%6", "/api/%zz", "/api/%+1"]
+        {
             assert_eq!(canonical(path), None, "{path}");
         }
     }

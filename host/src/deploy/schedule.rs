@@ -40,7 +40,8 @@ impl Schedule {
         }
         let trimmed = text.trim();
         if trimmed.split_ascii_whitespace().count() == 1 && !trimmed.starts_with('@') {
-            let interval = parse_interval(trimmed).ok_or_else(|| fault("write `30s`, `15m`, `1h`, `1d` or five cron fields"))?;
+            let interval =
+                parse_interval(trimmed).ok_or_else(|| fault("write `30s`, `15m`, `1h`, `1d` or five cron fields"))?;
             if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
                 return Err(fault("an interval lies between one second and 366 days"));
             }
@@ -66,13 +67,14 @@ impl Schedule {
 }
 
 fn parse_interval(text: &str) -> Option<Duration> {
-    let (digits, seconds) = match (text.strip_suffix('s'), text.strip_suffix('m'), text.strip_suffix('h'), text.strip_suffix('d')) {
-        (Some(digits), ..) => (digits, 1),
-        (_, Some(digits), ..) => (digits, 60),
-        (_, _, Some(digits), _) => (digits, 3600),
-        (.., Some(digits)) => (digits, 24 * 3600),
-        _ => return None,
-    };
+    let (digits, seconds) =
+        match (text.strip_suffix('s'), text.strip_suffix('m'), text.strip_suffix('h'), text.strip_suffix('d')) {
+            (Some(digits), ..) => (digits, 1),
+            (_, Some(digits), ..) => (digits, 60),
+            (_, _, Some(digits), _) => (digits, 3600),
+            (.., Some(digits)) => (digits, 24 * 3600),
+            _ => return None,
+        };
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -86,7 +88,11 @@ mod tests {
 
     fn next(schedule: &str, moment: &str) -> String {
         let moment: DateTime<Utc> = moment.parse().unwrap();
-        Schedule::parse(schedule).unwrap().next_after(moment).unwrap().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+        Schedule::parse(schedule)
+            .unwrap()
+            .next_after(moment)
+            .unwrap()
+            .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
     }
 
     #[test]
@@ -100,7 +106,23 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused_with_a_sentence() {
-        for wrong in ["", " ", "m", "15", "0s", "-5m", "+5m", "1.5h", "400d", "99999999999999999999s", "* * * *", "61 * * * *", "* * * * * *", "0 0 31 2 *", "@never"] {
+        for wrong in [
+            "",
+            " ",
+            "m",
+            "15",
+            "0s",
+            "-5m",
+            "+5m",
+            "1.5h",
+            "400d",
+            "99999999999999999999s",
+            "* * * *",
+            "61 * * * *",
+            "* * * * * *",
+            "0 0 31 2 *",
+            "@never",
+        ] {
             assert!(Schedule::parse(wrong).is_err(), "{wrong} was accepted");
         }
     }
