@@ -138,7 +138,10 @@ pub(super) async fn apply(
             continue;
         }
         for statement in &step.statements {
-            transaction.execute_within(statement, &[], STATEMENT_TIMEOUT).await.map_err(|error| in_migration(&step, error))?;
+            transaction
+                .execute_within(statement, &[], STATEMENT_TIMEOUT)
+                .await
+                .map_err(|error| in_migration(&step, error))?;
         }
         let entry = values![owner, step.name.as_str(), step.checksum.as_str(), Utc::now()];
         let sql = "INSERT INTO berth_migrations (owner, name, checksum, applied_at) VALUES ($1, $2, $3, $4)";

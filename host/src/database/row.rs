@@ -154,8 +154,9 @@ impl Row {
     pub(crate) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, DatabaseError> {
         let value = self.value(column)?;
         let (Value::Json(text) | Value::Text(text)) = value else { return Err(wrong(column, "JSON", value)) };
-        serde_json::from_str(text)
-            .map_err(|_| DatabaseError::Invalid(format!("the JSON in column {column} does not have the expected shape")))
+        serde_json::from_str(text).map_err(|_| {
+            DatabaseError::Invalid(format!("the JSON in column {column} does not have the expected shape"))
+        })
     }
 
     pub(crate) fn optional_json<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, DatabaseError> {

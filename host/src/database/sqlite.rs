@@ -97,7 +97,12 @@ impl Sqlite {
     }
 
     /// Runs one statement for its effect.
-    pub(super) async fn execute(&self, sql: &str, parameters: &[Value], timeout: Duration) -> Result<u64, DatabaseError> {
+    pub(super) async fn execute(
+        &self,
+        sql: &str,
+        parameters: &[Value],
+        timeout: Duration,
+    ) -> Result<u64, DatabaseError> {
         let mut lease = self.writer.acquire().await?;
         run(&mut lease, sql, parameters, timeout, None).await
     }
@@ -265,9 +270,8 @@ fn is_read(sql: &str) -> bool {
     }
     match words.find(|word| !word.is_empty()) {
         Some(first) if first.eq_ignore_ascii_case("select") || first.eq_ignore_ascii_case("values") => true,
-        Some(first) if first.eq_ignore_ascii_case("with") => {
-            !words.any(|word| ["insert", "update", "delete", "replace"].iter().any(|verb| word.eq_ignore_ascii_case(verb)))
-        }
+        Some(first) if first.eq_ignore_ascii_case("with") => !words
+            .any(|word| ["insert", "update", "delete", "replace"].iter().any(|verb| word.eq_ignore_ascii_case(verb))),
         _ => false,
     }
 }

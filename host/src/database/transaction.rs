@@ -128,7 +128,9 @@ impl Transaction {
 
     fn check(&self) -> Result<(), DatabaseError> {
         if self.failed {
-            return Err(DatabaseError::Invalid("the transaction has failed before; it can only be rolled back".to_owned()));
+            return Err(DatabaseError::Invalid(
+                "the transaction has failed before; it can only be rolled back".to_owned(),
+            ));
         }
         Ok(())
     }

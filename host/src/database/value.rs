@@ -94,7 +94,10 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<DateTime<Utc>> {
 pub(super) fn is_canonical_timestamp(text: &str) -> bool {
     const SHAPE: &[u8; TIMESTAMP_LENGTH] = b"0000-00-00T00:00:00.000Z";
     text.len() == TIMESTAMP_LENGTH
-        && text.bytes().zip(SHAPE).all(|(byte, shape)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == *shape })
+        && text
+            .bytes()
+            .zip(SHAPE)
+            .all(|(byte, shape)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == *shape })
 }
 
 /// Whether a text is exactly one JSON document.

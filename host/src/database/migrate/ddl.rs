@@ -6,9 +6,9 @@
 
 use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use sqlparser::ast::{
-    AlterTable, AlterTableOperation, CheckConstraint, ColumnDef, ColumnOption, ColumnOptionDef, CreateIndex, CreateTable,
-    DataType, ExactNumberInfo, Expr, ForeignKeyConstraint, Ident, IndexColumn, ObjectName, Statement, TableConstraint,
-    TimezoneInfo, UnaryOperator,
+    AlterTable, AlterTableOperation, CheckConstraint, ColumnDef, ColumnOption, ColumnOptionDef, CreateIndex,
+    CreateTable, DataType, ExactNumberInfo, Expr, ForeignKeyConstraint, Ident, IndexColumn, ObjectName, Statement,
+    TableConstraint, TimezoneInfo, UnaryOperator,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -126,7 +126,11 @@ fn alter_table(
     translated: &mut Vec<String>,
 ) -> Result<(), String> {
     let name = rules.own_name(&table.name)?;
-    if table.if_exists || table.only || table.location.is_some() || table.on_cluster.is_some() || table.table_type.is_some()
+    if table.if_exists
+        || table.only
+        || table.location.is_some()
+        || table.on_cluster.is_some()
+        || table.table_type.is_some()
     {
         return Err(format!("ALTER TABLE {name} may only ADD COLUMN"));
     }
@@ -146,9 +150,8 @@ fn alter_table(
 /// Writes one column for the dialect.
 fn column(definition: ColumnDef, in_key: bool, dialect: Dialect, rules: &Rules<'_>) -> Result<ColumnDef, String> {
     let name = rules.plain_name(&definition.name)?;
-    let kind = ColumnKind::of(&definition.data_type).ok_or_else(|| {
-        format!("column {name} cannot be {}: {TYPES}", definition.data_type)
-    })?;
+    let kind = ColumnKind::of(&definition.data_type)
+        .ok_or_else(|| format!("column {name} cannot be {}: {TYPES}", definition.data_type))?;
     let mut options = definition.options;
     let mut not_null = false;
     let mut is_key = in_key;
@@ -273,7 +276,12 @@ impl ColumnKind {
             .map_err(|error| error.to_string())?;
         Ok(ColumnOptionDef {
             name: Some(Ident::with_quote('"', format!("{} must be {kind}", column.value))),
-            option: ColumnOption::Check(CheckConstraint { name: None, expr: Box::new(expr), no_inherit: false, enforced: None }),
+            option: ColumnOption::Check(CheckConstraint {
+                name: None,
+                expr: Box::new(expr),
+                no_inherit: false,
+                enforced: None,
+            }),
         })
     }
 }
