@@ -49,3 +49,24 @@ pub(crate) mod lifecycle {
     });
     pub(crate) use exports::berth::platform::lifecycle::*;
 }
+
+/// Standard interfaces that are served by Berth's own rooms.
+pub(crate) mod shims {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        inline: "
+            package berth:shims;
+            world shims {
+                import wasi:keyvalue/store@0.2.0-draft;
+                import wasi:keyvalue/atomics@0.2.0-draft;
+                import wasi:keyvalue/batch@0.2.0-draft;
+                import wasi:config/store@0.2.0-rc.1;
+                import wasi:logging/logging@0.1.0-draft;
+            }
+        ",
+        imports: { default: async | trappable },
+        with: { "wasi:keyvalue/store.bucket": crate::capability::shims::Bucket },
+        require_store_data_send: true,
+    });
+    pub(crate) use wasi::{config::store as config, keyvalue, logging::logging};
+}

@@ -3,8 +3,18 @@
 //! A room checks the grant, keeps its per-call state, and links itself; only its `host.rs` names wasmtime. No room reads
 //! the environment, and none knows another room's backend.
 
+pub(crate) mod auth;
+pub(crate) mod cache;
+pub(crate) mod config;
 pub(crate) mod database;
 pub(crate) mod grant;
+pub(crate) mod http_out;
+pub(crate) mod logging;
+pub(crate) mod mail;
+pub(crate) mod secrets;
+pub(crate) mod shims;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

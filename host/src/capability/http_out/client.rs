@@ -1,0 +1,158 @@
+//! The pooled client: one for each list of private addresses, so that a connection is only ever used again by those who
+//! might have made it.
+//!
+//! Names are resolved here and the connection is made to exactly the addresses that were allowed.
+
+use std::error::Error;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use http_body_util::BodyExt;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use super::CONNECT_TIMEOUT;
+use super::address::AddressPolicy;
+use super::backend::EgressError;
+use super::policy::External;
+use super::replay::Attempt;
+use crate::body::{Body, BodyError};
+use crate::capability::grant::Grant;
+
+/// How long an idle connection is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle connections kept to one host.
+const IDLE_PER_HOST_MAX: usize = 32;
+
+/// One client for each distinct `outbound_private`; there are no more of them than plugins.
+#[derive(Default)]
+pub(super) struct Clients {
+    by_private: DashMap<Vec<String>, Arc<Client>>,
+}
+
+struct Client {
+    http: reqwest::Client,
+    addresses: AddressPolicy,
+}
+
+/// Resolves names to allowed addresses only.
+struct CheckedResolver {
+    addresses: AddressPolicy,
+}
+
+impl Clients {
+    /// Sends one attempt.
+    pub(super) async fn send(
+        &self,
+        grant: &Grant,
+        target: &External,
+        request: http::Request<Attempt>,
+    ) -> Result<http::Response<Body>, EgressError> {
+        let client = self.of(grant)?;
+        let (head, body) = request.into_parts();
+        let url = target.url(&head.uri)?;
+        // A host that is an address never passes the resolver, so it is judged here; in the form the client will use,
+        // because there are many ways to write one.
+        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = host.parse::<IpAddr>()
+            && !client.addresses.allows(address)
+        {
+            return Err(EgressError::AddressDenied);
+        }
+        let mut outgoing = reqwest::Request::new(head.method, url);
+        *outgoing.headers_mut() = head.headers;
+        // The client writes it itself, from the address that was judged.
+        outgoing.headers_mut().remove(http::header::HOST);
+        *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
+        let response = client.http.execute(outgoing).await.map_err(classified)?;
+        Ok(http::Response::from(response).map(|body| body.map_err(broken).boxed_unsync()))
+    }
+
+    fn of(&self, grant: &Grant) -> Result<Arc<Client>, EgressError> {
+        if let Some(client) = self.by_private.get(&grant.outbound_private) {
+            return Ok(client.clone());
+        }
+        let client = Arc::new(Client::new(AddressPolicy::new(&grant.outbound_private))?);
+        Ok(self.by_private.entry(grant.outbound_private.clone()).or_insert(client).clone())
+    }
+}
+
+impl Client {
+    fn new(addresses: AddressPolicy) -> Result<Self, EgressError> {
+        let http = reqwest::Client::builder()
+            .dns_resolver(Arc::new(CheckedResolver { addresses: addresses.clone() }))
+            .tls_backend_preconfigured(tls()?)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+            .build()
+            .map_err(|error| EgressError::Broken(Some(error.into())))?;
+        Ok(Self { http, addresses })
+    }
+}
+
+impl Resolve for CheckedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let addresses = self.addresses.clone();
+        Box::pin(async move {
+            // The port is the client's to set.
+            let found = tokio::net::lookup_host((name.as_str(), 0))
+                .await
+                .map_err(|error| EgressError::Resolve(Some(error.into())))?;
+            let found: Vec<SocketAddr> = found.collect();
+            if found.is_empty() {
+                return Err(EgressError::Resolve(None).into());
+            }
+            let allowed: Vec<SocketAddr> = found.into_iter().filter(|found| addresses.allows(found.ip())).collect();
+            if allowed.is_empty() {
+                return Err(EgressError::AddressDenied.into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// TLS 1.2 and 1.3 with the public roots, whatever else this process has installed.
+fn tls() -> Result<rustls::ClientConfig, EgressError> {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| EgressError::Broken(Some(error.into())))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// What the client's error means; found by type along its sources, never by text.
+fn classified(error: reqwest::Error) -> EgressError {
+    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+    let mut malformed = false;
+    while let Some(cause) = source {
+        match cause.downcast_ref::<EgressError>() {
+            Some(EgressError::AddressDenied) => return EgressError::AddressDenied,
+            Some(EgressError::Resolve(_)) => return EgressError::Resolve(Some(error.into())),
+            _ => {}
+        }
+        if let Some(cause) = cause.downcast_ref::<hyper::Error>() {
+            malformed |= cause.is_parse() || cause.is_user();
+        }
+        source = cause.source();
+    }
+    match (error.is_timeout(), error.is_connect()) {
+        (true, true) => EgressError::ConnectTimeout,
+        (true, false) => EgressError::Timeout,
+        (false, true) => EgressError::Connect(Some(error.into())),
+        (false, false) if malformed || error.is_builder() => EgressError::Broken(Some(error.into())),
+        (false, false) => EgressError::Lost(Some(error.into())),
+    }
+}
+
+fn broken(error: reqwest::Error) -> BodyError {
+    EgressError::Broken(Some(error.into())).into()
+}

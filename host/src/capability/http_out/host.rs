@@ -1,0 +1,89 @@
+//! `wasi:http/outgoing-handler` (0.2) and `wasi:http/client` (0.3): what a guest sends goes through the room.
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::Egress;
+use super::backend::{EgressError, Refusal, Timeouts};
+use crate::body::BodyError;
+use crate::capability::Guest;
+
+/// Hands a guest's requests to the room; part of the store's state, one for each instance.
+pub(crate) struct EgressHooks {
+    egress: Arc<Egress>,
+    guest: Arc<Guest>,
+}
+
+type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Sent = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Transmission), Error>> + Send>;
+
+impl EgressHooks {
+    /// The hooks of an instance that runs for `guest`.
+    pub(crate) fn new(egress: Arc<Egress>, guest: Guest) -> Self {
+        Self { egress, guest: Arc::new(guest) }
+    }
+
+    /// A warm instance begins another call.
+    pub(crate) fn begin(&mut self, guest: Guest) {
+        self.guest = Arc::new(guest);
+    }
+}
+
+impl WasiHttpHooks for EgressHooks {
+    /// The room writes the header itself, from the address it has judged.
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        // How the guest fared with the response; nobody here needs to know.
+        _processed: Transmission,
+    ) -> Sent {
+        let (guest, egress) = (self.guest.clone(), self.egress.clone());
+        let options = options.unwrap_or_default();
+        let timeouts = Timeouts {
+            connect: options.connect_timeout,
+            first_byte: options.first_byte_timeout,
+            between_bytes: options.between_bytes_timeout,
+        };
+        let request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
+        Box::new(async move {
+            let response = egress.send(&guest, request, timeouts).await.map_err(|error| code(&error))?;
+            let response = response.map(|body| body.map_err(body_code).boxed_unsync());
+            Ok((response, Box::new(async { Ok(()) }) as Transmission))
+        })
+    }
+}
+
+fn body_code(error: BodyError) -> Error {
+    match error.downcast_ref::<EgressError>() {
+        Some(error) => code(error),
+        None => Error::HttpResponseIncomplete,
+    }
+}
+
+/// The standard's code for each error: what a guest may know, and no more.
+fn code(error: &EgressError) -> Error {
+    match error {
+        EgressError::Denied(_) => Error::HttpRequestDenied,
+        EgressError::AddressDenied => Error::DestinationIpProhibited,
+        EgressError::Malformed => Error::HttpRequestUriInvalid,
+        EgressError::Resolve(_) => Error::DnsError { rcode: None, info_code: None },
+        EgressError::Connect(_) => Error::ConnectionRefused,
+        EgressError::Lost(_) => Error::ConnectionTerminated,
+        EgressError::ConnectTimeout => Error::ConnectionTimeout,
+        EgressError::Timeout => Error::HttpResponseTimeout,
+        EgressError::RequestTooLarge(bytes) => Error::HttpRequestBodySize(Some(*bytes)),
+        EgressError::ResponseTooLarge(bytes) => Error::HttpResponseBodySize(Some(*bytes)),
+        EgressError::Broken(_) => Error::HttpProtocolError,
+        EgressError::NotFound => Error::DestinationNotFound,
+        EgressError::Unavailable(_) | EgressError::Refused(Refusal::CircuitOpen) => Error::DestinationUnavailable,
+        EgressError::Refused(Refusal::TooDeep) => Error::LoopDetected,
+        EgressError::Full => Error::ConnectionLimitReached,
+    }
+}
