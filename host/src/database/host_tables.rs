@@ -1,0 +1,7 @@
+//! The host's own migrations: every file of `migrations/host/`, in order. A file once released never changes.
+
+use super::Migration;
+
+/// Applied at start as owner `host`.
+pub(crate) const HOST_MIGRATIONS: &[Migration] =
+    &[Migration::both("0000_database", include_str!("../../../migrations/host/0000_database.sql"))];

@@ -1,0 +1,287 @@
+//! Migrations statement by statement: what may stand in one, and how each dialect has to write it.
+//!
+//! Both databases shall keep and refuse the same values, so types are few and each is written for the dialect. SQLite
+//! gets the type the decoder recognises and a check of the storage class (it would keep text in a BIGINT column);
+//! PostgreSQL gets text in byte order (`COLLATE "C"`, which is how SQLite compares). Only rewritten statements run.
+
+use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
+use sqlparser::ast::{
+    AlterTable, AlterTableOperation, CheckConstraint, ColumnDef, ColumnOption, ColumnOptionDef, CreateIndex,
+    CreateTable, DataType, ExactNumberInfo, Expr, ForeignKeyConstraint, Ident, IndexColumn, ObjectName, Statement,
+    TableConstraint, TimezoneInfo, UnaryOperator,
+};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+
+use super::super::Dialect;
+use super::Rules;
+
+/// The column types there are; the sentence of a refusal.
+const TYPES: &str = "the column types are TEXT, TIMESTAMPTZ, JSONB, BOOLEAN, BIGINT, DOUBLE PRECISION and BYTEA";
+
+/// Splits a migration into statements, checks each against the rules and writes it for the dialect. The error is one
+/// sentence for the migration's author.
+pub(super) fn translate(sql: &str, dialect: Dialect, rules: &Rules<'_>) -> Result<Vec<String>, String> {
+    let statements = Parser::new(&PostgreSqlDialect {})
+        .with_options(sqlparser::parser::ParserOptions::new().with_unescape(false))
+        .try_with_sql(sql)
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| error.to_string())?;
+    let mut translated = Vec::with_capacity(statements.len());
+    for statement in statements {
+        match statement {
+            Statement::CreateTable(table) => translated.push(create_table(table, dialect, rules)?),
+            Statement::CreateIndex(index) => translated.push(create_index(index, rules)?),
+            Statement::AlterTable(table) => alter_table(table, dialect, rules, &mut translated)?,
+            statement @ (Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Query(_)) => {
+                translated.push(rules.data_statement(statement)?);
+            }
+            statement if rules.is_host() => translated.push(statement.to_string()),
+            statement => {
+                let text = statement.to_string();
+                let start: Vec<&str> = text.split_whitespace().take(3).collect();
+                return Err(format!(
+                    "{} … is not allowed: a migration may only CREATE TABLE, CREATE INDEX, ALTER TABLE … ADD COLUMN and \
+                     change rows",
+                    start.join(" ")
+                ));
+            }
+        }
+    }
+    Ok(translated)
+}
+
+fn create_table(table: CreateTable, dialect: Dialect, rules: &Rules<'_>) -> Result<String, String> {
+    let name = rules.own_name(&table.name)?;
+    let plain = CreateTableBuilder::new(table.name.clone())
+        .columns(table.columns.clone())
+        .constraints(table.constraints.clone())
+        .if_not_exists(table.if_not_exists)
+        .build();
+    if plain != table {
+        return Err(format!("CREATE TABLE {name} may only have columns and constraints"));
+    }
+    let mut keys = Vec::new();
+    for constraint in &table.constraints {
+        table_constraint(constraint, &name, rules)?;
+        if let TableConstraint::PrimaryKey(key) = constraint {
+            keys.extend(key.columns.iter().filter_map(column_name));
+        }
+    }
+    let columns = table
+        .columns
+        .into_iter()
+        .map(|definition| {
+            let in_key = keys.contains(&definition.name.value);
+            column(definition, in_key, dialect, rules)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let rewritten = CreateTableBuilder::new(table.name)
+        .columns(columns)
+        .constraints(table.constraints)
+        .if_not_exists(table.if_not_exists)
+        .build();
+    Ok(rewritten.to_string())
+}
+
+fn create_index(index: CreateIndex, rules: &Rules<'_>) -> Result<String, String> {
+    let Some(index_name) = &index.name else { return Err("an index needs a name".to_owned()) };
+    let name = rules.own_name(index_name)?;
+    rules.own_name(&index.table_name)?;
+    let plain = CreateIndex {
+        name: index.name.clone(),
+        table_name: index.table_name.clone(),
+        using: None,
+        columns: index.columns.clone(),
+        unique: index.unique,
+        concurrently: false,
+        r#async: false,
+        if_not_exists: index.if_not_exists,
+        include: Vec::new(),
+        nulls_distinct: None,
+        with: Vec::new(),
+        predicate: index.predicate.clone(),
+        index_options: Vec::new(),
+        alter_options: Vec::new(),
+    };
+    if plain != index {
+        return Err(format!("CREATE INDEX {name} may only have UNIQUE, columns and WHERE"));
+    }
+    for column in &index.columns {
+        if column.operator_class.is_some() {
+            return Err(format!("CREATE INDEX {name} may not name an operator class"));
+        }
+        rules.expression(&column.column.expr)?;
+    }
+    if let Some(predicate) = &index.predicate {
+        rules.expression(predicate)?;
+    }
+    Ok(index.to_string())
+}
+
+fn alter_table(
+    table: AlterTable,
+    dialect: Dialect,
+    rules: &Rules<'_>,
+    translated: &mut Vec<String>,
+) -> Result<(), String> {
+    let name = rules.own_name(&table.name)?;
+    if table.if_exists
+        || table.only
+        || table.location.is_some()
+        || table.on_cluster.is_some()
+        || table.table_type.is_some()
+    {
+        return Err(format!("ALTER TABLE {name} may only ADD COLUMN"));
+    }
+    for operation in table.operations {
+        match operation {
+            AlterTableOperation::AddColumn { if_not_exists: false, column_def, column_position: None, .. } => {
+                let definition = column(column_def, false, dialect, rules)?;
+                translated.push(format!("ALTER TABLE {} ADD COLUMN {definition}", table.name));
+            }
+            other if rules.is_host() => translated.push(format!("ALTER TABLE {} {other}", table.name)),
+            other => return Err(format!("ALTER TABLE {name} {other} is not allowed: only ADD COLUMN is")),
+        }
+    }
+    Ok(())
+}
+
+/// Writes one column for the dialect.
+fn column(definition: ColumnDef, in_key: bool, dialect: Dialect, rules: &Rules<'_>) -> Result<ColumnDef, String> {
+    let name = rules.plain_name(&definition.name)?;
+    let kind = ColumnKind::of(&definition.data_type)
+        .ok_or_else(|| format!("column {name} cannot be {}: {TYPES}", definition.data_type))?;
+    let mut options = definition.options;
+    let mut not_null = false;
+    let mut is_key = in_key;
+    for option in &options {
+        match &option.option {
+            ColumnOption::Null | ColumnOption::Unique(_) => {}
+            ColumnOption::NotNull => not_null = true,
+            ColumnOption::PrimaryKey(_) => is_key = true,
+            ColumnOption::Default(value) if is_literal(value) => {}
+            ColumnOption::Default(_) => return Err(format!("column {name}: a default must be a literal")),
+            ColumnOption::Check(check) => rules.expression(&check.expr)?,
+            ColumnOption::ForeignKey(key) => foreign_key(key, rules)?,
+            other => return Err(format!("column {name} may not have {other}")),
+        }
+    }
+    if dialect == Dialect::Sqlite {
+        // SQLite lets a primary key be NULL.
+        if is_key && !not_null {
+            options.push(ColumnOptionDef { name: None, option: ColumnOption::NotNull });
+        }
+        options.push(kind.sqlite_check(&definition.name)?);
+    }
+    Ok(ColumnDef { name: definition.name, data_type: kind.data_type(dialect), options })
+}
+
+fn table_constraint(constraint: &TableConstraint, table: &str, rules: &Rules<'_>) -> Result<(), String> {
+    match constraint {
+        TableConstraint::Unique(_) | TableConstraint::PrimaryKey(_) => Ok(()),
+        TableConstraint::ForeignKey(key) => foreign_key(key, rules),
+        TableConstraint::Check(check) => rules.expression(&check.expr),
+        other => Err(format!("table {table} may not have {other}")),
+    }
+}
+
+fn foreign_key(key: &ForeignKeyConstraint, rules: &Rules<'_>) -> Result<(), String> {
+    rules.own_name(&key.foreign_table).map(|_| ())
+}
+
+fn column_name(column: &IndexColumn) -> Option<String> {
+    match &column.column.expr {
+        Expr::Identifier(name) => Some(name.value.clone()),
+        _ => None,
+    }
+}
+
+fn is_literal(expression: &Expr) -> bool {
+    match expression {
+        Expr::Value(value) => !matches!(value.value, sqlparser::ast::Value::Placeholder(_)),
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => is_literal(expr),
+        Expr::Nested(inner) => is_literal(inner),
+        _ => false,
+    }
+}
+
+/// What a column may hold.
+#[derive(Clone, Copy)]
+enum ColumnKind {
+    Text,
+    Timestamp,
+    Json,
+    Boolean,
+    Integer,
+    Float,
+    Bytes,
+}
+
+impl ColumnKind {
+    fn of(data_type: &DataType) -> Option<Self> {
+        Some(match data_type {
+            DataType::Text => Self::Text,
+            DataType::Timestamp(None, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => Self::Timestamp,
+            DataType::JSONB => Self::Json,
+            DataType::Boolean | DataType::Bool => Self::Boolean,
+            DataType::BigInt(None)
+            | DataType::Int8(None)
+            | DataType::Integer(None)
+            | DataType::Int(None)
+            | DataType::Int4(None)
+            | DataType::SmallInt(None) => Self::Integer,
+            DataType::DoublePrecision | DataType::Float8 | DataType::Double(ExactNumberInfo::None) => Self::Float,
+            DataType::Bytea => Self::Bytes,
+            _ => return None,
+        })
+    }
+
+    fn data_type(self, dialect: Dialect) -> DataType {
+        let custom = |name: &str| DataType::Custom(ObjectName::from(vec![Ident::new(name)]), Vec::new());
+        match (self, dialect) {
+            (Self::Text, Dialect::Sqlite) => DataType::Text,
+            (Self::Text, Dialect::Postgres) => custom("TEXT COLLATE \"C\""),
+            // Affinity NUMERIC, but no time looks like a number; the driver tells it from other types by this name.
+            (Self::Timestamp, Dialect::Sqlite) => custom("TIMESTAMP"),
+            (Self::Timestamp, Dialect::Postgres) => custom("TIMESTAMPTZ"),
+            // No affinity at all: a bare number stays the text it is.
+            (Self::Json, Dialect::Sqlite) => custom("JSON_BLOB"),
+            (Self::Json, Dialect::Postgres) => DataType::JSONB,
+            (Self::Boolean, _) => DataType::Boolean,
+            (Self::Integer, _) => DataType::BigInt(None),
+            (Self::Float, _) => DataType::DoublePrecision,
+            (Self::Bytes, Dialect::Sqlite) => custom("BLOB"),
+            (Self::Bytes, Dialect::Postgres) => DataType::Bytea,
+        }
+    }
+
+    /// The check that keeps other kinds of values out of a SQLite column.
+    fn sqlite_check(self, column: &Ident) -> Result<ColumnOptionDef, String> {
+        let (condition, kind) = match self {
+            Self::Text => (format!("typeof({column}) IN ('text', 'null')"), "text"),
+            Self::Timestamp => (
+                format!("{column} IS NULL OR (typeof({column}) = 'text' AND {column} LIKE '____-__-__T__:__:__.___Z')"),
+                "a timestamp",
+            ),
+            Self::Json => (format!("{column} IS NULL OR json_valid({column})"), "JSON"),
+            Self::Boolean => (format!("typeof({column}) = 'null' OR {column} IN (0, 1)"), "a boolean"),
+            Self::Integer => (format!("typeof({column}) IN ('integer', 'null')"), "an integer"),
+            Self::Float => (format!("typeof({column}) IN ('real', 'null')"), "a float"),
+            Self::Bytes => (format!("typeof({column}) IN ('blob', 'null')"), "bytes"),
+        };
+        let expr = Parser::new(&PostgreSqlDialect {})
+            .try_with_sql(&condition)
+            .and_then(|mut parser| parser.parse_expr())
+            .map_err(|error| error.to_string())?;
+        Ok(ColumnOptionDef {
+            name: Some(Ident::with_quote('"', format!("{} must be {kind}", column.value))),
+            option: ColumnOption::Check(CheckConstraint {
+                name: None,
+                expr: Box::new(expr),
+                no_inherit: false,
+                enforced: None,
+            }),
+        })
+    }
+}

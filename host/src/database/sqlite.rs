@@ -1,0 +1,309 @@
+//! The embedded database: one SQLite file in WAL mode with one writing connection and a few reading ones.
+//!
+//! Every write and every transaction goes through the one writer, so that it never meets a lock of our own making;
+//! who waits for it stands in a bounded queue. `synchronous=FULL`: what was acknowledged survives a power cut.
+
+mod decode;
+mod error;
+mod lane;
+
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Column as _, Either, Executor as _, Row as _, SqlSafeStr as _, Statement as _};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::collect::Collector;
+use super::{DatabaseError, DatabaseOptions, Value};
+use error::from_driver;
+use lane::{Busy, Lane, LaneOptions, Lease};
+
+/// How long a statement may run over its deadline before the connection is given up: the deadline itself is enforced
+/// inside SQLite, this is only for a disk that hangs.
+const GRACE: Duration = Duration::from_secs(3);
+/// For BEGIN, COMMIT and ROLLBACK, which are never interrupted.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Prepared statements a connection keeps.
+const STATEMENTS_CACHED: usize = 256;
+
+/// The lanes of one file. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Sqlite {
+    writer: Arc<Lane>,
+    readers: Arc<Lane>,
+}
+
+/// An open transaction on the writer.
+pub(super) struct SqliteTransaction {
+    /// None once it has ended.
+    lease: Option<Lease>,
+    /// Keeps readers out while the schema changes.
+    exclusive: Option<OwnedSemaphorePermit>,
+}
+
+impl Sqlite {
+    /// Opens or makes the file; a new one is readable by its owner alone.
+    pub(super) async fn open(path: &Path, options: &DatabaseOptions) -> Result<Self, DatabaseError> {
+        create(path)?;
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(options.lock_timeout)
+            .statement_cache_capacity(STATEMENTS_CACHED)
+            .pragma("trusted_schema", "OFF")
+            .pragma("temp_store", "MEMORY")
+            .pragma("journal_size_limit", "67108864");
+        let lane = LaneOptions {
+            connect: connect.clone(),
+            connections_max: 1,
+            waiting_max: options.waiting_max,
+            wait_max: options.wait_max,
+        };
+        let writer = Lane::new(lane.clone());
+        let readers = Lane::new(LaneOptions {
+            connect: connect.pragma("query_only", "ON"),
+            connections_max: options.readers_max,
+            ..lane
+        });
+        // Opened once now, so that a file that is no database is found at the start.
+        drop(writer.acquire().await?);
+        Ok(Self { writer, readers })
+    }
+
+    /// Runs one statement outside a transaction: a plain read on a reader, anything else on the writer.
+    pub(super) async fn fetch(
+        &self,
+        sql: &str,
+        parameters: &[Value],
+        collector: &mut Collector,
+    ) -> Result<(), DatabaseError> {
+        if is_read(sql) {
+            let mut lease = self.readers.acquire().await?;
+            let timeout = collector.limits().timeout;
+            run(&mut lease, sql, parameters, timeout, Some(collector)).await?;
+            return Ok(());
+        }
+        // A statement that changes rows and answers more than the caps allow must not have happened.
+        let mut transaction = self.begin().await?;
+        transaction.fetch(sql, parameters, collector).await?;
+        transaction.commit().await
+    }
+
+    /// Runs one statement for its effect.
+    pub(super) async fn execute(
+        &self,
+        sql: &str,
+        parameters: &[Value],
+        timeout: Duration,
+    ) -> Result<u64, DatabaseError> {
+        let mut lease = self.writer.acquire().await?;
+        run(&mut lease, sql, parameters, timeout, None).await
+    }
+
+    /// Begins a transaction that holds the write lock from the start, so that it cannot fail for it later.
+    pub(super) async fn begin(&self) -> Result<SqliteTransaction, DatabaseError> {
+        let mut lease = self.writer.acquire().await?;
+        control(&mut lease, "BEGIN IMMEDIATE").await?;
+        Ok(SqliteTransaction { lease: Some(lease), exclusive: None })
+    }
+
+    /// The same, alone: no reader runs until it ends. For changes of the schema.
+    pub(super) async fn begin_exclusive(&self) -> Result<SqliteTransaction, DatabaseError> {
+        let mut transaction = self.begin().await?;
+        transaction.exclusive = Some(self.readers.acquire_all().await?);
+        Ok(transaction)
+    }
+
+    /// Makes all connections prepare their statements anew, after the schema has changed.
+    pub(super) fn forget_statements(&self) {
+        self.writer.forget_statements();
+        self.readers.forget_statements();
+    }
+}
+
+impl SqliteTransaction {
+    pub(super) async fn fetch(
+        &mut self,
+        sql: &str,
+        parameters: &[Value],
+        collector: &mut Collector,
+    ) -> Result<(), DatabaseError> {
+        let timeout = collector.limits().timeout;
+        run(self.lease()?, sql, parameters, timeout, Some(collector)).await.map(|_| ())
+    }
+
+    pub(super) async fn execute(
+        &mut self,
+        sql: &str,
+        parameters: &[Value],
+        timeout: Duration,
+    ) -> Result<u64, DatabaseError> {
+        run(self.lease()?, sql, parameters, timeout, None).await
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), DatabaseError> {
+        let committed = control(self.lease()?, "COMMIT").await;
+        if committed.is_ok() {
+            self.lease = None;
+        }
+        committed
+    }
+
+    pub(super) async fn rollback(mut self) -> Result<(), DatabaseError> {
+        let Some(lease) = self.lease.take() else { return Ok(()) };
+        roll_back(lease).await;
+        Ok(())
+    }
+
+    fn lease(&mut self) -> Result<&mut Lease, DatabaseError> {
+        self.lease.as_mut().ok_or(DatabaseError::Unavailable)
+    }
+}
+
+impl Drop for SqliteTransaction {
+    fn drop(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        if !lease.is_alive() {
+            return; // its connection is being closed, which rolls back
+        }
+        let exclusive = self.exclusive.take();
+        match tokio::runtime::Handle::try_current() {
+            // The permit goes with it: the next writer begins after the rollback.
+            Ok(runtime) => drop(runtime.spawn(async move {
+                roll_back(lease).await;
+                drop(exclusive);
+            })),
+            Err(_) => lease.close(),
+        }
+    }
+}
+
+/// Rolls back; a connection that cannot is closed, which has the same effect.
+async fn roll_back(mut lease: Lease) {
+    if control(&mut lease, "ROLLBACK").await.is_err() {
+        lease.close();
+    }
+}
+
+/// BEGIN, COMMIT or ROLLBACK.
+async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), DatabaseError> {
+    let mut busy = lease.take()?;
+    let connection = busy.connection()?;
+    connection.clear_deadline();
+    let done = tokio::time::timeout(CONTROL_TIMEOUT, connection.driver.execute(sql)).await;
+    match done {
+        Ok(done) => {
+            lease.put_back(busy);
+            done.map(|_| ()).map_err(from_driver)
+        }
+        Err(_) => Err(DatabaseError::Unavailable),
+    }
+}
+
+/// Runs one statement to its end, or to the collector's cap. Returns how many rows it changed.
+async fn run(
+    lease: &mut Lease,
+    sql: &str,
+    parameters: &[Value],
+    timeout: Duration,
+    collector: Option<&mut Collector>,
+) -> Result<u64, DatabaseError> {
+    let arguments = decode::arguments(parameters)?;
+    let mut busy = lease.take()?;
+    let outcome = tokio::time::timeout(timeout + GRACE, step(&mut busy, sql, arguments, timeout, collector)).await;
+    match outcome {
+        Ok(outcome) => {
+            lease.put_back(busy);
+            outcome
+        }
+        Err(_) => Err(DatabaseError::Timeout),
+    }
+}
+
+async fn step(
+    busy: &mut Busy,
+    sql: &str,
+    arguments: sqlx::sqlite::SqliteArguments,
+    timeout: Duration,
+    mut collector: Option<&mut Collector>,
+) -> Result<u64, DatabaseError> {
+    let connection = busy.connection()?;
+    connection.set_deadline(timeout);
+    let mut changed = 0;
+    let mut declared = None;
+    {
+        let mut stream = connection.driver.fetch_many(sqlx::query_with(AssertSqlSafe(sql), arguments));
+        while let Some(item) = stream.try_next().await.map_err(from_driver)? {
+            match (item, &mut collector) {
+                (Either::Left(done), _) => changed = done.rows_affected(),
+                (Either::Right(row), Some(collector)) => {
+                    if declared.is_none() {
+                        collector.begin(row.columns().iter().map(|column| column.name()))?;
+                    }
+                    let declared = declared.get_or_insert_with(|| decode::declared(&row));
+                    collector.row(declared.iter().enumerate().map(|(index, kind)| decode::cell(&row, index, *kind)))?;
+                }
+                (Either::Right(_), None) => {}
+            }
+        }
+    }
+    if let (Some(collector), None) = (collector, declared) {
+        let statement = connection.driver.prepare(AssertSqlSafe(sql).into_sql_str()).await.map_err(from_driver);
+        collector.begin(statement?.columns().iter().map(|column| column.name()))?;
+    }
+    Ok(changed)
+}
+
+/// Whether a statement surely only reads: a SELECT, or a WITH without a word that changes rows anywhere in it.
+fn is_read(sql: &str) -> bool {
+    // A leading comment makes it no certain read; the writer can run it just as well.
+    let mut words = sql.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    if sql.trim_start().starts_with(['-', '/']) {
+        return false;
+    }
+    match words.find(|word| !word.is_empty()) {
+        Some(first) if first.eq_ignore_ascii_case("select") || first.eq_ignore_ascii_case("values") => true,
+        Some(first) if first.eq_ignore_ascii_case("with") => !words
+            .any(|word| ["insert", "update", "delete", "replace"].iter().any(|verb| word.eq_ignore_ascii_case(verb))),
+        _ => false,
+    }
+}
+
+/// Makes the file, private to its owner, unless it is there.
+fn create(path: &Path) -> Result<(), DatabaseError> {
+    let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map(drop).map_err(|error| {
+        tracing::error!(%error, path = %path.display(), "the database file cannot be opened");
+        DatabaseError::Unavailable
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_read;
+
+    #[test]
+    fn only_what_surely_reads_goes_to_a_reader() {
+        for (sql, expected) in [
+            ("SELECT 1", true),
+            ("  select * from a", true),
+            ("(SELECT 1)", true),
+            ("VALUES (1)", true),
+            ("WITH a AS (SELECT 1) SELECT * FROM a", true),
+            ("WITH a AS (SELECT 1) INSERT INTO b SELECT * FROM a", false),
+            ("-- SELECT\nDELETE FROM a", false),
+            ("/* SELECT */ DELETE FROM a", false),
+            ("INSERT INTO a VALUES (1)", false),
+            ("", false),
+        ] {
+            assert_eq!(is_read(sql), expected, "{sql}");
+        }
+    }
+}
