@@ -1,0 +1,121 @@
+//! The engine room: turns the bytes of a component into something that can be called, and calls it safely.
+//!
+//! One wasmtime engine a process. It knows nothing of HTTP routing, of users or of where a build came from; and it must
+//! never run a guest without a memory limit, an epoch yield and a wall deadline.
+
+mod call;
+pub(crate) mod compile;
+mod error;
+mod limits;
+mod link;
+mod output;
+mod pool;
+mod revision;
+mod routes;
+mod serve;
+mod state;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+pub(crate) use compile::{Compiled, Compiler, compile_file};
+pub(crate) use error::{CallError, PrepareError};
+pub(crate) use pool::Isolation;
+pub(crate) use revision::{Exports, Revision, RevisionStatistics};
+pub(crate) use routes::RouteMatch;
+
+use crate::capability::Rooms;
+
+/// How often a running guest lets other tasks run.
+const EPOCH_TICK: Duration = Duration::from_millis(5);
+/// Live instances in the whole process, warm idle ones included.
+const INSTANCES_MAX: u32 = 1_000;
+/// Linear memory of one instance, at most, whatever a manifest says. Equal to the reservation, so that bounds checks vanish.
+const MEMORY_BYTES_MAX: usize = 4 << 30;
+/// Stack of one guest call.
+const STACK_BYTES: usize = 2 << 20;
+
+/// What the engine needs to know of its host.
+pub(crate) struct EngineOptions {
+    /// Where compiled components are cached: a private folder.
+    pub compiled: PathBuf,
+    /// The key that authenticates the cache.
+    pub cache_key: [u8; 32],
+    /// How components are compiled.
+    pub compiler: Compiler,
+}
+
+/// The one engine of the process, with the rooms its guests import from.
+pub(crate) struct Engine {
+    wasmtime: wasmtime::Engine,
+    rooms: Arc<Rooms>,
+    options: EngineOptions,
+    /// One permit a live instance: a full pool would be an error, a semaphore is a wait.
+    slots: Arc<Semaphore>,
+}
+
+impl Engine {
+    /// Starts the engine and its epoch clock.
+    ///
+    /// # Errors
+    /// When the machine cannot give the address space or the settings contradict each other.
+    pub(crate) fn new(options: EngineOptions, rooms: Arc<Rooms>) -> Result<Arc<Self>, PrepareError> {
+        let wasmtime = wasmtime::Engine::new(&configuration(true))
+            .map_err(|error| PrepareError::Unavailable(format!("the engine could not start: {error:#}")))?;
+        start_epoch_clock(&wasmtime)?;
+        let slots = Arc::new(Semaphore::new(INSTANCES_MAX as usize));
+        Ok(Arc::new(Self { wasmtime, rooms, options, slots }))
+    }
+}
+
+/// The settings of the engine. `is_running` adds the pooling allocator, which compiling does not need and which does not
+/// change what is compiled.
+fn configuration(is_running: bool) -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .wasm_component_model_async(true)
+        .concurrency_support(true)
+        .epoch_interruption(true)
+        .async_stack_size(STACK_BYTES)
+        .max_wasm_stack(STACK_BYTES / 2)
+        .memory_reservation(MEMORY_BYTES_MAX as u64)
+        .memory_init_cow(true);
+    if is_running {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(INSTANCES_MAX)
+            .total_core_instances(INSTANCES_MAX * 4)
+            .total_memories(INSTANCES_MAX)
+            .total_tables(INSTANCES_MAX * 2)
+            .total_stacks(INSTANCES_MAX)
+            .max_memory_size(MEMORY_BYTES_MAX)
+            .table_elements(20_000)
+            .max_core_instances_per_component(64)
+            .max_tables_per_component(16)
+            .max_memories_per_component(4)
+            .linear_memory_keep_resident(64 * 1024)
+            .table_keep_resident(8 * 1024);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    config
+}
+
+/// Raises the epoch every few milliseconds until the engine is gone.
+fn start_epoch_clock(engine: &wasmtime::Engine) -> Result<(), PrepareError> {
+    let weak = engine.weak();
+    std::thread::Builder::new()
+        .name("epoch".into())
+        .spawn(move || {
+            while let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(EPOCH_TICK);
+            }
+        })
+        .map(drop)
+        .map_err(|error| PrepareError::Unavailable(format!("the epoch clock could not start: {error}")))
+}

@@ -1,0 +1,225 @@
+//! From bytes to machine code: in a child process with limits, cached by digest, authenticated before it is loaded.
+//!
+//! Compiling is the one thing here whose cost a stranger's bytes decide, so it never happens in the host's own process.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+use super::{Engine, PrepareError};
+
+/// Wall time a compilation may take.
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
+/// Processor time a compilation may take, over all its threads.
+const COMPILE_CPU_SECONDS_MAX: u64 = 90;
+/// Address space a compilation may take.
+const COMPILE_MEMORY_BYTES_MAX: u64 = 3 << 30;
+/// What a child's complaint may be long.
+const COMPLAINT_CHARS_MAX: usize = 500;
+/// The beginning of every component: magic number, version 13, layer 1.
+const COMPONENT_PREAMBLE: [u8; 8] = [0x00, b'a', b's', b'm', 0x0d, 0x00, 0x01, 0x00];
+/// The beginning of every core module.
+const MODULE_PREAMBLE: [u8; 8] = [0x00, b'a', b's', b'm', 0x01, 0x00, 0x00, 0x00];
+
+/// How components are compiled.
+#[derive(Clone, Debug)]
+pub(crate) enum Compiler {
+    /// By running this program with `compile <in> -o <out>`.
+    Child(PathBuf),
+    /// In this process: for tests that have no program to run.
+    InProcess,
+}
+
+/// A component that is compiled and loaded. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Compiled {
+    /// SHA-256 of the component, in lower-case hexadecimal.
+    pub digest: Arc<str>,
+    pub(super) component: Component,
+    /// Whether the cache had it.
+    pub was_cached: bool,
+}
+
+impl Engine {
+    /// Compiles a component, or takes it from the cache.
+    ///
+    /// # Errors
+    /// `NotAComponent`, `TooExpensive`, or `Unavailable` when the data folder cannot be written.
+    pub(crate) async fn compile(&self, wasm: Bytes) -> Result<Compiled, PrepareError> {
+        judge_preamble(&wasm)?;
+        let digest: Arc<str> = hex::encode(Sha256::digest(&wasm)).into();
+        let target = self.options.compiled.join(format!("{digest}-{:016x}.cwasm", self.compatibility()));
+        if let Some(component) = self.load(&target).await {
+            return Ok(Compiled { digest, component, was_cached: true });
+        }
+        std::fs::create_dir_all(&self.options.compiled).map_err(folder_error)?;
+        match &self.options.compiler {
+            Compiler::Child(program) => compile_in_child(program, &self.options.compiled, &wasm, &target).await?,
+            Compiler::InProcess => {
+                let machine_code = precompile(&wasm)?;
+                tokio::fs::write(&target, machine_code).await.map_err(folder_error)?;
+            }
+        }
+        let code = tokio::fs::read(&target).await.map_err(folder_error)?;
+        tokio::fs::write(mac_path(&target), self.authenticate(&code)).await.map_err(folder_error)?;
+        match self.load(&target).await {
+            Some(component) => Ok(Compiled { digest, component, was_cached: false }),
+            None => Err(PrepareError::Unavailable("the compiled component could not be loaded".into())),
+        }
+    }
+
+    /// Removes the compiled form of a component that is no longer wanted.
+    pub(crate) fn forget(&self, digest: &str) {
+        let target = self.options.compiled.join(format!("{digest}-{:016x}.cwasm", self.compatibility()));
+        for path in [mac_path(&target), target] {
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, "a compiled component could not be removed");
+            }
+        }
+    }
+
+    /// Loads a compiled file whose authentication code is right; anything else is as if it were not there.
+    async fn load(&self, target: &Path) -> Option<Component> {
+        let expected = tokio::fs::read(mac_path(target)).await.ok()?;
+        let code = tokio::fs::read(target).await.ok()?;
+        let mut mac = self.mac();
+        mac.update(&code);
+        if mac.verify_slice(&expected).is_err() {
+            tracing::warn!("a compiled component was altered and is compiled again");
+            return None;
+        }
+        drop(code);
+        #[expect(unsafe_code, reason = "wasmtime trusts compiled files; this one has just been authenticated with a key \
+                                        only this host has, in a folder only it can write")]
+        let loaded = unsafe { Component::deserialize_file(&self.wasmtime, target) };
+        loaded.inspect_err(|error| tracing::warn!(%error, "a compiled component is compiled again")).ok()
+    }
+
+    fn authenticate(&self, code: &[u8]) -> Vec<u8> {
+        let mut mac = self.mac();
+        mac.update(code);
+        mac.finalize().into_bytes().to_vec()
+    }
+
+    fn mac(&self) -> Hmac<Sha256> {
+        // HMAC pads a short key with zeros to its block of 64 bytes; doing so here keeps the types infallible.
+        let mut block = [0_u8; 64];
+        for (padded, byte) in block.iter_mut().zip(self.options.cache_key) {
+            *padded = byte;
+        }
+        Hmac::<Sha256>::new(&block.into())
+    }
+
+    /// Changes with wasmtime's version, the engine's settings and the processor's features.
+    fn compatibility(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.wasmtime.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// What `berth compile` does, in the child: limits itself, then compiles one file into another.
+///
+/// # Errors
+/// A sentence, for standard error.
+pub(crate) fn compile_file(input: &Path, output: &Path) -> Result<(), PrepareError> {
+    limit_myself();
+    let wasm = std::fs::read(input).map_err(|error| PrepareError::Broken(format!("{}: {error}", input.display())))?;
+    judge_preamble(&wasm)?;
+    let machine_code = precompile(&wasm)?;
+    std::fs::write(output, machine_code)
+        .map_err(|error| PrepareError::Unavailable(format!("{}: {error}", output.display())))
+}
+
+fn precompile(wasm: &[u8]) -> Result<Vec<u8>, PrepareError> {
+    let engine = wasmtime::Engine::new(&super::configuration(false))
+        .map_err(|error| PrepareError::Unavailable(format!("the compiler could not start: {error:#}")))?;
+    engine.precompile_component(wasm).map_err(|error| {
+        let text = format!("{error:#}").lines().next().unwrap_or_default().to_owned();
+        PrepareError::NotAComponent(format!("this is no valid component: {text}"))
+    })
+}
+
+fn judge_preamble(wasm: &[u8]) -> Result<(), PrepareError> {
+    let preamble = wasm.get(..8).unwrap_or(wasm);
+    if preamble == COMPONENT_PREAMBLE {
+        return Ok(());
+    }
+    Err(PrepareError::NotAComponent(
+        if preamble == MODULE_PREAMBLE {
+            "this is a core module, not a component: build it for the target wasm32-wasip2"
+        } else {
+            "this is no WebAssembly component: the first eight bytes are not a component's"
+        }
+        .into(),
+    ))
+}
+
+async fn compile_in_child(program: &Path, folder: &Path, wasm: &Bytes, target: &Path) -> Result<(), PrepareError> {
+    let input = tempfile::Builder::new().suffix(".wasm").tempfile_in(folder).map_err(folder_error)?;
+    let output = tempfile::Builder::new().suffix(".part").tempfile_in(folder).map_err(folder_error)?;
+    tokio::fs::write(input.path(), wasm).await.map_err(folder_error)?;
+    let child = tokio::process::Command::new(program)
+        .arg("compile")
+        .arg(input.path())
+        .arg("-o")
+        .arg(output.path())
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .output();
+    let result = tokio::time::timeout(COMPILE_TIME_MAX, child).await.map_err(|_| too_expensive())?.map_err(folder_error)?;
+    if !result.status.success() {
+        let complaint: String = String::from_utf8_lossy(&result.stderr)
+            .lines()
+            .next()
+            .map(|line| line.trim_start_matches("berth: ").chars().take(COMPLAINT_CHARS_MAX).collect())
+            .unwrap_or_default();
+        return Err(if result.status.code() == Some(1) && !complaint.is_empty() {
+            PrepareError::NotAComponent(complaint)
+        } else {
+            too_expensive()
+        });
+    }
+    output.persist(target).map_err(|error| folder_error(error.error))?;
+    Ok(())
+}
+
+/// Bounds this process: address space and processor time. Failing to do so is no reason not to compile.
+fn limit_myself() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    for (resource, maximum) in
+        [(Resource::As, COMPILE_MEMORY_BYTES_MAX), (Resource::Cpu, COMPILE_CPU_SECONDS_MAX), (Resource::Core, 0)]
+    {
+        if let Err(error) = setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) }) {
+            tracing::debug!(%error, "a limit could not be set");
+        }
+    }
+}
+
+fn mac_path(target: &Path) -> PathBuf {
+    target.with_extension("mac")
+}
+
+fn too_expensive() -> PrepareError {
+    PrepareError::TooExpensive(format!(
+        "compiling it took more than {} seconds, {} seconds of processor time or {} GiB of memory",
+        COMPILE_TIME_MAX.as_secs(),
+        COMPILE_CPU_SECONDS_MAX,
+        COMPILE_MEMORY_BYTES_MAX >> 30
+    ))
+}
+
+fn folder_error(error: std::io::Error) -> PrepareError {
+    PrepareError::Unavailable(format!("the data folder cannot be used: {error}"))
+}

@@ -1,0 +1,60 @@
+//! What can go wrong in this room, named for what the caller can do about it.
+
+/// Why a component could not be made ready to run. Every text is a sentence for the person who deploys.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    /// The bytes are no component: garbage, truncated, or a core module.
+    #[error("{0}")]
+    NotAComponent(String),
+    /// Compiling took more time or memory than it may.
+    #[error("{0}")]
+    TooExpensive(String),
+    /// It exports none of the interfaces that Berth calls.
+    #[error("{0}")]
+    WrongWorld(String),
+    /// It imports what the grant does not allow: one sentence each.
+    #[error("{}", .0.join("; "))]
+    NotGranted(Vec<String>),
+    /// It could not be instantiated, described or warmed.
+    #[error("{0}")]
+    Broken(String),
+    /// The host is out of room or its data folder cannot be used: not the component's fault.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Why a call into a guest gave no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The guest trapped; the text is its first line, for the log and never for a client.
+    #[error("the guest trapped: {0}")]
+    Trapped(String),
+    /// The guest wanted more memory or table space than its limit.
+    #[error("the guest ran out of memory")]
+    OutOfMemory,
+    /// The wall deadline passed.
+    #[error("the guest did not answer in time")]
+    TimedOut,
+    /// No instance became free in time.
+    #[error("the plugin has no capacity left")]
+    Busy,
+    /// The build was withdrawn while the call ran.
+    #[error("the call was cancelled because its build was withdrawn")]
+    Cancelled,
+    /// The component does not export what was called.
+    #[error("the component does not export {0}")]
+    NotExported(&'static str),
+    /// The guest answered with something that is no answer.
+    #[error("the guest gave no valid answer: {0}")]
+    BadAnswer(String),
+}
+
+/// The first line of an error's whole chain that says something: short enough for a log line.
+pub(super) fn first_line(error: &wasmtime::Error) -> String {
+    let root = error.root_cause().to_string();
+    let text = if root.is_empty() { error.to_string() } else { root };
+    text.lines().next().unwrap_or_default().chars().take(LINE_CHARS_MAX).collect()
+}
+
+/// How much of a guest's own words goes into one line.
+const LINE_CHARS_MAX: usize = 300;

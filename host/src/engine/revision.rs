@@ -1,0 +1,445 @@
+//! One deployed build, ready to be called: what it exports and describes, its instances, and how it goes away.
+//!
+//! It holds no pointer to what replaces it; who is current is `deploy`'s affair.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+use wasmtime_wasi_http::handler::Proxy;
+use wasmtime_wasi_http::p2::bindings::ProxyIndices;
+use wasmtime_wasi_http::p3::bindings::ServiceIndices;
+
+use super::error::first_line;
+use super::link;
+use super::pool::{Instance, Isolation, Shelf};
+use super::routes::{RouteMatch, Routes};
+use super::state::State;
+use super::{CallError, Compiled, Engine, PrepareError};
+use crate::bindings::consumer::MessageConsumerIndices;
+use crate::bindings::handler::RequestHandlerIndices;
+use crate::bindings::lifecycle::{Description, SelfDescribingIndices};
+use crate::capability::{Guest, Plugin};
+use crate::principal::{Call, Principal};
+
+/// How long a call waits for one of the plugin's permits, or for an instance.
+const ADMISSION_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long `describe` and `ready` may take.
+const LIFECYCLE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Bytes a guest may hand to the host in one call of a capability.
+const HOSTCALL_BYTES_MAX: usize = 32 << 20;
+/// Digits of the digest that name a build in log lines.
+const SHORT_DIGEST_CHARS: usize = 12;
+
+/// Which of the interfaces that Berth calls a component exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exports {
+    pub handler: bool,
+    pub consumer: bool,
+    pub lifecycle: bool,
+    /// `wasi:http/incoming-handler@0.2`.
+    pub http_02: bool,
+    /// `wasi:http/handler@0.3`.
+    pub http_03: bool,
+}
+
+/// What a revision has done so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RevisionStatistics {
+    pub in_flight: usize,
+    pub calls: u64,
+    pub traps: u64,
+    pub timeouts: u64,
+    /// The first line of the last trap.
+    pub last_trap: Option<String>,
+    /// Idle warm instances.
+    pub warm: usize,
+}
+
+struct Indices {
+    handler: Option<RequestHandlerIndices>,
+    consumer: Option<MessageConsumerIndices>,
+    lifecycle: Option<SelfDescribingIndices>,
+    http_02: Option<ProxyIndices>,
+    http_03: Option<ServiceIndices>,
+}
+
+/// One deployed build.
+pub(crate) struct Revision {
+    /// Counts up for each plugin; 1 is the first.
+    pub number: i64,
+    /// SHA-256 of the component.
+    pub digest: Arc<str>,
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) isolation: Isolation,
+    pub(super) shelf: Shelf,
+    /// Cancelled when the drain deadline has passed.
+    pub(super) cancelled: CancellationToken,
+    short: Arc<str>,
+    engine: Arc<Engine>,
+    pre: InstancePre<State>,
+    indices: Indices,
+    description: Option<Arc<Description>>,
+    routes: Routes,
+    permits: Arc<Semaphore>,
+    in_flight: AtomicUsize,
+    idle: Notify,
+    is_retired: AtomicBool,
+    calls: AtomicU64,
+    traps: AtomicU64,
+    timeouts: AtomicU64,
+    last_trap: Mutex<Option<String>>,
+}
+
+impl Engine {
+    /// The names of what a component imports and exports.
+    pub(crate) fn inspect(&self, compiled: &Compiled) -> (Vec<String>, Vec<String>) {
+        let shape = compiled.component.component_type();
+        (
+            shape.imports(&self.wasmtime).map(|(name, _)| name.to_owned()).collect(),
+            shape.exports(&self.wasmtime).map(|(name, _)| name.to_owned()).collect(),
+        )
+    }
+
+    /// Links a compiled component by its plugin's grant and asks it to describe itself.
+    ///
+    /// # Errors
+    /// `NotGranted`, `WrongWorld`, or `Broken` when it cannot be instantiated or described.
+    pub(crate) async fn revision(
+        self: &Arc<Self>,
+        compiled: &Compiled,
+        number: i64,
+        plugin: Arc<Plugin>,
+        isolation: Isolation,
+    ) -> Result<Arc<Revision>, PrepareError> {
+        let (imports, _) = self.inspect(compiled);
+        let refused = link::refusals(imports.iter().map(String::as_str), &plugin.grant);
+        if !refused.is_empty() {
+            return Err(PrepareError::NotGranted(refused));
+        }
+        let pre = link::linker(&self.wasmtime, &plugin.grant)?
+            .instantiate_pre(&compiled.component)
+            .map_err(|error| PrepareError::WrongWorld(format!("its imports do not fit: {}", first_line(&error))))?;
+        let indices = Indices {
+            handler: RequestHandlerIndices::new(&pre).ok(),
+            consumer: MessageConsumerIndices::new(&pre).ok(),
+            lifecycle: SelfDescribingIndices::new(&pre).ok(),
+            http_02: ProxyIndices::new(&pre).ok(),
+            http_03: ServiceIndices::new(&pre).ok(),
+        };
+        if indices.handler.is_none()
+            && indices.consumer.is_none()
+            && indices.http_02.is_none()
+            && indices.http_03.is_none()
+        {
+            return Err(PrepareError::WrongWorld(
+                "it exports none of berth:platform/handler, berth:platform/consumer, wasi:http/incoming-handler@0.2 and \
+                 wasi:http/handler@0.3"
+                    .into(),
+            ));
+        }
+        let mut revision = Revision {
+            number,
+            digest: compiled.digest.clone(),
+            short: compiled.digest.chars().take(SHORT_DIGEST_CHARS).collect::<String>().into(),
+            permits: Arc::new(Semaphore::new(plugin.limits.concurrency as usize)),
+            plugin,
+            isolation,
+            shelf: Shelf::default(),
+            cancelled: CancellationToken::new(),
+            engine: self.clone(),
+            pre,
+            indices,
+            description: None,
+            routes: Routes::default(),
+            in_flight: AtomicUsize::new(0),
+            idle: Notify::new(),
+            is_retired: AtomicBool::new(false),
+            calls: AtomicU64::new(0),
+            traps: AtomicU64::new(0),
+            timeouts: AtomicU64::new(0),
+            last_trap: Mutex::new(None),
+        };
+        if let Some(description) = revision.describe().await? {
+            revision.routes = Routes::new(&description.routes).map_err(PrepareError::Broken)?;
+            revision.description = Some(Arc::new(description));
+        }
+        Ok(Arc::new(revision))
+    }
+}
+
+impl Revision {
+    /// What the component says of itself; none when it does not export `lifecycle`.
+    pub(crate) fn description(&self) -> Option<&Arc<Description>> {
+        self.description.as_ref()
+    }
+
+    /// The digest, shortened for log lines and headers.
+    pub(crate) fn short_digest(&self) -> &Arc<str> {
+        &self.short
+    }
+
+    /// Which of the interfaces that Berth calls it exports.
+    pub(crate) fn exports(&self) -> Exports {
+        Exports {
+            handler: self.indices.handler.is_some(),
+            consumer: self.indices.consumer.is_some(),
+            lifecycle: self.indices.lifecycle.is_some(),
+            http_02: self.indices.http_02.is_some(),
+            http_03: self.indices.http_03.is_some(),
+        }
+    }
+
+    /// What a method and a path are to this build.
+    pub(crate) fn match_route(&self, method: &str, path: &str) -> RouteMatch<'_> {
+        self.routes.find(method, path)
+    }
+
+    /// What it has done so far.
+    pub(crate) fn statistics(&self) -> RevisionStatistics {
+        RevisionStatistics {
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            calls: self.calls.load(Ordering::Relaxed),
+            traps: self.traps.load(Ordering::Relaxed),
+            timeouts: self.timeouts.load(Ordering::Relaxed),
+            last_trap: self.last_trap.lock().clone(),
+            warm: self.shelf.count(),
+        }
+    }
+
+    /// Makes sure that `count` instances wait for their first call.
+    ///
+    /// # Errors
+    /// `Broken` when the component cannot be instantiated.
+    pub(crate) async fn warm(&self, count: usize) -> Result<(), PrepareError> {
+        for _ in self.shelf.count()..count {
+            let instance = self.instantiate(self.own_call()).await.map_err(broken)?;
+            self.shelf.put(self.isolation, None, instance);
+        }
+        Ok(())
+    }
+
+    /// Asks the component whether it is ready for traffic.
+    ///
+    /// # Errors
+    /// Its own reason, or why it could not be asked.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        let call = self.own_call();
+        let mut instance = self.instantiate(call).await.map_err(|error| error.to_string())?;
+        let Some(lifecycle) = instance.lifecycle.as_ref() else { return Ok(()) };
+        let asked = lifecycle.berth_platform_lifecycle().call_ready(&mut instance.store);
+        match tokio::time::timeout(LIFECYCLE_TIME_MAX, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(format!("`ready` trapped: {}", first_line(&error))),
+            Err(_) => Err(format!("`ready` took longer than {} seconds", LIFECYCLE_TIME_MAX.as_secs())),
+        }
+    }
+
+    /// Stops keeping instances warm. Calls that hold this revision still run.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+        self.shelf.clear(true);
+        self.idle.notify_waiters();
+    }
+
+    /// Resolves when no call runs and no response body is open.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.idle.notified());
+            notified.as_mut().enable();
+            if self.in_flight.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Cancels what still runs: calls answer `Cancelled`, streams end with an error event.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.cancel();
+    }
+
+    async fn describe(&self) -> Result<Option<Description>, PrepareError> {
+        let mut instance = self.instantiate(self.own_call()).await.map_err(broken)?;
+        let Some(lifecycle) = instance.lifecycle.as_ref() else { return Ok(None) };
+        let asked = lifecycle.berth_platform_lifecycle().call_describe(&mut instance.store);
+        match tokio::time::timeout(LIFECYCLE_TIME_MAX, asked).await {
+            Ok(Ok(description)) => Ok(Some(description)),
+            Ok(Err(error)) => Err(PrepareError::Broken(format!("`describe` trapped: {}", first_line(&error)))),
+            Err(_) => Err(PrepareError::Broken(format!(
+                "`describe` took longer than {} seconds",
+                LIFECYCLE_TIME_MAX.as_secs()
+            ))),
+        }
+    }
+
+    /// A call of the host itself, for `describe`, `ready` and warming.
+    fn own_call(&self) -> Call {
+        Call {
+            principal: Arc::new(Principal::system(None, None)),
+            request_id: Arc::from("host"),
+            source_service: None,
+            causation_id: None,
+            correlation_id: None,
+            depth: 0,
+            deadline: None,
+        }
+    }
+
+    pub(super) fn guest(&self, call: Call) -> Guest {
+        Guest { plugin: self.plugin.clone(), revision: self.short.clone(), call }
+    }
+
+    /// Lets one call in, or says `Busy` after a moment.
+    pub(super) async fn admit(self: &Arc<Self>) -> Result<Admission, CallError> {
+        // Counted before the permit, so that a drain waits for those that wait.
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        let mut admission = Admission { revision: self.clone(), permit: None };
+        admission.permit = match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => match tokio::time::timeout(ADMISSION_WAIT_MAX, self.permits.clone().acquire_owned()).await {
+                Ok(Ok(permit)) => Some(permit),
+                _ => return Err(CallError::Busy),
+            },
+        };
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Ok(admission)
+    }
+
+    /// A warm instance, or a fresh one.
+    pub(super) async fn take_instance(&self, call: Call) -> Result<Instance, CallError> {
+        match self.shelf.take(self.isolation, call.principal.organization_id.as_ref()) {
+            Some(mut instance) => {
+                let guest = self.guest(call);
+                instance.store.data_mut().begin(guest);
+                instance.store.set_epoch_deadline(1);
+                Ok(instance)
+            }
+            None => self.instantiate(call).await,
+        }
+    }
+
+    /// Ends a call: puts the instance back when it went well, counts and names the failure when it did not.
+    pub(super) async fn settle<T>(
+        &self,
+        mut instance: Instance,
+        result: Result<wasmtime::Result<T>, CallError>,
+    ) -> Result<T, CallError> {
+        if let Some(text) = instance.store.data().output.take() {
+            tracing::info!(target: "guest", plugin = %self.plugin.name, revision = %self.short, output = %text);
+        }
+        match result {
+            Ok(Ok(value)) => {
+                let state = instance.store.data_mut();
+                state.database.finish().await;
+                let organization = state.guest.call.principal.organization_id.clone();
+                instance.calls += 1;
+                self.shelf.put(self.isolation, organization.as_ref(), instance);
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                let is_memory = instance.store.data().limiter.refused;
+                drop(instance);
+                let line = first_line(&error);
+                tracing::warn!(plugin = %self.plugin.name, revision = %self.short, trap = %line, "a guest trapped");
+                self.traps.fetch_add(1, Ordering::Relaxed);
+                *self.last_trap.lock() = Some(line.clone());
+                Err(if is_memory { CallError::OutOfMemory } else { CallError::Trapped(line) })
+            }
+            Err(error) => {
+                drop(instance);
+                if matches!(error, CallError::TimedOut) {
+                    self.timeouts.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(plugin = %self.plugin.name, revision = %self.short, "a guest ran out of time");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for a guest no longer than the call's deadline and the build's life.
+    pub(super) async fn within<T>(
+        &self,
+        deadline: Option<std::time::Instant>,
+        running: impl Future<Output = wasmtime::Result<T>>,
+    ) -> Result<wasmtime::Result<T>, CallError> {
+        let deadline = deadline.map_or_else(|| Instant::now() + self.plugin.limits.request_timeout, Instant::from_std);
+        tokio::select! {
+            biased;
+            result = tokio::time::timeout_at(deadline, running) => result.map_err(|_| CallError::TimedOut),
+            () = self.cancelled.cancelled() => Err(CallError::Cancelled),
+        }
+    }
+
+    async fn instantiate(&self, call: Call) -> Result<Instance, CallError> {
+        let slots = self.engine.slots.clone();
+        let slot = match slots.clone().try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => match tokio::time::timeout(ADMISSION_WAIT_MAX, slots.acquire_owned()).await {
+                Ok(Ok(slot)) => slot,
+                _ => return Err(CallError::Busy),
+            },
+        };
+        let mut store = Store::new(&self.engine.wasmtime, State::new(self.guest(call), self.engine.rooms.clone()));
+        store.limiter(|state| &mut state.limiter);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        let loading = async {
+            let instance = self.pre.instantiate_async(&mut store).await?;
+            let indices = &self.indices;
+            let handler = indices.handler.as_ref().map(|index| index.load(&mut store, &instance)).transpose()?;
+            let consumer = indices.consumer.as_ref().map(|index| index.load(&mut store, &instance)).transpose()?;
+            let lifecycle = indices.lifecycle.as_ref().map(|index| index.load(&mut store, &instance)).transpose()?;
+            let http = match (&indices.http_03, &indices.http_02) {
+                (Some(index), _) => Some(Proxy::P3(index.load(&mut store, &instance)?)),
+                (None, Some(index)) => Some(Proxy::P2(index.load(&mut store, &instance)?)),
+                (None, None) => None,
+            };
+            Ok::<_, wasmtime::Error>((handler, consumer, lifecycle, http))
+        };
+        // A start function can loop as well as any other.
+        let loaded = tokio::time::timeout(self.plugin.limits.request_timeout, loading).await;
+        match loaded {
+            Ok(Ok((handler, consumer, lifecycle, http))) => {
+                Ok(Instance { store, handler, consumer, lifecycle, http, calls: 0, _slot: slot })
+            }
+            Ok(Err(_)) if store.data().limiter.refused => Err(CallError::OutOfMemory),
+            Ok(Err(error)) => Err(CallError::Trapped(first_line(&error))),
+            Err(_) => Err(CallError::TimedOut),
+        }
+    }
+}
+
+/// One call that was let in: the revision is not drained while it lives.
+pub(super) struct Admission {
+    revision: Arc<Revision>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.permit.take();
+        if self.revision.in_flight.fetch_sub(1, Ordering::AcqRel) == 1
+            && self.revision.is_retired.load(Ordering::Acquire)
+        {
+            self.revision.idle.notify_waiters();
+        }
+    }
+}
+
+fn broken(error: CallError) -> PrepareError {
+    match error {
+        CallError::Busy => PrepareError::Unavailable("no instance became free in time".into()),
+        CallError::OutOfMemory => {
+            PrepareError::Broken("it needs more memory to start than its `memory_mib` allows".into())
+        }
+        error => PrepareError::Broken(format!("it could not be instantiated: {error}")),
+    }
+}

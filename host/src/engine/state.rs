@@ -1,0 +1,73 @@
+//! What a store holds: the present call, the rooms, and WASI with nothing in it.
+//!
+//! A guest has no filesystem, no sockets, no environment and no arguments; its standard output goes to its log.
+
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::limits::Limiter;
+use super::output::GuestOutput;
+use crate::capability::{Guest, Rooms, database, http_out};
+
+/// Handles a guest may hold at once: a guest that floods them gets an error and then a trap.
+const HANDLES_MAX: usize = 2_000;
+/// A header section a guest may build, in bytes.
+const FIELDS_BYTES_MAX: usize = 64 * 1024;
+
+/// The data of one store.
+pub(crate) struct State {
+    pub guest: Guest,
+    pub rooms: Arc<Rooms>,
+    pub table: ResourceTable,
+    pub limiter: Limiter,
+    pub output: GuestOutput,
+    pub database: database::CallState,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: http_out::EgressHooks,
+}
+
+impl State {
+    /// The data of a fresh store for `guest`.
+    pub(crate) fn new(guest: Guest, rooms: Arc<Rooms>) -> Self {
+        let output = GuestOutput::default();
+        let wasi = WasiCtx::builder().stdout(output.clone()).stderr(output.clone()).build();
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
+        let hooks = http_out::EgressHooks::new(rooms.http_out.clone(), guest.clone());
+        let limiter = Limiter::new(guest.plugin.limits.memory_mib);
+        Self { guest, rooms, table, limiter, output, database: database::CallState::default(), wasi, http, hooks }
+    }
+
+    /// Begins another call in the same store.
+    pub(crate) fn begin(&mut self, guest: Guest) {
+        self.hooks.begin(guest.clone());
+        self.guest = guest;
+    }
+
+    pub(super) fn database(&mut self) -> database::View<'_> {
+        database::View {
+            guest: &self.guest,
+            room: &self.rooms.database,
+            state: &mut self.database,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+    }
+}
