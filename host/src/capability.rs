@@ -40,3 +40,12 @@ pub(crate) struct Guest {
     pub revision: Arc<str>,
     pub call: Call,
 }
+
+/// Every room that has a backend, one set a host: what a store needs to serve its guest.
+pub(crate) struct Rooms {
+    pub cache: cache::CacheRoom,
+    pub secrets: secrets::Vault,
+    pub logging: logging::LogRoom,
+    pub mail: mail::MailRoom,
+    pub http_out: Arc<http_out::Egress>,
+}

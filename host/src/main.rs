@@ -9,6 +9,7 @@ mod body;
 mod capability;
 mod database;
 mod deploy;
+mod engine;
 mod plugins_file;
 mod principal;
 mod settings;

@@ -97,8 +97,11 @@ impl Engine {
             return None;
         }
         drop(code);
-        #[expect(unsafe_code, reason = "wasmtime trusts compiled files; this one has just been authenticated with a key \
-                                        only this host has, in a folder only it can write")]
+        #[expect(
+            unsafe_code,
+            reason = "wasmtime trusts compiled files; this one has just been authenticated with a key \
+                                        only this host has, in a folder only it can write"
+        )]
         let loaded = unsafe { Component::deserialize_file(&self.wasmtime, target) };
         loaded.inspect_err(|error| tracing::warn!(%error, "a compiled component is compiled again")).ok()
     }
@@ -178,7 +181,8 @@ async fn compile_in_child(program: &Path, folder: &Path, wasm: &Bytes, target: &
         .stderr(std::process::Stdio::piped())
         .kill_on_drop(true)
         .output();
-    let result = tokio::time::timeout(COMPILE_TIME_MAX, child).await.map_err(|_| too_expensive())?.map_err(folder_error)?;
+    let result =
+        tokio::time::timeout(COMPILE_TIME_MAX, child).await.map_err(|_| too_expensive())?.map_err(folder_error)?;
     if !result.status.success() {
         let complaint: String = String::from_utf8_lossy(&result.stderr)
             .lines()

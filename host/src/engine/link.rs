@@ -91,7 +91,7 @@ pub(super) fn linker(engine: &wasmtime::Engine, grant: &Grant) -> Result<Linker<
 }
 
 fn link_all(linker: &mut Linker<State>, grant: &Grant) -> wasmtime::Result<()> {
-    use capability::{auth, cache, config, database, logging, mail, queue, secrets};
+    use capability::{auth, cache, config, logging, mail, secrets, shims};
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi::p3::add_to_linker(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
@@ -99,14 +99,16 @@ fn link_all(linker: &mut Linker<State>, grant: &Grant) -> wasmtime::Result<()> {
     auth::link(linker, |state| auth::View { guest: &state.guest })?;
     config::link(linker, |state| config::View { guest: &state.guest })?;
     logging::link(linker, |state| logging::View { guest: &state.guest, room: &state.rooms.logging })?;
-    if Need::Tables.is_met(grant) {
-        database::link(linker, State::database)?;
-    }
+    shims::link_config(linker, |state| shims::ConfigView(config::View { guest: &state.guest }))?;
+    shims::link_logging(linker, |state| {
+        shims::LoggingView(logging::View { guest: &state.guest, room: &state.rooms.logging })
+    })?;
     if Need::Cache.is_met(grant) {
         cache::link(linker, |state| cache::View { guest: &state.guest, room: &state.rooms.cache })?;
-    }
-    if Need::Queue.is_met(grant) {
-        queue::link(linker, |state| queue::View { guest: &state.guest, room: &state.rooms.queue })?;
+        shims::link_keyvalue(linker, |state| shims::KeyValueView {
+            cache: cache::View { guest: &state.guest, room: &state.rooms.cache },
+            table: &mut state.table,
+        })?;
     }
     if Need::Secrets.is_met(grant) {
         secrets::link(linker, |state| secrets::View { guest: &state.guest, room: &state.rooms.secrets })?;

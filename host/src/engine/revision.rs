@@ -25,7 +25,7 @@ use super::{CallError, Compiled, Engine, PrepareError};
 use crate::bindings::consumer::MessageConsumerIndices;
 use crate::bindings::handler::RequestHandlerIndices;
 use crate::bindings::lifecycle::{Description, SelfDescribingIndices};
-use crate::capability::{Guest, Plugin};
+use crate::capability::{Guest, Plugin, logging};
 use crate::principal::{Call, Principal};
 
 /// How long a call waits for one of the plugin's permits, or for an instance.
@@ -332,12 +332,12 @@ impl Revision {
         result: Result<wasmtime::Result<T>, CallError>,
     ) -> Result<T, CallError> {
         if let Some(text) = instance.store.data().output.take() {
-            tracing::info!(target: "guest", plugin = %self.plugin.name, revision = %self.short, output = %text);
+            let guest = &instance.store.data().guest;
+            instance.store.data().rooms.logging.write(guest, logging::Level::Info, text, Vec::new());
         }
         match result {
             Ok(Ok(value)) => {
-                let state = instance.store.data_mut();
-                state.database.finish().await;
+                let state = instance.store.data();
                 let organization = state.guest.call.principal.organization_id.clone();
                 instance.calls += 1;
                 self.shelf.put(self.isolation, organization.as_ref(), instance);

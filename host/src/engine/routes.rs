@@ -41,7 +41,10 @@ impl Routes {
                 Some(index) => *index,
                 None => {
                     let index = routes.entries.len();
-                    routes.paths.insert(&route.path, index).map_err(|error| format!("route {}: {error}", route.path))?;
+                    routes
+                        .paths
+                        .insert(&route.path, index)
+                        .map_err(|error| format!("route {}: {error}", route.path))?;
                     routes.entries.push(Entry::default());
                     known.insert(&route.path, index);
                     index

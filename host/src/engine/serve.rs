@@ -56,7 +56,8 @@ impl Revision {
         let ended = CancellationToken::new();
         let (sender, receiver) = oneshot::channel();
         let revision = self.clone();
-        let task = tokio::spawn(run(revision, instance, request, sender, stop, ended.clone(), deadline, admission.clone()));
+        let task =
+            tokio::spawn(run(revision, instance, request, sender, stop, ended.clone(), deadline, admission.clone()));
         let begin = deadline.unwrap_or_else(|| Instant::now() + self.plugin.limits.request_timeout);
         let answer = tokio::select! {
             biased;
