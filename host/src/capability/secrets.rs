@@ -10,6 +10,7 @@ mod host;
 mod keyring;
 mod master;
 mod sealed;
+mod tables;
 
 pub(crate) use backend::VaultError;
 pub(crate) use host::link;
@@ -23,6 +24,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::Guest;
+use crate::database::Database;
 use keyring::Keyring;
 
 /// The largest plaintext, in bytes.
@@ -49,6 +51,12 @@ pub(crate) struct View<'a> {
 }
 
 impl Vault {
+    /// Opens the vault over the host's tables, whose migrations must have run. `WrongMasterKey` when what is in this
+    /// database was sealed with another master key.
+    pub(crate) async fn open_with(database: Database, master: MasterKey) -> Result<Self, VaultError> {
+        Self::over(Arc::new(tables::KeyTable::new(database)), master).await
+    }
+
     /// The same over any store of wrapped keys.
     pub(crate) async fn over(store: Arc<dyn backend::KeyStore>, master: MasterKey) -> Result<Self, VaultError> {
         let keyring = Keyring::new(store, master);

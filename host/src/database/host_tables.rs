@@ -3,5 +3,7 @@
 use super::Migration;
 
 /// Applied at start as owner `host`.
-pub(crate) const HOST_MIGRATIONS: &[Migration] =
-    &[Migration::both("0000_database", include_str!("../../../migrations/host/0000_database.sql"))];
+pub(crate) const HOST_MIGRATIONS: &[Migration] = &[
+    Migration::both("0000_database", include_str!("../../../migrations/host/0000_database.sql")),
+    Migration::both("0005_secrets", include_str!("../../../migrations/host/0005_secrets.sql")),
+];

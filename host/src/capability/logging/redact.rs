@@ -90,7 +90,13 @@ fn redact_json(json: &mut Value, depth: usize) -> bool {
             }
             found
         }
-        Value::Array(items) => items.iter_mut().fold(false, |found, item| redact_json(item, depth + 1) || found),
+        Value::Array(items) => {
+            let mut found = false;
+            for item in items {
+                found |= redact_json(item, depth + 1);
+            }
+            found
+        }
         _ => false,
     }
 }

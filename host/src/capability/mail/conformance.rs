@@ -30,8 +30,8 @@ async fn server(rcpt: &'static str) -> (MailRoom, tokio::task::JoinHandle<Vec<St
                 "DATA" => "354 go on\r\n",
                 _ => "250 ok\r\n",
             };
+            let quit = command == "QUIT" && !in_data;
             in_data = (in_data && line != ".") || (command == "DATA" && !in_data);
-            let quit = command == "QUIT";
             seen.push(line);
             if writer.write_all(reply.as_bytes()).await.is_err() || quit {
                 break;

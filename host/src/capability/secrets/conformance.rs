@@ -11,6 +11,7 @@ use crate::bindings::imports::secrets::Host as _;
 use crate::bindings::imports::types::Fault;
 use crate::capability::grant::Grant;
 use crate::capability::testing;
+use crate::database::HOST_MIGRATIONS;
 
 /// A store in memory.
 #[derive(Default)]
@@ -46,7 +47,9 @@ fn master(digit: &str) -> MasterKey {
 
 /// Every store that can be had.
 async fn stores() -> Vec<Arc<dyn KeyStore>> {
-    vec![Arc::new(KeyMap::default())]
+    let database = Database::open_in_memory().await;
+    database.migrate("host", HOST_MIGRATIONS).await.unwrap();
+    vec![Arc::new(KeyMap::default()), Arc::new(tables::KeyTable::new(database))]
 }
 
 async fn vaults() -> Vec<Vault> {
