@@ -11,6 +11,7 @@ pub(crate) mod grant;
 pub(crate) mod http_out;
 pub(crate) mod logging;
 pub(crate) mod mail;
+pub(crate) mod queue;
 pub(crate) mod secrets;
 pub(crate) mod shims;
 #[cfg(test)]

@@ -13,5 +13,6 @@ mod engine;
 mod plugins_file;
 mod principal;
 mod settings;
+mod worker;
 
 fn main() {}

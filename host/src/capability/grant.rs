@@ -70,24 +70,47 @@ pub(crate) enum Isolation {
 }
 
 /// Whether an event type matches a topic pattern: `*` is one segment, `#` is any number of them, as in RabbitMQ.
+/// Costs at most the product of both lengths, whatever the pattern.
 pub(crate) fn topic_matches(pattern: &str, event_type: &str) -> bool {
-    fn matches(pattern: &[&str], segments: &[&str]) -> bool {
-        match (pattern.split_first(), segments.split_first()) {
-            (None, None) => true,
-            (Some((&"#", rest)), None) => matches(rest, segments),
-            (Some((&"#", rest)), Some((_, tail))) => matches(rest, segments) || matches(pattern, tail),
-            (Some((word, rest)), Some((segment, tail))) => (*word == "*" || word == segment) && matches(rest, tail),
-            _ => false,
+    let segments: Vec<&str> = event_type.split('.').collect();
+    walk(pattern, &segments, |word, segment| word == "*" || word == segment)
+}
+
+/// Whether every event type that `narrower` matches is matched by `wider` too: a binding against the grant's `consume`.
+/// It may say no to a pattern that is covered only by several words together (`#.*` by `*.#`), and never a wrong yes.
+pub(crate) fn topic_covers(wider: &str, narrower: &str) -> bool {
+    let words: Vec<&str> = narrower.split('.').collect();
+    walk(wider, &words, |word, other| if word == "*" { other != "#" } else { word == other && other != "*" })
+}
+
+/// Matches a pattern word by word; `reached` holds after how many segments the pattern so far may end.
+fn walk(pattern: &str, segments: &[&str], word_matches: impl Fn(&str, &str) -> bool) -> bool {
+    let mut reached = vec![false; segments.len() + 1];
+    if let Some(first) = reached.first_mut() {
+        *first = true;
+    }
+    for word in pattern.split('.') {
+        let mut before = false;
+        if word == "#" {
+            for slot in &mut reached {
+                before |= *slot;
+                *slot = before;
+            }
+            continue;
+        }
+        // The slot after a segment is reached from the slot before it, and the very first one never by a word.
+        for (slot, segment) in reached.iter_mut().zip(std::iter::once(&"").chain(segments)) {
+            let here = *slot;
+            *slot = before && word_matches(word, segment);
+            before = here;
         }
     }
-    let pattern: Vec<&str> = pattern.split('.').collect();
-    let segments: Vec<&str> = event_type.split('.').collect();
-    matches(&pattern, &segments)
+    reached.last().copied().unwrap_or(false)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::topic_matches;
+    use super::{topic_covers, topic_matches};
 
     #[test]
     fn topic_patterns_match_as_a_topic_exchange_does() {
@@ -104,6 +127,32 @@ mod tests {
             ("a.#.z", "a.b.c", false),
         ] {
             assert_eq!(topic_matches(pattern, event_type), expected, "{pattern} against {event_type}");
+        }
+    }
+
+    #[test]
+    fn many_wildcards_cost_no_more_than_the_product_of_the_lengths() {
+        let pattern = vec!["#"; 2_000].join(".") + ".z";
+        let event_type = vec!["a"; 2_000].join(".");
+        assert!(!topic_matches(&pattern, &event_type));
+        assert!(topic_matches(&pattern, &(event_type + ".z")));
+    }
+
+    #[test]
+    fn a_wider_pattern_covers_a_narrower_one_and_never_the_other_way_round() {
+        for (wider, narrower, expected) in [
+            ("#", "#", true),
+            ("#", "ai.*", true),
+            ("ai.#", "ai.agent.*", true),
+            ("ai.#", "ai.#", true),
+            ("ai.*", "ai.#", false),
+            ("ai.*", "ai.*", true),
+            ("ai.*", "ai.done", true),
+            ("ai.done", "ai.*", false),
+            ("ai.#", "#", false),
+            ("ai.#", "aix", false),
+        ] {
+            assert_eq!(topic_covers(wider, narrower), expected, "{wider} over {narrower}");
         }
     }
 }

@@ -153,6 +153,9 @@ fn column(definition: ColumnDef, in_key: bool, dialect: Dialect, rules: &Rules<'
     let kind = ColumnKind::of(&definition.data_type)
         .ok_or_else(|| format!("column {name} cannot be {}: {TYPES}", definition.data_type))?;
     let mut options = definition.options;
+    if rules.is_host() && is_numbered(&options) {
+        return Ok(numbered(definition.name, definition.data_type, options, dialect));
+    }
     let mut not_null = false;
     let mut is_key = in_key;
     for option in &options {
@@ -175,6 +178,20 @@ fn column(definition: ColumnDef, in_key: bool, dialect: Dialect, rules: &Rules<'
         options.push(kind.sqlite_check(&definition.name)?);
     }
     Ok(ColumnDef { name: definition.name, data_type: kind.data_type(dialect), options })
+}
+
+/// Whether a column numbers its rows: `BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY`.
+fn is_numbered(options: &[ColumnOptionDef]) -> bool {
+    options.iter().any(|option| matches!(option.option, ColumnOption::Generated { generation_expr: None, .. }))
+}
+
+/// A column that numbers its rows. SQLite has it as the row's own number: larger than every one that is in the table.
+fn numbered(name: Ident, data_type: DataType, mut options: Vec<ColumnOptionDef>, dialect: Dialect) -> ColumnDef {
+    if dialect == Dialect::Postgres {
+        return ColumnDef { name, data_type, options };
+    }
+    options.retain(|option| matches!(option.option, ColumnOption::PrimaryKey(_)));
+    ColumnDef { name, data_type: DataType::Integer(None), options }
 }
 
 fn table_constraint(constraint: &TableConstraint, table: &str, rules: &Rules<'_>) -> Result<(), String> {
