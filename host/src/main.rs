@@ -10,9 +10,12 @@ mod capability;
 mod database;
 mod deploy;
 mod engine;
+mod gateway;
 mod plugins_file;
 mod principal;
 mod settings;
+mod tasks;
+mod telemetry;
 mod worker;
 
 fn main() {}

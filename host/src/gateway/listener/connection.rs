@@ -1,0 +1,158 @@
+//! One connection from its first byte to its last.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
+
+use super::stall::StallGuard;
+use super::{ListenerOptions, Peer, Serve, Stream};
+
+/// Bytes of a request's head, and of what is buffered of a body before it is asked for. A larger head is 431.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 128;
+/// Bytes buffered for each HTTP/2 stream on its way out.
+const STREAM_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// An HTTP/2 connection that is silent for this long is asked whether it lives.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// …and closed when it does not answer for this long.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How far a server has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Phase {
+    Running,
+    /// Requests in flight end, and then their connections.
+    Draining,
+    /// Connections are dropped as they are.
+    Closed,
+}
+
+/// Tells every connection of a server how far it has stopped. A connection looks at one atomic each time it is polled;
+/// only opening and closing one takes a lock.
+#[derive(Default)]
+pub(super) struct Closing {
+    phase: AtomicU8,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    wakers: HashMap<u64, Arc<AtomicWaker>>,
+}
+
+/// A connection's place in its [`Closing`].
+struct Registration {
+    closing: Arc<Closing>,
+    number: u64,
+    waker: Arc<AtomicWaker>,
+}
+
+impl Closing {
+    /// Connections that are open now.
+    pub(super) fn connections(&self) -> usize {
+        self.open.lock().wakers.len()
+    }
+
+    /// Moves on and wakes every connection, so that it sees it.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+        for waker in self.open.lock().wakers.values() {
+            waker.wake();
+        }
+    }
+
+    fn register(self: &Arc<Self>) -> Registration {
+        let waker = Arc::new(AtomicWaker::new());
+        let mut open = self.open.lock();
+        let number = open.next;
+        open.next += 1;
+        open.wakers.insert(number, Arc::clone(&waker));
+        drop(open);
+        Registration { closing: Arc::clone(self), number, waker }
+    }
+
+    fn has_reached(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::SeqCst) >= phase as u8
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.closing.open.lock().wakers.remove(&self.number);
+    }
+}
+
+/// Serves a connection until it ends, breaks, or the server has closed.
+pub(super) async fn serve<I: Stream + 'static, S: Serve>(
+    stream: I,
+    peer: Peer,
+    service: Arc<S>,
+    options: &ListenerOptions,
+    closing: Arc<Closing>,
+) {
+    let registration = closing.register();
+    let peer = Arc::new(peer);
+    let answer = service_fn(move |request| {
+        let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
+        async move { Ok::<_, std::convert::Infallible>(service.serve(&peer, request).await) }
+    });
+    let builder = builder(options);
+    let io = TokioIo::new(StallGuard::new(stream, options.write_stall_timeout));
+    let mut connection = std::pin::pin!(builder.serve_connection(io, answer));
+    let mut is_draining = false;
+    let mut is_registered = false;
+    let ended = std::future::poll_fn(|context| {
+        // A task's waker stays the same and is used up by a wake, so it is left once for each phase; the phase is read
+        // after that, so that no wake is lost.
+        if !is_registered {
+            is_registered = true;
+            registration.waker.register(context.waker());
+        }
+        if closing.has_reached(Phase::Draining) {
+            if !is_draining {
+                is_draining = true;
+                registration.waker.register(context.waker());
+                connection.as_mut().graceful_shutdown();
+            }
+            if closing.has_reached(Phase::Closed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        connection.as_mut().poll(context)
+    });
+    if let Err(error) = ended.await {
+        // Clients hang up as they like: nothing that an operator could act on.
+        tracing::debug!(target: "gateway", %error, "a connection ended early");
+    }
+}
+
+fn builder(options: &ListenerOptions) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_read_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buf_size(STREAM_BUFFER_BYTES_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}

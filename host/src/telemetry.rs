@@ -1,0 +1,131 @@
+//! Log lines: where they go, which pass, and how they look.
+//!
+//! Writing never blocks a request: a full buffer drops lines, and the number of dropped lines is known.
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+/// Lines that may wait for the writer; one more is dropped and counted.
+const BUFFERED_LINES_MAX: usize = 32_768;
+/// RFC 3339 in UTC with milliseconds.
+const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.3fZ";
+
+/// How a line looks (`BERTH_LOG_FORMAT`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// One readable line.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where the lines go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogTarget {
+    #[default]
+    StandardError,
+    StandardOutput,
+}
+
+/// What `BERTH_LOG` and `BERTH_LOG_FORMAT` say.
+#[derive(Clone, Debug)]
+pub(crate) struct TelemetryOptions {
+    /// Directives as in `info` or `warn,access=info,gateway=debug`.
+    pub filter: String,
+    pub format: LogFormat,
+    pub target: LogTarget,
+    /// Colours, for a terminal.
+    pub ansi: bool,
+}
+
+impl Default for TelemetryOptions {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text, target: LogTarget::StandardError, ansi: false }
+    }
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TelemetryError {
+    #[error("`{0}` is not a log filter")]
+    Filter(String),
+    #[error("logging is set up already")]
+    AlreadyStarted,
+}
+
+/// The time of a line.
+struct UtcMilliseconds;
+
+impl FormatTime for UtcMilliseconds {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{}", chrono::Utc::now().format(TIME_FORMAT))
+    }
+}
+
+/// Keeps the writer alive; its drop flushes what waits.
+pub(crate) struct Telemetry {
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Telemetry {
+    /// Lines that were dropped because the writer could not keep up.
+    pub(crate) fn dropped_lines(&self) -> usize {
+        self.dropped.dropped_lines()
+    }
+}
+
+/// Whether `filter` can be used as `BERTH_LOG`.
+pub(crate) fn check_filter(filter: &str) -> Result<(), TelemetryError> {
+    parse_filter(filter).map(drop)
+}
+
+/// Sets up logging for the whole process; once.
+pub(crate) fn start(options: &TelemetryOptions) -> Result<Telemetry, TelemetryError> {
+    let filter = parse_filter(&options.filter)?;
+    let (writer, guard) = match options.target {
+        LogTarget::StandardError => non_blocking(std::io::stderr()),
+        LogTarget::StandardOutput => non_blocking(std::io::stdout()),
+    };
+    let dropped = writer.error_counter();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(options.ansi)
+        .with_span_events(FmtSpan::NONE)
+        .with_timer(UtcMilliseconds);
+    let started = match options.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    started.map_err(|_| TelemetryError::AlreadyStarted)?;
+    Ok(Telemetry { dropped, _writer: guard })
+}
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder().parse(filter).map_err(|_| TelemetryError::Filter(filter.to_owned()))
+}
+
+fn non_blocking(writer: impl std::io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(BUFFERED_LINES_MAX)
+        .lossy(true)
+        .thread_name("log-writer")
+        .finish(writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_judged_before_anything_starts() {
+        assert!(check_filter("info").is_ok());
+        assert!(check_filter("warn,access=info,gateway=debug").is_ok());
+        assert!(check_filter("info,access=loud").is_err());
+    }
+}
