@@ -281,7 +281,10 @@ impl Attempt {
 
 /// A refusal that says "not now" rather than "no": the same request may well succeed later.
 fn may_come_again(status: StatusCode) -> bool {
-    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS | StatusCode::LOCKED)
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS | StatusCode::LOCKED
+    )
 }
 
 fn replay(status: i64, row: &Row) -> Result<Response<ResponseBody>, GatewayError> {

@@ -162,7 +162,9 @@ impl From<&GatewayError> for Problem {
                 .retry_after(RETRY_SOON_SECONDS),
             E::TimedOut => Self::new(GATEWAY_TIMEOUT, "the plugin did not answer within its time limit"),
             E::NotImplemented(detail) => Self::new(NOT_IMPLEMENTED, *detail),
-            E::Busy => Self::new(UNAVAILABLE, "too much at once; try again in a moment").retry_after(RETRY_SOON_SECONDS),
+            E::Busy => {
+                Self::new(UNAVAILABLE, "too much at once; try again in a moment").retry_after(RETRY_SOON_SECONDS)
+            }
             E::Database(error) => database(error),
             E::Authentication(error) => authentication(error),
             E::Accounts(error) => accounts(error),

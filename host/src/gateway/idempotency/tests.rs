@@ -42,7 +42,9 @@ async fn finish(attempt: Attempt, status: u16, body: &str) {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(SET_COOKIE, HeaderValue::from_static("a=b"));
-    attempt.finish(StatusCode::from_u16(status).unwrap(), &headers, Some(&Bytes::copy_from_slice(body.as_bytes()))).await;
+    attempt
+        .finish(StatusCode::from_u16(status).unwrap(), &headers, Some(&Bytes::copy_from_slice(body.as_bytes())))
+        .await;
 }
 
 #[test]
@@ -106,7 +108,9 @@ async fn a_request_in_flight_is_not_started_again() {
 
 #[tokio::test]
 async fn only_final_answers_are_kept() {
-    for (status, is_kept) in [(200, true), (404, true), (409, true), (422, true), (500, false), (503, false), (429, false)] {
+    for (status, is_kept) in
+        [(200, true), (404, true), (409, true), (422, true), (500, false), (503, false), (429, false)]
+    {
         let store = store().await;
         let keyed = keyed("k", "u", "/api/plans", "{}");
         finish(first(&store, &keyed).await, status, "").await;
