@@ -91,7 +91,7 @@ pub(super) fn linker(engine: &wasmtime::Engine, grant: &Grant) -> Result<Linker<
 }
 
 fn link_all(linker: &mut Linker<State>, grant: &Grant) -> wasmtime::Result<()> {
-    use capability::{auth, cache, config, logging, mail, secrets, shims};
+    use capability::{auth, cache, config, logging, mail, queue, secrets, shims};
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi::p3::add_to_linker(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
@@ -109,6 +109,9 @@ fn link_all(linker: &mut Linker<State>, grant: &Grant) -> wasmtime::Result<()> {
             cache: cache::View { guest: &state.guest, room: &state.rooms.cache },
             table: &mut state.table,
         })?;
+    }
+    if Need::Queue.is_met(grant) {
+        queue::link(linker, |state| queue::View { guest: &state.guest, room: &state.rooms.queue })?;
     }
     if Need::Secrets.is_met(grant) {
         secrets::link(linker, |state| secrets::View { guest: &state.guest, room: &state.rooms.secrets })?;
