@@ -1,0 +1,253 @@
+//! Reading several rows, within the caller's organization.
+
+use std::marker::PhantomData;
+
+use super::{Entity, Kind, Stored, store::tenancy};
+use crate::{
+    database::{Executor, Value},
+    http::JsonText,
+    page::{Page, PageQuery, unknown_sort},
+    problem::{Problem, Result},
+};
+
+/// A selection of rows.
+///
+/// ```
+/// use berth_sdk::{Problem, database::Pool, entity, entity::{Select, Stored}};
+/// #[entity(table = "note_notes")]
+/// pub struct Note { #[field(filter)] pub title: String, pub stars: i64 }
+/// fn best() -> Result<Vec<Stored<Note>>, Problem> {
+///     Select::new().equal("title", "a").condition("\"stars\" > ?", [3]).sort("-stars").limit(10).all(&Pool)
+/// }
+/// assert_eq!(best().unwrap_err().code, "ORGANIZATION_REQUIRED");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Select<T> {
+    conditions: Vec<String>,
+    values: Vec<Value>,
+    sort: Option<String>,
+    limit: Option<i64>,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: Entity> Default for Select<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Entity> Select<T> {
+    /// Every row of the caller's organization that is not deleted.
+    pub fn new() -> Self {
+        Self { conditions: Vec::new(), values: Vec::new(), sort: None, limit: None, kind: PhantomData }
+    }
+
+    /// Only rows with this value in this column.
+    #[must_use]
+    pub fn equal(self, column: &str, value: impl Into<Value>) -> Self {
+        self.condition(&format!("\"{column}\" = ?"), [value.into()])
+    }
+
+    /// Only rows with one of these values in this column.
+    #[must_use]
+    pub fn one_of<V: Into<Value>>(self, column: &str, values: impl IntoIterator<Item = V>) -> Self {
+        let values: Vec<Value> = values.into_iter().map(Into::into).collect();
+        if values.is_empty() {
+            return self.condition("1 = 0", [] as [Value; 0]);
+        }
+        let places = vec!["?"; values.len()].join(", ");
+        self.condition(&format!("\"{column}\" IN ({places})"), values)
+    }
+
+    /// Only rows of which this SQL holds; each `?` stands for the next value.
+    #[must_use]
+    pub fn condition<V: Into<Value>>(mut self, sql: &str, values: impl IntoIterator<Item = V>) -> Self {
+        let mut values = values.into_iter();
+        let mut placed = String::with_capacity(sql.len() + 8);
+        for letter in sql.chars() {
+            match (letter, letter == '?') {
+                (_, true) => {
+                    if let Some(value) = values.next() {
+                        self.values.push(value.into());
+                        // The organization is `$1`.
+                        placed.push_str(&format!("${}", self.values.len() + 1));
+                    }
+                }
+                (letter, _) => placed.push(letter),
+            }
+        }
+        self.conditions.push(placed);
+        self
+    }
+
+    /// Sorted by a field's JSON name, `-` before it for largest first.
+    #[must_use]
+    pub fn sort(mut self, sort: &str) -> Self {
+        self.sort = Some(sort.to_string());
+        self
+    }
+
+    /// At most so many.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// The rows.
+    pub fn all(self, database: &dyn Executor) -> Result<Vec<Stored<T>>> {
+        let (sql, values) = self.statement(&T::statements().all)?;
+        Ok(Stored::query(database, &sql, &values)?)
+    }
+
+    /// The first row.
+    pub fn first(self, database: &dyn Executor) -> Result<Option<Stored<T>>> {
+        Ok(self.limit(1).all(database)?.into_iter().next())
+    }
+
+    /// How many there are.
+    pub fn count(&self, database: &dyn Executor) -> Result<i64> {
+        let (from, values) = self.from()?;
+        let row = database.query_one(&format!("SELECT COUNT(*) AS \"total\" {from}"), &values)?;
+        Ok(row.map_or(Ok(0), |row| row.get("total"))?)
+    }
+
+    /// The rows as the text of a JSON array: the fast path.
+    pub fn text(self, database: &dyn Executor) -> Result<Vec<u8>> {
+        let (sql, values) = self.statement(&T::statements().shown)?;
+        Ok(database.query_json(&sql, &values)?)
+    }
+
+    /// One page, filtered and sorted as the request asks; 400 for a filter or sort field that does not fit.
+    pub fn page(mut self, database: &dyn Executor, query: &PageQuery) -> Result<JsonText<Page<Stored<T>>>> {
+        for field in T::DEFINITION.fields.iter().filter(|field| field.can_filter) {
+            let Some(text) = query.filter(field.name) else { continue };
+            let misfit = |message: String| Problem::field(field.name, message);
+            if field.choices.is_empty() {
+                let value = field.kind.parse(&text).ok_or_else(|| misfit("does not fit".into()))?;
+                self = self.equal(field.column, value);
+            } else {
+                let wanted: Vec<&str> = text.split(',').map(str::trim).collect();
+                for choice in &wanted {
+                    crate::validate::one_of(choice, field.choices).map_err(misfit)?;
+                }
+                self = self.one_of(field.column, wanted);
+            }
+        }
+        let total = self.count(database)?;
+        if let Some(sort) = requested_sort::<T>(query)? {
+            self.sort = Some(sort);
+        }
+        let (sql, mut values) = self.statement(&T::statements().shown)?;
+        let place = values.len();
+        values.extend([query.limit.into(), query.offset.into()]);
+        let sql = format!("{sql} LIMIT ${} OFFSET ${}", place + 1, place + 2);
+        let items = if total > query.offset { database.query_json(&sql, &values)? } else { b"[]".to_vec() };
+        Ok(JsonText::new(200, query.envelope_text(&items, total)))
+    }
+
+    fn from(&self) -> Result<(String, Vec<Value>)> {
+        let (condition, organization_id) = tenancy(T::DEFINITION)?;
+        let mut sql = format!("FROM {} WHERE {condition}{}", T::DEFINITION.table, T::statements().alive);
+        for condition in &self.conditions {
+            sql.push_str(" AND (");
+            sql.push_str(condition);
+            sql.push(')');
+        }
+        let mut values = vec![organization_id];
+        values.extend(self.values.iter().cloned());
+        Ok((sql, values))
+    }
+
+    fn statement(&self, columns: &str) -> Result<(String, Vec<Value>)> {
+        let (from, values) = self.from()?;
+        let order = order_by::<T>(self.sort.as_deref().unwrap_or(T::DEFINITION.sort))?;
+        let limit = self.limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
+        Ok((format!("SELECT {columns} {from} ORDER BY {order}{limit}"), values))
+    }
+}
+
+/// The sort that a request asks for, checked.
+fn requested_sort<T: Entity>(query: &PageQuery) -> Result<Option<String>> {
+    let descending = query.descending.unwrap_or(false);
+    match (&query.sort_by, query.descending) {
+        (Some(field), _) => {
+            order_by::<T>(field)?;
+            Ok(Some(format!("{}{field}", if descending { "-" } else { "" })))
+        }
+        (None, Some(descending)) => {
+            let field = T::DEFINITION.sort.trim_start_matches('-');
+            Ok(Some(format!("{}{field}", if descending { "-" } else { "" })))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn order_by<T: Entity>(sort: &str) -> Result<String> {
+    let (name, direction) = match sort.strip_prefix('-') {
+        Some(name) => (name, "DESC"),
+        None => (sort, "ASC"),
+    };
+    let common = [("id", "id"), ("createdAt", "created_at"), ("updatedAt", "updated_at"), ("createdBy", "created_by")];
+    let sortable = || T::DEFINITION.fields.iter().filter(|field| field.kind != Kind::Json && !field.is_hidden);
+    let own = sortable().find(|field| field.name == name);
+    let column = own
+        .map(|field| field.column)
+        .or_else(|| common.iter().find(|(known, _)| *known == name).map(|(_, column)| *column))
+        .ok_or_else(|| {
+            let allowed: Vec<&str> =
+                sortable().map(|field| field.name).chain(common.iter().map(|(known, _)| *known)).collect();
+            unknown_sort(&allowed)
+        })?;
+    // SQLite puts nulls first and PostgreSQL last: say it, so that both do the same.
+    let nulls = if own.is_some_and(|field| field.is_optional) { " NULLS LAST" } else { "" };
+    Ok(format!("\"{column}\" {direction}{nulls}, \"id\" {direction}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Select, requested_sort};
+    use crate::{choice, entity, http::FromRequest, http::Request, page::PageQuery, testing};
+
+    #[choice]
+    enum Color {
+        Red,
+        Green,
+    }
+
+    #[entity(table = "note_notes", soft_delete, sort = "title")]
+    struct Note {
+        title: String,
+        color: Option<Color>,
+        #[field(hidden)]
+        secret: Option<String>,
+        #[field(default)]
+        tags: Vec<String>,
+    }
+
+    fn query(text: &str) -> PageQuery {
+        PageQuery::from_request(&mut Request::new("GET", &format!("/?{text}"))).unwrap()
+    }
+
+    #[test]
+    fn a_selection_stays_within_the_organization() {
+        testing::sign_in("u1", "o1");
+        let select = Select::<Note>::new().equal("color", "red").condition("\"title\" IN (?, ?)", ["a", "b"]);
+        let (sql, values) = select.statement("\"id\"").unwrap();
+        assert_eq!(
+            sql,
+            "SELECT \"id\" FROM note_notes WHERE \"organization_id\" = $1 AND \"deleted_at\" IS NULL AND (\"color\" = $2) \
+             AND (\"title\" IN ($3, $4)) ORDER BY \"title\" ASC, \"id\" ASC"
+        );
+        assert_eq!(values.len(), 4);
+    }
+
+    #[test]
+    fn only_listed_fields_sort() {
+        assert_eq!(requested_sort::<Note>(&query("sortBy=color&order=desc")).unwrap().as_deref(), Some("-color"));
+        assert_eq!(requested_sort::<Note>(&query("order=desc")).unwrap().as_deref(), Some("-title"));
+        for field in ["tags", "secret", "nothing", "title; DROP"] {
+            assert_eq!(requested_sort::<Note>(&query(&format!("sortBy={}", field.replace(' ', "+")))).unwrap_err().status, 400);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What a handler takes.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::{Request, query};
+use crate::{
+    id::Id,
+    problem::{Problem, Result},
+    router::Route,
+    schema,
+    validate::{Faults, Path, Rule, Tidy, json_schema_faults},
+};
+
+/// A part of the request that a handler takes as an argument.
+///
+/// ```
+/// use berth_sdk::{Problem, http::{FromRequest, Request}};
+/// struct Language(String);
+/// impl FromRequest for Language {
+///     fn from_request(request: &mut Request) -> Result<Self, Problem> {
+///         Ok(Self(request.header("accept-language").unwrap_or("en").into()))
+///     }
+/// }
+/// assert_eq!(Language::from_request(&mut Request::new("GET", "/")).unwrap().0, "en");
+/// ```
+pub trait FromRequest: Sized {
+    /// Takes it; a problem ends the request.
+    fn from_request(request: &mut Request) -> Result<Self>;
+    /// Says in the route's description what it takes.
+    fn describe(route: &mut Route) {
+        let _ = route;
+    }
+}
+
+/// The whole request.
+impl FromRequest for Request {
+    fn from_request(request: &mut Request) -> Result<Self> {
+        Ok(std::mem::take(request))
+    }
+}
+
+/// A JSON body or answer. A body is an object; unknown members are ignored; every fault is listed with its path.
+///
+/// ```
+/// use berth_sdk::{data, json, http::{FromRequest, Json, Request}};
+/// #[data]
+/// struct NewNote {
+///     #[field(min = 1, max = 200, plain)]
+///     title: String,
+///     stars: Option<i64>,
+/// }
+/// let mut request = Request::new("POST", "/api/notes").with_json(&json!({"title": 7, "stars": "many"}));
+/// let problem = Json::<NewNote>::from_request(&mut request).unwrap_err();
+/// assert_eq!(problem.errors.iter().map(|error| error.field.as_str()).collect::<Vec<_>>(), ["title", "stars"]);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned + JsonSchema + Tidy> FromRequest for Json<T> {
+    fn from_request(request: &mut Request) -> Result<Self> {
+        check_media_type(request)?;
+        body::<T>(&request.body).map(Self)
+    }
+
+    fn describe(route: &mut Route) {
+        route.request_schema = Some(schema::of::<T>);
+    }
+}
+
+/// A JSON body that may be left out.
+impl<T: DeserializeOwned + JsonSchema + Tidy> FromRequest for Option<Json<T>> {
+    fn from_request(request: &mut Request) -> Result<Self> {
+        if request.body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(None);
+        }
+        Json::from_request(request).map(Some)
+    }
+
+    fn describe(route: &mut Route) {
+        route.request_schema = Some(schema::of::<T>);
+    }
+}
+
+/// The query, read into a type of optional members; `a,b` reads into a list.
+///
+/// ```
+/// use berth_sdk::{data, http::{FromRequest, Query, Request}};
+/// #[data]
+/// struct Which { project_id: Option<String> }
+/// let Query(which) = Query::<Which>::from_request(&mut Request::new("GET", "/?projectId=p1")).unwrap();
+/// assert_eq!(which.project_id.as_deref(), Some("p1"));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned + JsonSchema + Tidy> FromRequest for Query<T> {
+    fn from_request(request: &mut Request) -> Result<Self> {
+        let mut value: T = query::read(request.query.as_deref().unwrap_or_default())?;
+        let mut faults = Faults::default();
+        value.tidy(&Rule::default(), &Path::default(), &mut faults);
+        faults.finish()?;
+        Ok(Self(value))
+    }
+
+    fn describe(route: &mut Route) {
+        route.query_schemas.push(schema::of::<T>);
+    }
+}
+
+/// The values of `{name}` in the route's path: one [`Id`], or a tuple of them in their order.
+///
+/// ```
+/// use berth_sdk::{Id, http::Params, router::Router};
+/// fn read(Params((plan, step)): Params<(Id, Id)>) -> String { format!("{plan}/{step}") }
+/// let router = Router::new().get("/api/plans/{id}/steps/{stepId}", read);
+/// # let _ = router;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Params<T>(pub T);
+
+impl<T: FromParams> FromRequest for Params<T> {
+    fn from_request(request: &mut Request) -> Result<Self> {
+        T::from_params(&request.params).map(Self)
+    }
+}
+
+/// What [`Params`] reads.
+pub trait FromParams: Sized {
+    /// Reads the values in their order.
+    fn from_params(values: &[String]) -> Result<Self>;
+}
+
+fn id_at(values: &[String], index: usize) -> Result<Id> {
+    Id::parse(values.get(index).map(String::as_str).unwrap_or_default())
+}
+
+impl FromParams for Id {
+    fn from_params(values: &[String]) -> Result<Self> {
+        id_at(values, 0)
+    }
+}
+
+impl FromParams for (Id, Id) {
+    fn from_params(values: &[String]) -> Result<Self> {
+        Ok((id_at(values, 0)?, id_at(values, 1)?))
+    }
+}
+
+impl FromParams for (Id, Id, Id) {
+    fn from_params(values: &[String]) -> Result<Self> {
+        Ok((id_at(values, 0)?, id_at(values, 1)?, id_at(values, 2)?))
+    }
+}
+
+/// A text of any form.
+impl FromParams for String {
+    fn from_params(values: &[String]) -> Result<Self> {
+        Ok(values.first().cloned().unwrap_or_default())
+    }
+}
+
+/// The version that `If-Match` names; none when the header is absent or `*`.
+///
+/// ```
+/// use berth_sdk::http::{FromRequest, IfMatch, Request};
+/// let mut request = Request::new("PUT", "/api/plans/p1").with_header("if-match", "\"3\"");
+/// assert_eq!(IfMatch::from_request(&mut request).unwrap().0, Some(3));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IfMatch(pub Option<i64>);
+
+impl FromRequest for IfMatch {
+    fn from_request(request: &mut Request) -> Result<Self> {
+        let Some(value) = request.header("if-match").map(str::trim) else { return Ok(Self(None)) };
+        if value == "*" {
+            return Ok(Self(None));
+        }
+        let version = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|text| text.parse().ok());
+        match version {
+            Some(version) => Ok(Self(Some(version))),
+            None => Err(Problem::precondition_failed("`If-Match` names no version of it; send its `ETag`.")),
+        }
+    }
+}
+
+impl IfMatch {
+    /// 412 when it names another version than this one.
+    pub fn check(self, version: i64) -> Result<()> {
+        match self.0 {
+            Some(wanted) if wanted != version => {
+                Err(Problem::precondition_failed(format!("Its version is {version} by now.")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// 415 when the request says that its body is something else than JSON.
+pub(crate) fn check_media_type(request: &Request) -> Result<()> {
+    let Some(media_type) = request.header("content-type") else { return Ok(()) };
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
+        return Ok(());
+    }
+    Err(Problem::unsupported_media_type("The body must be application/json.").with_header("accept", "application/json"))
+}
+
+/// Reads a body that must be a JSON object. The fast way straight into the type; only when that fails the slow way,
+/// which finds every fault.
+pub(crate) fn body<T: DeserializeOwned + JsonSchema + Tidy>(bytes: &[u8]) -> Result<T> {
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+            Ok(_) => Problem::bad_request("The body must be a JSON object."),
+            Err(error) => not_json(&error),
+        });
+    }
+    let value = serde_json::from_slice::<T>(bytes).map_err(|error| match serde_json::from_slice(bytes) {
+        Ok(value) => misfit::<T>(&value, &error),
+        Err(error) => not_json(&error),
+    })?;
+    tidied(value)
+}
+
+/// Reads a body that must be a JSON object as that.
+pub(crate) fn read_object(bytes: &[u8]) -> Result<serde_json::Map<String, serde_json::Value>> {
+    body::<Object>(bytes).map(|object| object.0)
+}
+
+/// An object of any members.
+#[derive(serde::Deserialize, JsonSchema)]
+struct Object(serde_json::Map<String, serde_json::Value>);
+
+impl Tidy for Object {}
+
+/// Reads a JSON value into a type, tidied; 400 with every fault otherwise.
+pub(crate) fn read_value<T: DeserializeOwned + JsonSchema + Tidy>(value: serde_json::Value) -> Result<T> {
+    let read = T::deserialize(&value).map_err(|error| misfit::<T>(&value, &error))?;
+    tidied(read)
+}
+
+fn tidied<T: Tidy>(mut value: T) -> Result<T> {
+    let mut faults = Faults::default();
+    value.tidy(&Rule::default(), &Path::default(), &mut faults);
+    faults.finish()?;
+    Ok(value)
+}
+
+fn not_json(error: &serde_json::Error) -> Problem {
+    if error.is_eof() && error.line() <= 1 && error.column() == 0 {
+        return Problem::bad_request("A JSON body is needed.");
+    }
+    Problem::bad_request(format!("The body is not JSON: a fault at line {}, column {}.", error.line(), error.column()))
+}
+
+fn misfit<T: JsonSchema>(value: &serde_json::Value, error: &serde_json::Error) -> Problem {
+    let faults = json_schema_faults(&schema::of::<T>(), value);
+    if faults.is_empty() { Problem::bad_request(format!("The body does not fit: {error}.")) } else { Problem::validation(faults) }
+}

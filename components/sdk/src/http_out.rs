@@ -1,0 +1,254 @@
+//! Outgoing HTTP: other plugins by name, and the hosts that the grant lists. Retries and the circuit breaker are the
+//! host's; answers are read whole, at most [`BODY_BYTES_MAX`].
+
+use std::time::Duration;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Fault, platform,
+    problem::{Problem, Result},
+};
+
+/// The largest answer.
+pub const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// How long a request may take when nothing else is said.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Calls one destination.
+///
+/// ```
+/// use berth_sdk::{http_out, json};
+/// let executions = http_out::plugin("execution-service");
+/// let call = executions.post("/api/executions/execute").json(&json!({"planId": "p1"}));
+/// assert_eq!(call.url, "http://execution-service.internal/api/executions/execute");
+/// assert!(call.send().is_err()); // natively nobody answers
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: String,
+}
+
+/// Another plugin, called in process with the same caller.
+///
+/// ```
+/// assert_eq!(berth_sdk::http_out::plugin("ai-service").get("/api/ai").url, "http://ai-service.internal/api/ai");
+/// ```
+pub fn plugin(name: &str) -> Client {
+    Client { base: format!("http://{name}.internal") }
+}
+
+impl Client {
+    /// A destination outside, such as `https://api.example.com`; the grant must list it.
+    pub fn new(base: &str) -> Self {
+        Self { base: base.trim_end_matches('/').to_string() }
+    }
+
+    /// A request of any method; `path` begins with `/`.
+    pub fn request(&self, method: &str, path: &str) -> Call {
+        Call {
+            method: method.to_ascii_uppercase(),
+            url: format!("{}{path}", self.base),
+            headers: Vec::new(),
+            body: Vec::new(),
+            timeout: TIMEOUT,
+        }
+    }
+
+    /// `GET`.
+    pub fn get(&self, path: &str) -> Call {
+        self.request("GET", path)
+    }
+
+    /// `POST`.
+    pub fn post(&self, path: &str) -> Call {
+        self.request("POST", path)
+    }
+
+    /// `PUT`.
+    pub fn put(&self, path: &str) -> Call {
+        self.request("PUT", path)
+    }
+
+    /// `DELETE`.
+    pub fn delete(&self, path: &str) -> Call {
+        self.request("DELETE", path)
+    }
+}
+
+/// A request on its way out.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Upper case.
+    pub method: String,
+    /// The whole address.
+    pub url: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Whole.
+    pub body: Vec<u8>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+impl Call {
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_ascii_lowercase(), value.into()));
+        self
+    }
+
+    /// Makes a `POST` safe to repeat.
+    #[must_use]
+    pub fn idempotency_key(self, key: impl Into<String>) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    /// Lets the host put in the credentials stored under this secret; the guest never sees them.
+    #[must_use]
+    pub fn auth_secret_id(self, secret_id: impl Into<String>) -> Self {
+        self.header("berth-auth-secret-id", secret_id)
+    }
+
+    /// Carries a value as JSON.
+    #[must_use]
+    pub fn json(mut self, value: &impl Serialize) -> Self {
+        self.body = serde_json::to_vec(value).unwrap_or_default();
+        self.header("content-type", "application/json")
+    }
+
+    /// Carries bytes.
+    #[must_use]
+    pub fn body(mut self, media_type: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.body = bytes.into();
+        self.header("content-type", media_type)
+    }
+
+    /// Takes at most so long.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sends it and waits for the whole answer, of whatever status.
+    pub fn send(&self) -> Result<Reply, Fault> {
+        platform::http_send(self)
+    }
+
+    /// Sends it and reads a 2xx answer as JSON. A problem that another plugin answers with passes through: its status,
+    /// code and detail; every other failure is 502, 503 or 504.
+    pub fn fetch<T: DeserializeOwned>(&self) -> Result<T> {
+        self.accept()?.json()
+    }
+
+    /// Sends it and returns a 2xx answer; see [`Call::fetch`].
+    pub fn accept(&self) -> Result<Reply> {
+        let reply = self.send().map_err(|fault| match fault {
+            Fault::Timeout => Problem::timeout("The service called took too long."),
+            Fault::Denied(_) => Problem::from(fault),
+            _ => Problem::unavailable("The service called is not available."),
+        })?;
+        if reply.is_success() { Ok(reply) } else { Err(reply.problem()) }
+    }
+
+    /// Scheme, authority, and path with query.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only the host's side needs it"))]
+    pub(crate) fn parts(&self) -> Option<(&str, &str, &str)> {
+        let (scheme, rest) = self.url.split_once("://")?;
+        if !matches!(scheme, "http" | "https") {
+            return None;
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(index) => rest.split_at(index),
+            None => (rest, "/"),
+        };
+        (!authority.is_empty()).then_some((scheme, authority, path))
+    }
+}
+
+/// An answer, whole.
+///
+/// ```
+/// use berth_sdk::http_out::Reply;
+/// let reply = Reply { status: 200, headers: vec![], body: b"{\"id\":\"e1\"}".to_vec() };
+/// assert_eq!(reply.json::<berth_sdk::serde_json::Value>().unwrap()["id"], "e1");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The first header of this name, given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON; 502 when it is none.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            crate::logging::warn!("an answer does not fit", error = error);
+            Problem::bad_gateway("The service called answered with something else than expected.")
+        })
+    }
+
+    /// The failure of another plugin as one's own. A 4xx keeps status, code and detail; 401, 403 and 5xx of the other
+    /// side become 502, 503 or 504 where they would mislead.
+    pub fn problem(&self) -> Problem {
+        let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let text = |name: &str| body.get(name).and_then(|value| value.as_str()).map(ToString::to_string);
+        match self.status {
+            503 => Problem::unavailable("The service called is not available."),
+            504 => Problem::timeout("The service called took too long."),
+            400..500 => {
+                let mut problem = Problem::new(
+                    self.status,
+                    text("code").unwrap_or_else(|| "UPSTREAM_REFUSED".into()),
+                    text("title").unwrap_or_else(|| "The service called refused".into()),
+                    text("detail").unwrap_or_else(|| "The service called refused the request.".into()),
+                );
+                for (name, value) in body.as_object().into_iter().flatten() {
+                    if !matches!(name.as_str(), "type" | "title" | "status" | "detail" | "code" | "requestId") {
+                        problem.members.insert(name.clone(), value.clone());
+                    }
+                }
+                problem
+            }
+            _ => Problem::bad_gateway("The service called failed."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_falls_into_its_parts() {
+        let call = Client::new("https://a.example:8443/").get("/x?y=1");
+        assert_eq!(call.parts(), Some(("https", "a.example:8443", "/x?y=1")));
+        assert_eq!(Client::new("ftp://a").get("/").parts(), None);
+        assert_eq!(Client::new("http://a").get("").parts(), Some(("http", "a", "/")));
+    }
+
+    #[test]
+    fn a_refusal_of_another_plugin_passes_through() {
+        let body = br#"{"code":"PLAN_CHANGED","title":"t","detail":"d","status":409,"executionId":"e1"}"#.to_vec();
+        let problem = Reply { status: 409, headers: vec![], body }.problem();
+        assert_eq!((problem.status, problem.code.as_ref()), (409, "PLAN_CHANGED"));
+        assert_eq!(problem.members["executionId"], "e1");
+        assert_eq!(Reply { status: 500, headers: vec![], body: vec![] }.problem().status, 502);
+    }
+}

@@ -1,0 +1,192 @@
+//! The host's stand-in for native tests.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use crate::{
+    Fault,
+    auth::Principal,
+    database::{Rows, Value},
+    events::Message,
+    http_out::{Call, Reply},
+    id::Id,
+    logging::Level,
+    mail::Mail,
+};
+
+/// What a test has set up on its thread.
+pub(crate) struct Bench {
+    pub principal: Principal,
+    pub permissions: Vec<String>,
+    pub config: BTreeMap<String, String>,
+    pub cache: HashMap<String, Vec<u8>>,
+    pub published: Vec<Message>,
+    pub enqueued: Vec<Message>,
+}
+
+thread_local! {
+    static BENCH: RefCell<Bench> = RefCell::new(Bench {
+        principal: Principal::anonymous(),
+        permissions: Vec::new(),
+        config: BTreeMap::new(),
+        cache: HashMap::new(),
+        published: Vec::new(),
+        enqueued: Vec::new(),
+    });
+}
+
+/// Reads or changes the state of this thread.
+pub(crate) fn bench<T>(work: impl FnOnce(&mut Bench) -> T) -> T {
+    BENCH.with_borrow_mut(work)
+}
+
+type Answer<T> = Result<T, Fault>;
+
+pub(crate) fn principal() -> Principal {
+    bench(|bench| bench.principal.clone())
+}
+
+pub(crate) fn has_permission(code: &str) -> bool {
+    bench(|bench| bench.principal.is_super_admin || bench.permissions.iter().any(|held| held == code || held == "*"))
+}
+
+pub(crate) fn permissions() -> Vec<String> {
+    bench(|bench| bench.permissions.clone())
+}
+
+pub(crate) fn config_get(key: &str) -> Option<String> {
+    bench(|bench| bench.config.get(key).cloned())
+}
+
+pub(crate) fn config_all() -> Vec<(String, String)> {
+    bench(|bench| bench.config.clone().into_iter().collect())
+}
+
+pub(crate) fn database_query(_: &str, _: &[Value]) -> Answer<Rows> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn database_query_json(_: &str, _: &[Value]) -> Answer<Vec<u8>> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn database_execute(_: &str, _: &[Value]) -> Answer<u64> {
+    Err(Fault::Unavailable)
+}
+
+/// Never opens natively.
+pub(crate) struct Transaction;
+
+impl Transaction {
+    pub(crate) fn begin() -> Answer<Self> {
+        Err(Fault::Unavailable)
+    }
+    pub(crate) fn query(&self, _: &str, _: &[Value]) -> Answer<Rows> {
+        Err(Fault::Unavailable)
+    }
+    pub(crate) fn query_json(&self, _: &str, _: &[Value]) -> Answer<Vec<u8>> {
+        Err(Fault::Unavailable)
+    }
+    pub(crate) fn execute(&self, _: &str, _: &[Value]) -> Answer<u64> {
+        Err(Fault::Unavailable)
+    }
+    pub(crate) fn publish(&self, message: &Message) -> Answer<String> {
+        queue_publish(message)
+    }
+    pub(crate) fn enqueue(&self, message: &Message) -> Answer<String> {
+        queue_enqueue(message)
+    }
+    pub(crate) fn once(&self, _: &str) -> Answer<bool> {
+        Err(Fault::Unavailable)
+    }
+    pub(crate) fn commit(&self) -> Answer<()> {
+        Err(Fault::Unavailable)
+    }
+    pub(crate) fn rollback(&self) -> Answer<()> {
+        Ok(())
+    }
+}
+
+pub(crate) fn queue_publish(message: &Message) -> Answer<String> {
+    bench(|bench| bench.published.push(message.clone()));
+    Ok(message.id.clone().unwrap_or_else(|| Id::new().into_string()))
+}
+
+pub(crate) fn queue_enqueue(message: &Message) -> Answer<String> {
+    bench(|bench| bench.enqueued.push(message.clone()));
+    Ok(message.id.clone().unwrap_or_else(|| Id::new().into_string()))
+}
+
+pub(crate) fn cache_get(key: &str) -> Answer<Option<Vec<u8>>> {
+    Ok(bench(|bench| bench.cache.get(key).cloned()))
+}
+
+pub(crate) fn cache_set(key: &str, value: &[u8], _: u64) -> Answer<()> {
+    bench(|bench| bench.cache.insert(key.to_string(), value.to_vec()));
+    Ok(())
+}
+
+pub(crate) fn cache_delete(key: &str) -> Answer<()> {
+    bench(|bench| bench.cache.remove(key));
+    Ok(())
+}
+
+pub(crate) fn cache_increment(key: &str, delta: i64, _: u64) -> Answer<i64> {
+    bench(|bench| {
+        let held = bench.cache.get(key).and_then(|bytes| String::from_utf8_lossy(bytes).parse::<i64>().ok());
+        let sum = held.unwrap_or(0).saturating_add(delta);
+        bench.cache.insert(key.to_string(), sum.to_string().into_bytes());
+        Ok(sum)
+    })
+}
+
+pub(crate) fn cache_add_if_absent(key: &str, value: &[u8], _: u64) -> Answer<bool> {
+    bench(|bench| {
+        if bench.cache.contains_key(key) {
+            return Ok(false);
+        }
+        bench.cache.insert(key.to_string(), value.to_vec());
+        Ok(true)
+    })
+}
+
+pub(crate) fn cache_expire(key: &str, _: u64) -> Answer<bool> {
+    Ok(bench(|bench| bench.cache.contains_key(key)))
+}
+
+pub(crate) fn secrets_seal(_: &[u8], _: &str) -> Answer<Vec<u8>> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn secrets_open(_: &[u8], _: &str) -> Answer<Vec<u8>> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn secrets_hmac(_: &str, _: &[u8]) -> Answer<Vec<u8>> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn secrets_verify_hmac(_: &str, _: &[u8], _: &[u8]) -> Answer<bool> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn secrets_random(_: u32) -> Answer<Vec<u8>> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn mail_send(_: &Mail) -> Answer<String> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn log(_: Level, _: &str, _: &[(&str, String)]) {}
+
+pub(crate) fn http_send(_: &Call) -> Answer<Reply> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn sleep(duration: Duration) {
+    std::thread::sleep(duration);
+}

@@ -1,0 +1,60 @@
+//! Set-up for native unit tests of a service: who calls, which settings it has, and what it has published. Each test
+//! thread has its own.
+
+use crate::{
+    auth::{Principal, PrincipalKind},
+    events::Message,
+    platform::bench,
+};
+
+/// Lets a user of an organization call from here on, without permissions.
+///
+/// ```
+/// berth_sdk::testing::sign_in("u1", "o1");
+/// assert_eq!(berth_sdk::auth::user_id().unwrap().as_str(), "u1");
+/// ```
+pub fn sign_in(user_id: &str, organization_id: &str) {
+    become_principal(Principal {
+        kind: PrincipalKind::User,
+        user_id: Some(user_id.into()),
+        organization_id: Some(organization_id.into()),
+        request_id: "r1".into(),
+        ..Principal::anonymous()
+    });
+}
+
+/// Lets anybody call from here on.
+///
+/// ```
+/// use berth_sdk::{auth::{self, Principal}, testing};
+/// testing::become_principal(Principal { is_super_admin: true, ..Principal::anonymous() });
+/// assert!(auth::has("plans.plan.delete"));
+/// ```
+pub fn become_principal(principal: Principal) {
+    bench(|bench| bench.principal = principal);
+}
+
+/// Gives the caller a permission.
+///
+/// ```
+/// berth_sdk::testing::permit("plans.plan.read");
+/// assert!(berth_sdk::auth::has("plans.plan.read"));
+/// ```
+pub fn permit(permission: &str) {
+    bench(|bench| bench.permissions.push(permission.into()));
+}
+
+/// Sets a setting.
+pub fn set_config(key: &str, value: &str) {
+    bench(|bench| bench.config.insert(key.into(), value.into()));
+}
+
+/// What has been published so far.
+pub fn published() -> Vec<Message> {
+    bench(|bench| bench.published.clone())
+}
+
+/// What has been put into the plugin's own queue so far.
+pub fn enqueued() -> Vec<Message> {
+    bench(|bench| bench.enqueued.clone())
+}
