@@ -89,9 +89,10 @@ pub fn principal() -> Principal {
 /// assert_eq!(auth::organization_id().unwrap().as_str(), "o1");
 /// ```
 pub fn organization_id() -> Result<Id> {
-    principal().organization_id.map(Id::from).ok_or_else(|| {
-        Problem::bad_request("Choose an organization first.").with_code("ORGANIZATION_REQUIRED")
-    })
+    principal()
+        .organization_id
+        .map(Id::from)
+        .ok_or_else(|| Problem::bad_request("Choose an organization first.").with_code("ORGANIZATION_REQUIRED"))
 }
 
 /// The caller's user id; 401 when nobody is signed in.
@@ -118,11 +119,7 @@ pub fn has(permission: &str) -> bool {
 /// assert_eq!(berth_sdk::auth::require("plans.plan.approve").unwrap_err().status, 403);
 /// ```
 pub fn require(permission: &str) -> Result<()> {
-    if has(permission) {
-        Ok(())
-    } else {
-        Err(Problem::forbidden(format!("It needs the permission {permission}.")))
-    }
+    if has(permission) { Ok(()) } else { Err(Problem::forbidden(format!("It needs the permission {permission}."))) }
 }
 
 /// Every permission code or wildcard the caller holds.

@@ -167,7 +167,10 @@ pub trait Rules: Entity {
         let all = row.data_map();
         for field in Self::DEFINITION.fields {
             let is_named = matches!(field.name, "name" | "title");
-            if (field.can_filter || is_named) && !field.is_hidden && let Some(value) = all.get(field.name) {
+            if (field.can_filter || is_named)
+                && !field.is_hidden
+                && let Some(value) = all.get(field.name)
+            {
                 data.insert(field.name.into(), value.clone());
             }
         }

@@ -163,8 +163,9 @@ pub struct Envelope {
 impl Envelope {
     /// The payload, read into a type. A payload that does not fit is a 400, which dead-letters the message.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.text)
-            .map_err(|error| Problem::bad_request(format!("The payload of {} does not fit: {error}.", self.message_type)))
+        serde_json::from_str(&self.text).map_err(|error| {
+            Problem::bad_request(format!("The payload of {} does not fit: {error}.", self.message_type))
+        })
     }
 
     /// A message for native tests.
@@ -240,7 +241,9 @@ pub fn matches(pattern: &str, message_type: &str) -> bool {
     fn segments(pattern: &[&str], kind: &[&str]) -> bool {
         match (pattern.split_first(), kind.split_first()) {
             (None, None) => true,
-            (Some((&"#", rest)), _) => (0..=kind.len()).any(|skip| segments(rest, kind.get(skip..).unwrap_or_default())),
+            (Some((&"#", rest)), _) => {
+                (0..=kind.len()).any(|skip| segments(rest, kind.get(skip..).unwrap_or_default()))
+            }
             (Some((&"*", rest)), Some((_, further))) => segments(rest, further),
             (Some((word, rest)), Some((segment, further))) => word == segment && segments(rest, further),
             _ => false,

@@ -10,9 +10,9 @@ pub use answer::{Accepted, Answer, Body, Created, JsonText, NoContent, Response}
 pub use extract::{FromParams, FromRequest, IfMatch, Json, Params, Query};
 pub(crate) use extract::{check_media_type, read_object, read_value};
 pub(crate) use query::{decode, pairs};
+pub use stream::{Chunk, Event, Next, Sse, Stream};
 #[cfg(target_arch = "wasm32")]
 pub(crate) use stream::{KEEP_ALIVE, WAIT_MAX};
-pub use stream::{Chunk, Event, Next, Sse, Stream};
 
 /// A request as a handler sees it.
 ///

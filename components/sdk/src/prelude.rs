@@ -16,7 +16,8 @@ pub use crate::{
     entity::{Entity, Rules, Select, Stored},
     events::{self, Envelope, Outcome},
     http::{
-        Accepted, Answer, Created, FromRequest, IfMatch, Json, JsonText, NoContent, Params, Query, Request, Response, Sse,
+        Accepted, Answer, Created, FromRequest, IfMatch, Json, JsonText, NoContent, Params, Query, Request, Response,
+        Sse,
     },
     json, logging,
     page::{Page, PageQuery},

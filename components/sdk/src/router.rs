@@ -160,7 +160,9 @@ impl Router {
         let mut paths = matchit::Router::new();
         for path in order {
             let methods = by_path.remove(&path).unwrap_or_default();
-            paths.insert(path.clone(), methods).map_err(|error| format!("the route {path} cannot be added: {error}"))?;
+            paths
+                .insert(path.clone(), methods)
+                .map_err(|error| format!("the route {path} cannot be added: {error}"))?;
         }
         Ok(BuiltRouter { paths, routes })
     }
@@ -198,8 +200,13 @@ impl BuiltRouter {
         let wanted = if request.method == "HEAD" { "GET" } else { request.method.as_str() };
         let Some((_, run)) = found.value.iter().find(|(method, _)| *method == wanted) else {
             let allowed: Vec<&str> = found.value.iter().map(|(method, _)| *method).collect();
-            return Err(Problem::new(405, "METHOD_NOT_ALLOWED", "Method not allowed", "The route does not take this method.")
-                .with_header("allow", allowed.join(", ")));
+            return Err(Problem::new(
+                405,
+                "METHOD_NOT_ALLOWED",
+                "Method not allowed",
+                "The route does not take this method.",
+            )
+            .with_header("allow", allowed.join(", ")));
         };
         let run = Arc::clone(run);
         request.params = found.params.iter().map(|(_, value)| decode(value)).collect();

@@ -3,9 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Access, Definition, Entity, Rules, Select, Stored, create, delete, read_text,
-    store::require_row,
-    stored::Made,
+    Access, Definition, Entity, Rules, Select, Stored, create, delete, read_text, store::require_row, stored::Made,
     update,
 };
 use crate::{
@@ -160,4 +158,3 @@ fn patch_schema<T: Entity>() -> Value {
     }
     whole
 }
-

@@ -247,7 +247,10 @@ mod tests {
         assert_eq!(requested_sort::<Note>(&query("sortBy=color&order=desc")).unwrap().as_deref(), Some("-color"));
         assert_eq!(requested_sort::<Note>(&query("order=desc")).unwrap().as_deref(), Some("-title"));
         for field in ["tags", "secret", "nothing", "title; DROP"] {
-            assert_eq!(requested_sort::<Note>(&query(&format!("sortBy={}", field.replace(' ', "+")))).unwrap_err().status, 400);
+            assert_eq!(
+                requested_sort::<Note>(&query(&format!("sortBy={}", field.replace(' ', "+")))).unwrap_err().status,
+                400
+            );
         }
     }
 }

@@ -140,7 +140,9 @@ pub fn delete<T: Rules>(transaction: &Transaction, id: &str, if_match: IfMatch) 
     let table = T::DEFINITION.table;
     let changed = if T::DEFINITION.soft_delete {
         let now = clock::now();
-        let sql = format!("UPDATE {table} SET \"deleted_at\" = $2, \"updated_at\" = $2 WHERE \"id\" = $1 AND \"deleted_at\" IS NULL");
+        let sql = format!(
+            "UPDATE {table} SET \"deleted_at\" = $2, \"updated_at\" = $2 WHERE \"id\" = $1 AND \"deleted_at\" IS NULL"
+        );
         transaction.execute(&sql, params![&row.id, now])?
     } else {
         transaction.execute(&format!("DELETE FROM {table} WHERE \"id\" = $1"), params![&row.id])?
@@ -166,7 +168,10 @@ pub(crate) fn tenancy(definition: &Definition) -> Result<(&'static str, Value)> 
 fn by_id<T: Entity>(columns: &str, id: &str) -> Result<(String, Vec<Value>)> {
     let (condition, organization_id) = tenancy(T::DEFINITION)?;
     let (table, alive) = (T::DEFINITION.table, T::statements().alive);
-    Ok((format!("SELECT {columns} FROM {table} WHERE {condition} AND \"id\" = $2{alive}"), vec![organization_id, id.into()]))
+    Ok((
+        format!("SELECT {columns} FROM {table} WHERE {condition} AND \"id\" = $2{alive}"),
+        vec![organization_id, id.into()],
+    ))
 }
 
 fn checked<T: Rules>(data: &mut T) -> Result<()> {

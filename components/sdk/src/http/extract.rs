@@ -176,7 +176,8 @@ impl FromRequest for IfMatch {
         if value == "*" {
             return Ok(Self(None));
         }
-        let version = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|text| text.parse().ok());
+        let version =
+            value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|text| text.parse().ok());
         match version {
             Some(version) => Ok(Self(Some(version))),
             None => Err(Problem::precondition_failed("`If-Match` names no version of it; send its `ETag`.")),
@@ -255,5 +256,9 @@ fn not_json(error: &serde_json::Error) -> Problem {
 
 fn misfit<T: JsonSchema>(value: &serde_json::Value, error: &serde_json::Error) -> Problem {
     let faults = json_schema_faults(&schema::of::<T>(), value);
-    if faults.is_empty() { Problem::bad_request(format!("The body does not fit: {error}.")) } else { Problem::validation(faults) }
+    if faults.is_empty() {
+        Problem::bad_request(format!("The body does not fit: {error}."))
+    } else {
+        Problem::validation(faults)
+    }
 }

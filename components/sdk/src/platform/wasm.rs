@@ -230,7 +230,8 @@ pub(crate) fn log(level: Level, message: &str, fields: &[(&str, String)]) {
         Level::Warn => logging::Level::Warn,
         Level::Error => logging::Level::Error,
     };
-    let fields: Vec<(String, String)> = fields.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
+    let fields: Vec<(String, String)> =
+        fields.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
     logging::log(level, message, &fields);
 }
 

@@ -120,8 +120,13 @@ impl Route {
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut parameters: Vec<Parameter> = Vec::new();
         for schema in self.query_schemas.iter().map(|make| make()) {
-            let required: Vec<&str> =
-                schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+            let required: Vec<&str> = schema
+                .get("required")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
             for (name, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
                 if parameters.iter().any(|known| known.name == *name) {
                     continue;

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     bindings::wasi::{
         clocks::monotonic_clock,
-        http::types::{
-            Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
-        },
+        http::types::{Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam},
         io::{
             poll,
             streams::{OutputStream, StreamError},

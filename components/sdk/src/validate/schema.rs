@@ -94,7 +94,9 @@ impl Checker<'_> {
     }
 
     fn choices(&mut self, rules: &Map<String, Value>, value: &Value, path: &Path<'_>) {
-        if let Some(only) = rules.get("const") && !equal(only, value) {
+        if let Some(only) = rules.get("const")
+            && !equal(only, value)
+        {
             self.add(path, format!("must be {only}"));
         }
         if let Some(Value::Array(choices)) = rules.get("enum")
@@ -150,16 +152,24 @@ impl Checker<'_> {
     fn number(&mut self, rules: &Map<String, Value>, value: &Value, path: &Path<'_>) {
         let Some(number) = value.as_f64() else { return };
         let bound = |word: &str| rules.get(word).and_then(Value::as_f64);
-        if let Some(min) = bound("minimum") && number < min {
+        if let Some(min) = bound("minimum")
+            && number < min
+        {
             self.add(path, format!("must be at least {min}"));
         }
-        if let Some(max) = bound("maximum") && number > max {
+        if let Some(max) = bound("maximum")
+            && number > max
+        {
             self.add(path, format!("must be at most {max}"));
         }
-        if let Some(min) = bound("exclusiveMinimum") && number <= min {
+        if let Some(min) = bound("exclusiveMinimum")
+            && number <= min
+        {
             self.add(path, format!("must be more than {min}"));
         }
-        if let Some(max) = bound("exclusiveMaximum") && number >= max {
+        if let Some(max) = bound("exclusiveMaximum")
+            && number >= max
+        {
             self.add(path, format!("must be less than {max}"));
         }
     }
@@ -173,10 +183,17 @@ impl Checker<'_> {
         path: &Path<'_>,
     ) {
         let count = count as u64;
-        if let Some(min) = rules.get(least).and_then(Value::as_u64) && count < min {
-            self.add(path, if min == 1 { "must not be empty".into() } else { format!("must have at least {min} {what}") });
+        if let Some(min) = rules.get(least).and_then(Value::as_u64)
+            && count < min
+        {
+            self.add(
+                path,
+                if min == 1 { "must not be empty".into() } else { format!("must have at least {min} {what}") },
+            );
         }
-        if let Some(max) = rules.get(most).and_then(Value::as_u64) && count > max {
+        if let Some(max) = rules.get(most).and_then(Value::as_u64)
+            && count > max
+        {
             self.add(path, format!("must have at most {max} {what}"));
         }
     }
@@ -185,7 +202,9 @@ impl Checker<'_> {
         for schema in rules.get("allOf").and_then(Value::as_array).into_iter().flatten() {
             self.visit(schema, value, path, depth + 1);
         }
-        if let Some(schema) = rules.get("not") && self.trial(schema, value, path, depth).is_empty() {
+        if let Some(schema) = rules.get("not")
+            && self.trial(schema, value, path, depth).is_empty()
+        {
             self.add(path, "is not allowed");
         }
         for (word, most) in [("anyOf", usize::MAX), ("oneOf", 1)] {

@@ -19,7 +19,11 @@ pub fn clean(text: &str) -> String {
 /// assert_eq!(berth_sdk::validate::clean_plain(" <b>Ship\n it</b> "), "bShip it/b");
 /// ```
 pub fn clean_plain(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control() && !matches!(letter, '<' | '>')).collect::<String>().trim().to_string()
+    text.chars()
+        .filter(|letter| !letter.is_control() && !matches!(letter, '<' | '>'))
+        .collect::<String>()
+        .trim()
+        .to_string()
 }
 
 /// Counts characters, not bytes.
