@@ -77,6 +77,10 @@ impl Egress {
         request: http::Request<Body>,
         timeouts: Timeouts,
     ) -> Result<http::Response<Body>, EgressError> {
+        // A tunnel is no request: what goes through it would be judged by nobody.
+        if *request.method() == http::Method::CONNECT {
+            return Err(EgressError::Method);
+        }
         let target = policy::target(&guest.plugin.grant, request.uri())?;
         let limits = timed::Limits::of(&guest.call, timeouts)?;
         if matches!(target, Target::Internal(_)) && guest.call.depth >= DEPTH_MAX {

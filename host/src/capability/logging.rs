@@ -26,6 +26,8 @@ pub(crate) const LINE_BYTES_MAX: usize = 8 << 10;
 pub(crate) const FIELDS_MAX: usize = 64;
 /// Lines kept for each plugin, oldest first out.
 pub(crate) const LINES_KEPT: usize = 1000;
+/// Bytes of them, so that long lines push out more.
+pub(crate) const BYTES_KEPT: usize = 1 << 20;
 
 /// How grave a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -75,7 +77,8 @@ impl LogRoom {
         log.keep(Arc::new(line));
     }
 
-    /// The last lines of a plugin, oldest first, and those still to come.
+    /// The last lines of a plugin, oldest first, and those still to come. The caller knows that there is such a plugin:
+    /// its log is made when it has written nothing yet.
     pub(crate) fn follow(&self, plugin: &str) -> Follow {
         self.plugin(plugin).follow()
     }
@@ -170,6 +173,18 @@ mod tests {
         let dropped: u32 = last.fields[0].1.parse().unwrap();
         assert!((1..=250).contains(&dropped), "{dropped}");
         assert!(last.message.contains("dropped"));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_by_bytes_too() {
+        let room = LogRoom::default();
+        let guest = testing::guest("planning", None);
+        for _ in 0..900 {
+            write(&room, &guest, &"x".repeat(LINE_BYTES_MAX), &[]);
+        }
+        let kept = room.follow("planning").kept;
+        let bytes: usize = kept.iter().map(|line| line.message.len()).sum();
+        assert!(bytes <= BYTES_KEPT && bytes > BYTES_KEPT / 2, "{bytes}");
     }
 
     #[tokio::test]

@@ -75,6 +75,9 @@ pub(crate) enum EgressError {
     /// The URI cannot be used: no host, a user name in it, another scheme than HTTP.
     #[error("the address of the request is malformed")]
     Malformed,
+    /// The method would make something else than a request of it.
+    #[error("the method cannot be used here")]
+    Method,
     /// The name could not be resolved.
     #[error("the name could not be resolved")]
     Resolve(#[source] Option<BodyError>),

@@ -4,13 +4,14 @@
 //! Names are resolved here and the connection is made to exactly the addresses that were allowed.
 
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
 use http_body_util::BodyExt;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 
 use super::CONNECT_TIMEOUT;
 use super::address::AddressPolicy;
@@ -25,10 +26,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections kept to one host.
 const IDLE_PER_HOST_MAX: usize = 32;
 
+/// Names resolved at once. The system's resolver holds a thread for each, even after its asker has gone away.
+const LOOKUPS_MAX: usize = 64;
+
 /// One client for each distinct `outbound_private`; there are no more of them than plugins.
-#[derive(Default)]
 pub(super) struct Clients {
     by_private: DashMap<Vec<String>, Arc<Client>>,
+    lookups: Arc<Semaphore>,
 }
 
 struct Client {
@@ -39,6 +43,13 @@ struct Client {
 /// Resolves names to allowed addresses only.
 struct CheckedResolver {
     addresses: AddressPolicy,
+    lookups: Arc<Semaphore>,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self { by_private: DashMap::new(), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+    }
 }
 
 impl Clients {
@@ -73,15 +84,15 @@ impl Clients {
         if let Some(client) = self.by_private.get(&grant.outbound_private) {
             return Ok(client.clone());
         }
-        let client = Arc::new(Client::new(AddressPolicy::new(&grant.outbound_private))?);
+        let client = Arc::new(Client::new(AddressPolicy::new(&grant.outbound_private), self.lookups.clone())?);
         Ok(self.by_private.entry(grant.outbound_private.clone()).or_insert(client).clone())
     }
 }
 
 impl Client {
-    fn new(addresses: AddressPolicy) -> Result<Self, EgressError> {
+    fn new(addresses: AddressPolicy, lookups: Arc<Semaphore>) -> Result<Self, EgressError> {
         let http = reqwest::Client::builder()
-            .dns_resolver(Arc::new(CheckedResolver { addresses: addresses.clone() }))
+            .dns_resolver(Arc::new(CheckedResolver { addresses: addresses.clone(), lookups }))
             .tls_backend_preconfigured(tls()?)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -98,13 +109,18 @@ impl Client {
 
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let addresses = self.addresses.clone();
+        let (addresses, lookups) = (self.addresses.clone(), self.lookups.clone());
         Box::pin(async move {
-            // The port is the client's to set.
-            let found = tokio::net::lookup_host((name.as_str(), 0))
-                .await
-                .map_err(|error| EgressError::Resolve(Some(error.into())))?;
-            let found: Vec<SocketAddr> = found.collect();
+            let permit = lookups.acquire_owned().await.map_err(|_| EgressError::Resolve(None))?;
+            let looked_up = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                // The port is the client's to set.
+                (name.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>)
+            });
+            let found = match looked_up.await {
+                Ok(found) => found.map_err(|error| EgressError::Resolve(Some(error.into())))?,
+                Err(error) => return Err(EgressError::Resolve(Some(error.into())).into()),
+            };
             if found.is_empty() {
                 return Err(EgressError::Resolve(None).into());
             }

@@ -16,7 +16,7 @@ use crate::principal::Call;
 
 /// What a test server does with one connection after it has read one request.
 #[derive(Clone, Copy)]
-enum Reply {
+pub(super) enum Reply {
     /// Writes this and closes.
     Text(&'static str),
     /// Closes without a byte.
@@ -27,16 +27,16 @@ enum Reply {
     Flood(&'static str),
 }
 
-const OK: Reply = Reply::Text("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+pub(super) const OK: Reply = Reply::Text("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
 
-struct Server {
+pub(super) struct Server {
     port: u16,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// Answers one request after the other with `replies`, and all further ones with the last.
-    async fn start(replies: &'static [Reply]) -> Self {
+    pub(super) async fn start(replies: &'static [Reply]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -51,17 +51,17 @@ impl Server {
         Self { port, requests }
     }
 
-    fn guest(&self, grant: Grant) -> Guest {
+    pub(super) fn guest(&self, grant: Grant) -> Guest {
         let outbound = vec![format!("127.0.0.1:{}", self.port), format!("localhost:{}", self.port)];
         testing::guest_with("planning", Some("org-1"), Grant { outbound, ..grant })
     }
 
     /// A guest that may reach this server.
-    fn friend(&self) -> Guest {
+    pub(super) fn friend(&self) -> Guest {
         self.guest(Grant { outbound_private: vec!["127.0.0.0/8".into(), "::1".into()], ..Grant::default() })
     }
 
-    fn uri(&self, path: &str) -> String {
+    pub(super) fn uri(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
@@ -380,6 +380,23 @@ async fn a_plugin_that_is_not_ready_is_asked_again_only_where_that_is_safe() {
     let answer = egress.send(&guest, post, Timeouts::default()).await;
     assert!(matches!(answer, Err(EgressError::Unavailable(_))));
     assert_eq!(gateway.calls.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_tunnel_is_no_request() {
+    let server = Server::start(&[OK]).await;
+    let connect = request("CONNECT", &server.uri("/"), "");
+    let answer = Egress::default().send(&server.friend(), connect, Timeouts::default()).await;
+    assert!(matches!(answer, Err(EgressError::Method)));
+    assert_eq!(server.count(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_a_resolver_error() {
+    let outbound = vec!["does-not-exist.invalid".to_owned()];
+    let guest = testing::guest_with("planning", None, Grant { outbound, ..Grant::default() });
+    let answer = get(&Egress::default(), &guest, "http://does-not-exist.invalid/").await;
+    assert!(matches!(answer, Err(EgressError::Resolve(_))), "{answer:?}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::capability::Guest;
 /// Hands a guest's requests to the room; part of the store's state, one for each instance.
 pub(crate) struct EgressHooks {
     egress: Arc<Egress>,
-    guest: Arc<Guest>,
+    guest: Guest,
 }
 
 type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -22,12 +22,12 @@ type Sent = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Transmissi
 impl EgressHooks {
     /// The hooks of an instance that runs for `guest`.
     pub(crate) fn new(egress: Arc<Egress>, guest: Guest) -> Self {
-        Self { egress, guest: Arc::new(guest) }
+        Self { egress, guest }
     }
 
     /// A warm instance begins another call.
     pub(crate) fn begin(&mut self, guest: Guest) {
-        self.guest = Arc::new(guest);
+        self.guest = guest;
     }
 }
 
@@ -73,6 +73,7 @@ fn code(error: &EgressError) -> Error {
         EgressError::Denied(_) => Error::HttpRequestDenied,
         EgressError::AddressDenied => Error::DestinationIpProhibited,
         EgressError::Malformed => Error::HttpRequestUriInvalid,
+        EgressError::Method => Error::HttpRequestMethodInvalid,
         EgressError::Resolve(_) => Error::DnsError { rcode: None, info_code: None },
         EgressError::Connect(_) => Error::ConnectionRefused,
         EgressError::Lost(_) => Error::ConnectionTerminated,
@@ -85,5 +86,32 @@ fn code(error: &EgressError) -> Error {
         EgressError::Unavailable(_) | EgressError::Refused(Refusal::CircuitOpen) => Error::DestinationUnavailable,
         EgressError::Refused(Refusal::TooDeep) => Error::LoopDetected,
         EgressError::Full => Error::ConnectionLimitReached,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{OK, Server};
+    use super::*;
+    use crate::capability::grant::Grant;
+
+    #[tokio::test]
+    async fn a_guest_gets_the_standards_code_for_each_refusal() {
+        let server = Server::start(&[OK]).await;
+        let mut hooks = EgressHooks::new(Arc::default(), server.guest(Grant::default()));
+        let mut send = |uri: &str| {
+            let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let request = http::Request::builder().uri(uri).body(empty).unwrap();
+            Box::into_pin(hooks.send_request(request, None, Box::new(async { Ok(()) })))
+        };
+        let (denied, inside) = (send("http://example.com/"), send(&server.uri("/")));
+        assert!(matches!(denied.await, Err(Error::HttpRequestDenied)));
+        assert!(matches!(inside.await, Err(Error::DestinationIpProhibited)));
+        hooks.begin(server.friend());
+        let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = http::Request::builder().uri(server.uri("/")).body(empty).unwrap();
+        let sent = Box::into_pin(hooks.send_request(request, None, Box::new(async { Ok(()) })));
+        let (response, _) = sent.await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::{LINES_KEPT, LINES_PER_SECOND_MAX, Level};
+use super::{BYTES_KEPT, LINES_KEPT, LINES_PER_SECOND_MAX, Level};
 use crate::capability::Guest;
 
 /// Lines a slow follower may lag behind before it loses some.
@@ -51,10 +51,16 @@ struct Window {
     summary_due: bool,
 }
 
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<Arc<LogLine>>,
+    bytes: usize,
+}
+
 /// See the file's head.
 pub(super) struct PluginLog {
     window: Mutex<Window>,
-    kept: Mutex<VecDeque<Arc<LogLine>>>,
+    kept: Mutex<Kept>,
     followers: broadcast::Sender<Arc<LogLine>>,
 }
 
@@ -70,6 +76,11 @@ impl LogLine {
             message,
             fields,
         }
+    }
+
+    /// What it counts for: its texts.
+    fn bytes(&self) -> usize {
+        self.message.len() + self.fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
     }
 
     /// The fields as one JSON object, for the host's log; none when there are none.
@@ -138,10 +149,12 @@ impl PluginLog {
     pub(super) fn keep(&self, line: Arc<LogLine>) {
         // Kept and shown under one lock, so that a follower sees each line exactly once.
         let mut kept = self.kept.lock();
-        if kept.len() == LINES_KEPT {
-            kept.pop_front();
+        kept.bytes += line.bytes();
+        kept.lines.push_back(line.clone());
+        while kept.lines.len() > LINES_KEPT || kept.bytes > BYTES_KEPT {
+            let Some(oldest) = kept.lines.pop_front() else { break };
+            kept.bytes -= oldest.bytes();
         }
-        kept.push_back(line.clone());
         // Nobody following is the usual case.
         let _ = self.followers.send(line);
     }
@@ -149,6 +162,6 @@ impl PluginLog {
     /// See [`Follow`].
     pub(super) fn follow(&self) -> Follow {
         let kept = self.kept.lock();
-        Follow { lines: self.followers.subscribe(), kept: kept.iter().cloned().collect() }
+        Follow { lines: self.followers.subscribe(), kept: kept.lines.iter().cloned().collect() }
     }
 }

@@ -191,3 +191,79 @@ fn refused(fault: Fault) -> Error {
         Fault::Timeout => Error::Other("the store did not answer in time".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::bindings::shims::keyvalue::store::{Host as _, HostBucket as _};
+    use crate::bindings::shims::logging::{Host as _, Level};
+    use crate::capability::grant::Grant;
+    use crate::capability::{Guest, cache, config, logging, testing};
+
+    async fn with_bucket<F>(guest: &Guest, room: &cache::CacheRoom, check: F)
+    where
+        F: AsyncFnOnce(&mut KeyValueView<'_>, &dyn Fn() -> Resource<Bucket>),
+    {
+        let mut table = Table::new();
+        let mut view = KeyValueView { cache: cache::View { guest, room }, table: &mut table };
+        let bucket = view.open("default".into()).await.unwrap().unwrap();
+        let number = bucket.rep();
+        check(&mut view, &|| Resource::new_borrow(number)).await;
+        view.drop(bucket).await.unwrap();
+        assert!(table.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_the_plugins_own_part_of_the_cache() {
+        let room = cache::CacheRoom::open("memory:").unwrap();
+        let guest = testing::guest("planning", Some("org-1"));
+        with_bucket(&guest, &room, async |view, bucket| {
+            view.set(bucket(), "k".into(), b"v".to_vec()).await.unwrap().unwrap();
+            assert!(view.exists(bucket(), "k".into()).await.unwrap().unwrap());
+            assert_eq!(view.cache.read("k").await.unwrap(), Some(b"v".to_vec()));
+            assert_eq!(atomics::Host::increment(view, bucket(), "n".into(), 2).await.unwrap().unwrap(), 2);
+            assert!(atomics::Host::increment(view, bucket(), "n".into(), u64::MAX).await.unwrap().is_err());
+            let many = batch::Host::get_many(view, bucket(), vec!["none".into(), "k".into()]).await.unwrap().unwrap();
+            assert_eq!(many, [None, Some(("k".into(), b"v".to_vec()))]);
+            batch::Host::delete_many(view, bucket(), vec!["k".into()]).await.unwrap().unwrap();
+            assert_eq!(view.get(bucket(), "k".into()).await.unwrap().unwrap(), None);
+            assert!(matches!(view.list_keys(bucket(), None).await.unwrap(), Err(Error::Other(_))));
+        })
+        .await;
+        let other = testing::guest("planning", Some("org-2"));
+        with_bucket(&other, &room, async |view, bucket| {
+            assert_eq!(view.get(bucket(), "n".into()).await.unwrap().unwrap(), None);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn no_other_bucket_can_be_opened_and_none_without_the_grant() {
+        let room = cache::CacheRoom::open("memory:").unwrap();
+        let mut table = Table::new();
+        let guest = testing::guest("planning", None);
+        let mut view = KeyValueView { cache: cache::View { guest: &guest, room: &room }, table: &mut table };
+        assert!(matches!(view.open("users".into()).await.unwrap(), Err(Error::NoSuchStore)));
+        let bare = testing::guest_with("planning", None, Grant::default());
+        let mut view = KeyValueView { cache: cache::View { guest: &bare, room: &room }, table: &mut table };
+        assert!(matches!(view.open("default".into()).await.unwrap(), Err(Error::AccessDenied)));
+    }
+
+    #[tokio::test]
+    async fn settings_and_lines_go_through_their_rooms() {
+        use crate::bindings::shims::config::Host as _;
+        let mut guest = testing::guest("planning", None);
+        Arc::make_mut(&mut guest.plugin).config.insert("a".into(), "1".into());
+        let mut view = ConfigView(config::View { guest: &guest });
+        assert_eq!(view.get("a".into()).await.unwrap().unwrap().as_deref(), Some("1"));
+        assert_eq!(view.get_all().await.unwrap().unwrap(), [("a".to_owned(), "1".to_owned())]);
+        let room = logging::LogRoom::default();
+        let mut view = LoggingView(logging::View { guest: &guest, room: &room });
+        view.log(Level::Critical, "part".into(), "broken".into()).await.unwrap();
+        let line = &room.follow("planning").kept[0];
+        assert_eq!((line.level, line.message.as_str()), (logging::Level::Error, "broken"));
+        assert_eq!(line.fields, [("context".to_owned(), "part".to_owned())]);
+    }
+}
