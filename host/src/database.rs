@@ -4,8 +4,11 @@
 //! checks who may touch what: for guests that is the capability room's task, before a statement comes here.
 
 mod collect;
+#[cfg(test)]
+mod conformance;
 mod error;
 mod host_tables;
+mod lexical;
 mod migrate;
 mod postgres;
 mod row;
