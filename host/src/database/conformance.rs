@@ -78,7 +78,8 @@ async fn one_value(database: &Database, column: &str, value: Value) -> Value {
     let id = uuid::Uuid::now_v7().to_string();
     let sql = format!("INSERT INTO plan_values (id, {column}) VALUES ($1, $2)");
     database.execute(&sql, &values![id.as_str(), value]).await.unwrap();
-    let row = database.query_one(&format!("SELECT {column} FROM plan_values WHERE id = $1"), &values![id]).await.unwrap();
+    let row =
+        database.query_one(&format!("SELECT {column} FROM plan_values WHERE id = $1"), &values![id]).await.unwrap();
     row.unwrap().value(column).unwrap().clone()
 }
 
@@ -231,10 +232,8 @@ async fn rows_become_json_in_the_host() {
              "document": null},
         ]);
         assert_eq!(parsed, expected);
-        let order: Vec<usize> = ["\"id\"", "\"words\"", "\"number\"", "\"document\""]
-            .iter()
-            .map(|name| text.find(name).unwrap())
-            .collect();
+        let order: Vec<usize> =
+            ["\"id\"", "\"words\"", "\"number\"", "\"document\""].iter().map(|name| text.find(name).unwrap()).collect();
         assert!(order.is_sorted(), "{text}");
     })
     .await;
@@ -348,11 +347,13 @@ async fn a_transaction_abandoned_in_the_middle_of_a_statement_is_rolled_back() {
 }
 
 /// Never ends and answers nothing.
-const ENDLESS: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 - 1 FROM n) SELECT COUNT(*) AS n FROM n";
+const ENDLESS: &str =
+    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 - 1 FROM n) SELECT COUNT(*) AS n FROM n";
 
 #[tokio::test]
 async fn an_endless_statement_is_stopped_and_the_connection_is_free_again() {
-    let options = DatabaseOptions { statement_timeout: Duration::from_millis(300), readers_max: 1, ..Default::default() };
+    let options =
+        DatabaseOptions { statement_timeout: Duration::from_millis(300), readers_max: 1, ..Default::default() };
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("berth.db").display());
     let sqlite = Database::open(&url, options.clone()).await.unwrap();

@@ -11,9 +11,8 @@ pub(super) fn is_read(sql: &str) -> bool {
     let mut words = sql.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     match words.find(|word| !word.is_empty()) {
         Some(first) if first.eq_ignore_ascii_case("select") || first.eq_ignore_ascii_case("values") => true,
-        Some(first) if first.eq_ignore_ascii_case("with") => {
-            !words.any(|word| ["insert", "update", "delete", "replace"].iter().any(|verb| word.eq_ignore_ascii_case(verb)))
-        }
+        Some(first) if first.eq_ignore_ascii_case("with") => !words
+            .any(|word| ["insert", "update", "delete", "replace"].iter().any(|verb| word.eq_ignore_ascii_case(verb))),
         _ => false,
     }
 }

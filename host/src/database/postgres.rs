@@ -136,7 +136,12 @@ impl Postgres {
     }
 
     /// Runs one statement for its effect.
-    pub(super) async fn execute(&self, sql: &str, parameters: &[Value], timeout: Duration) -> Result<u64, DatabaseError> {
+    pub(super) async fn execute(
+        &self,
+        sql: &str,
+        parameters: &[Value],
+        timeout: Duration,
+    ) -> Result<u64, DatabaseError> {
         let mut busy = Busy::new(self.acquire().await?);
         match run(&mut busy, sql, parameters, timeout, None).await {
             Err(Failure::Stale) => {
@@ -163,7 +168,10 @@ impl Postgres {
     }
 
     /// Begins a transaction that holds the lock of migrations.
-    pub(super) async fn begin_migration(&self, statement_timeout: Duration) -> Result<PostgresTransaction, DatabaseError> {
+    pub(super) async fn begin_migration(
+        &self,
+        statement_timeout: Duration,
+    ) -> Result<PostgresTransaction, DatabaseError> {
         let mut transaction = self.begin().await?;
         let sql = format!(
             "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {MIGRATION_LOCK_MS_MAX}; \
