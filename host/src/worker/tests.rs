@@ -45,8 +45,8 @@ impl Consumers for Guest {
     async fn deliver(&self, _plugin: &str, call: Call, delivery: Delivery) -> Result<Outcome, DeliveryError> {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.running_most.fetch_max(running, Ordering::SeqCst);
+        self.seen.send((call, delivery.clone())).ok();
         let answer = (self.answer)(&delivery);
-        self.seen.send((call, delivery)).ok();
         self.gate.acquire().await.unwrap().forget();
         self.running.fetch_sub(1, Ordering::SeqCst);
         answer

@@ -379,6 +379,7 @@ async fn a_delayed_message_waits_and_is_not_early(bench: Bench) {
     bench.publish(work(2)).await;
     let claim = bench.claim_one("execution").await.unwrap();
     assert_eq!(number(&claim), 2);
+    bench.backend().acknowledge(&claim).await.unwrap();
     bench.advance(delay - Duration::from_millis(1));
     assert!(bench.claim_one("execution").await.is_none());
     let due = bench.backend().relay().await.unwrap().next_due.unwrap();
