@@ -8,12 +8,10 @@ mod build;
 mod pattern;
 mod prefix;
 mod registry;
-mod schedule;
 mod slot;
 
 pub(crate) use build::{Build, Exports, Foundry, PrepareError, RevisionStatistics};
 pub(crate) use pattern::PublicRoute;
 pub(crate) use prefix::Prefix;
 pub(crate) use registry::{Overlap, Registry};
-pub(crate) use schedule::{Schedule, ScheduleError};
 pub(crate) use slot::{Slot, SlotOptions, SlotState};

@@ -13,6 +13,7 @@ mod engine;
 mod gateway;
 mod plugins_file;
 mod principal;
+mod schedule;
 mod settings;
 mod tasks;
 mod telemetry;

@@ -6,7 +6,6 @@
 mod deliver;
 mod pump;
 mod relay;
-mod schedule;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -24,7 +23,6 @@ use crate::capability::queue::{QueueError, QueueRoom};
 use crate::principal::{Call, Principal};
 pub(crate) use pump::ConsumerStatus;
 use pump::Pumps;
-pub(crate) use schedule::{Schedule, ScheduleError};
 
 /// The most deliveries of one plugin at once, below its own `concurrency`; further messages wait in the queue.
 pub(crate) const DELIVERIES_MAX: usize = 8;

@@ -275,7 +275,7 @@ fn judge_timers(judge: &mut Judge<'_>, section: &dyn TableLike) -> Vec<TimerEntr
             timers.push(TimerEntry { name: name.value, schedule: schedule.value });
         } else {
             let sentence = format!(
-                "timer {}: \"{}\" is neither an interval of 1s to 366d, as 15m, nor a cron expression, as 0 3 * * *",
+                "timer {}: \"{}\" is no schedule: write an interval of 1s to 366d, as 15m, or hourly, daily, weekly, or a cron expression, as 0 3 * * *",
                 name.value, schedule.value
             );
             judge.fault_at(schedule.span, sentence);

@@ -105,7 +105,7 @@ fn wrong_types_and_ranges_are_refused() {
     only_fault(&format!("{HELLO}grant = 5\n"), 5, "must be a table");
     only_fault("plugin = 5\n", 1, "[[plugin]]");
     only_fault(&format!("{HELLO}isolation = \"plugins\"\n"), 5, "did you mean plugin?");
-    only_fault(&format!("{HELLO}[plugin.timers]\ndue = \"often\"\n"), 6, "neither an interval");
+    only_fault(&format!("{HELLO}[plugin.timers]\ndue = \"often\"\n"), 6, "is no schedule");
 }
 
 #[test]

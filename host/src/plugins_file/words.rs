@@ -14,7 +14,6 @@ const RESERVED_NAMES: [&str; 6] = ["host", "berth", "internal", "localhost", "sy
 /// Characters of a table prefix: PostgreSQL names end at 63.
 const TABLE_PREFIX_CHARACTERS_MAX: usize = 30;
 const PATTERN_CHARACTERS_MAX: usize = 200;
-const INTERVAL_SECONDS: std::ops::RangeInclusive<u64> = 1..=366 * 24 * 3600;
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Kebab case, as `execution-service`.
@@ -129,21 +128,9 @@ pub(super) fn is_address_range(word: &str) -> bool {
     }
 }
 
-/// An interval (`30s`, `15m`, `1h`, `1d`) of one second to a year, or a cron expression.
+/// An interval (`30s`, `15m`, `1h`, `1d`), `hourly`, `daily`, `weekly`, or a cron expression.
 pub(super) fn is_schedule(word: &str) -> bool {
-    if word.contains(' ') || word.starts_with('@') {
-        return croner::Cron::from_str(word).is_ok();
-    }
-    let Some((unit_at, unit)) = word.char_indices().next_back() else { return false };
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 24 * 3600,
-        _ => return false,
-    };
-    let count: Option<u64> = word.get(..unit_at).and_then(|digits| digits.parse().ok());
-    count.and_then(|count| count.checked_mul(seconds)).is_some_and(|total| INTERVAL_SECONDS.contains(&total))
+    crate::schedule::Schedule::parse(word).is_ok()
 }
 
 /// A key of `[plugin.config]`.

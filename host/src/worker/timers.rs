@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::relay::until;
-use super::schedule::Schedule;
 use super::{Inner, chain};
 use crate::capability::queue::{OutgoingMessage, QueueError, QueueRoom, timer_type};
 use crate::database::{format_timestamp, values};
+use crate::schedule::Schedule;
 
 /// How often it looks unasked, for timers that another host has changed.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub(super) async fn set(room: &QueueRoom, plugin: &str, timers: &[(String, Strin
         }
         let parsed =
             Schedule::parse(schedule).map_err(|error| QueueError::Invalid(format!("timer {name}: {error}")))?;
-        let next_at = parsed.next_after(now, now);
+        let next_at = parsed.next_after(now);
         rows.push((name, schedule, next_at.ok_or_else(|| QueueError::Invalid(format!("timer {name} never ticks")))?));
     }
     let mut transaction = room.database().begin().await?;
@@ -116,7 +116,7 @@ impl Due {
     /// still waits.
     async fn send(&self, room: &QueueRoom) -> Result<(), QueueError> {
         let now = room.now();
-        let next_at = Schedule::parse(&self.schedule).ok().and_then(|schedule| schedule.next_after(self.at, now));
+        let next_at = Schedule::parse(&self.schedule).ok().and_then(|schedule| schedule.next_tick(self.at, now));
         let mut transaction = room.database().begin().await?;
         let sql = "UPDATE berth_timers SET next_at = $4, last_at = $5 WHERE plugin = $1 AND name = $2 AND next_at = $3";
         let next = next_at.unwrap_or_else(|| {

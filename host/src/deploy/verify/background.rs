@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use crate::bindings::lifecycle::{Description, Dialect, Migration};
 use crate::capability::grant;
-use crate::deploy::{Schedule, SlotOptions};
+use crate::deploy::SlotOptions;
+use crate::schedule::Schedule;
 
 /// Bindings of one component.
 const BINDINGS_MAX: usize = 200;

@@ -1,4 +1,5 @@
-//! When a timer ticks: an interval (`15m`, `30s`, `1h`, `1d`) or a cron expression of five fields, in UTC.
+//! When a timer ticks: an interval (`15m`, `30s`, `1h`, `1d`), `hourly`, `daily`, `weekly`, or a cron expression of five
+//! fields, in UTC. Pure; the manifest, the check of a deploy and the worker all read schedules here.
 
 use std::time::Duration;
 
@@ -38,10 +39,18 @@ impl Schedule {
         if text.len() > CHARS_MAX {
             return Err(fault("it is too long"));
         }
-        let trimmed = text.trim();
+        let trimmed = match text.trim() {
+            "hourly" => "0 * * * *",
+            // At midnight.
+            "daily" => "0 0 * * *",
+            // On Monday at midnight.
+            "weekly" => "0 0 * * MON",
+            other => other,
+        };
         if trimmed.split_ascii_whitespace().count() == 1 && !trimmed.starts_with('@') {
-            let interval =
-                parse_interval(trimmed).ok_or_else(|| fault("write `30s`, `15m`, `1h`, `1d` or five cron fields"))?;
+            let interval = parse_interval(trimmed).ok_or_else(|| {
+                fault("write `30s`, `15m`, `1h`, `1d`, `hourly`, `daily`, `weekly` or five cron fields")
+            })?;
             if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
                 return Err(fault("an interval lies between one second and 366 days"));
             }
@@ -62,6 +71,20 @@ impl Schedule {
         match self {
             Self::Every(interval) => moment.checked_add_signed(chrono::TimeDelta::from_std(*interval).ok()?),
             Self::Cron(cron) => cron.find_next_occurrence(&moment, false).ok(),
+        }
+    }
+
+    /// The first tick after `now` when the one before was due at `previous`: however many were missed in between, they
+    /// are one, and an interval keeps its rhythm. None when there is none any more.
+    pub(crate) fn next_tick(&self, previous: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Every(interval) => {
+                let interval_ms = i64::try_from(interval.as_millis()).ok()?.max(1);
+                let late_ms = (now - previous).num_milliseconds().max(0);
+                let ahead_ms = (late_ms / interval_ms + 1).checked_mul(interval_ms)?;
+                previous.checked_add_signed(chrono::TimeDelta::try_milliseconds(ahead_ms)?)
+            }
+            Self::Cron(_) => self.next_after(now.max(previous)),
         }
     }
 }
@@ -102,6 +125,23 @@ mod tests {
         assert_eq!(next("*/15 * * * *", "2026-01-31T08:07:00Z"), "2026-01-31T08:15:00Z");
         assert_eq!(next("0 3 * * MON", "2026-01-31T08:07:00Z"), "2026-02-02T03:00:00Z");
         assert_eq!(next("@daily", "2026-01-31T08:07:00Z"), "2026-02-01T00:00:00Z");
+    }
+
+    #[test]
+    fn words_stand_for_whole_hours_days_and_weeks() {
+        assert_eq!(next("hourly", "2026-01-31T08:07:00Z"), "2026-01-31T09:00:00Z");
+        assert_eq!(next("daily", "2026-01-31T08:07:00Z"), "2026-02-01T00:00:00Z");
+        assert_eq!(next("weekly", "2026-01-31T08:07:00Z"), "2026-02-02T00:00:00Z");
+    }
+
+    #[test]
+    fn missed_ticks_become_one_and_an_interval_keeps_its_rhythm() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let (previous, now) = (at("2026-01-31T08:15:00Z"), at("2026-01-31T11:20:00Z"));
+        assert_eq!(Schedule::parse("15m").unwrap().next_tick(previous, now), Some(at("2026-01-31T11:30:00Z")));
+        assert_eq!(Schedule::parse("hourly").unwrap().next_tick(previous, now), Some(at("2026-01-31T12:00:00Z")));
+        // Ticking on the dot is not twice the same tick.
+        assert_eq!(Schedule::parse("15m").unwrap().next_tick(previous, previous), Some(at("2026-01-31T08:30:00Z")));
     }
 
     #[test]
