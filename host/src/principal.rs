@@ -74,11 +74,15 @@ pub(crate) struct PermissionSet {
     pub actions: Vec<String>,
 }
 
+/// Modules that no action opens, only a code: reading the audit log is not reading like any other.
+const CODES_ONLY: [&str; 1] = ["audit"];
+
 impl PermissionSet {
     /// Whether `code` is allowed by an exact code, a wildcard or an action.
     pub(crate) fn allows(&self, code: &str) -> bool {
         let action = code.rsplit('.').next().unwrap_or(code);
-        self.actions.iter().any(|allowed| allowed == action)
+        let module = code.split('.').next().unwrap_or(code);
+        (!CODES_ONLY.contains(&module) && self.actions.iter().any(|allowed| allowed == action))
             || self.codes.iter().any(|allowed| match allowed.strip_suffix('*') {
                 Some(prefix) => prefix.is_empty() || (prefix.ends_with('.') && code.starts_with(prefix)),
                 None => allowed == code,
@@ -128,5 +132,6 @@ mod tests {
         let set = PermissionSet { codes: vec![], actions: vec!["read".into()] };
         assert!(set.allows("planning.plans.read"));
         assert!(!set.allows("planning.plans.update"));
+        assert!(!set.allows("audit.logs.read"));
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! It never holds a secret, and never text for a 5xx that a client may see: the gateway has fixed texts for those.
 
+use crate::capability::queue::QueueError;
+use crate::database::DatabaseError;
+
 /// What lies below an error.
 pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -113,4 +116,23 @@ pub(crate) enum AuthenticationError {
     /// 503 `SERVICE_UNAVAILABLE`: whether the session lives could not be found out.
     #[error("the session could not be checked")]
     Unavailable(#[source] Source),
+}
+
+impl From<DatabaseError> for AccountsError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Busy | DatabaseError::Unavailable | DatabaseError::Timeout => Self::Unavailable(error.into()),
+            DatabaseError::Conflict(_) => Self::Conflict("the row was changed at the same time, or exists already".into()),
+            other => Self::Internal(other.into()),
+        }
+    }
+}
+
+impl From<QueueError> for AccountsError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Busy | QueueError::Unavailable | QueueError::Timeout => Self::Unavailable(error.into()),
+            other => Self::Internal(other.into()),
+        }
+    }
 }

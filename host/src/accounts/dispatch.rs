@@ -1,0 +1,144 @@
+//! From a request to the function that answers it: path, method, identity, organization, permission, in this order.
+//!
+//! No handler runs before its route's scope was checked here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+
+use super::access::Access;
+use super::context::Context;
+use super::error::AccountsError;
+use super::input::{Query, is_id};
+use super::routes::{Endpoint, Scope, endpoints};
+use super::{Accounts, AuditEntry, Caller, Reply};
+use crate::principal::PrincipalKind;
+
+/// All endpoints by path.
+pub(super) struct Router {
+    paths: matchit::Router<Vec<Arc<Endpoint>>>,
+}
+
+impl Router {
+    pub(super) fn new() -> Result<Self, AccountsError> {
+        let mut grouped: Vec<(&'static str, Vec<Arc<Endpoint>>)> = Vec::new();
+        for endpoint in endpoints() {
+            let endpoint = Arc::new(endpoint);
+            match grouped.iter_mut().find(|(path, _)| *path == endpoint.path) {
+                Some((_, methods)) => methods.push(endpoint),
+                None => grouped.push((endpoint.path, vec![endpoint])),
+            }
+        }
+        let mut paths = matchit::Router::new();
+        for (path, methods) in grouped {
+            paths.insert(path, methods).map_err(AccountsError::internal)?;
+        }
+        Ok(Self { paths })
+    }
+}
+
+impl Accounts {
+    /// Answers a request whose path is one of the main app's. It checks identity, organization and permission itself,
+    /// and audits its own denials.
+    pub(crate) async fn handle(&self, caller: &Caller, request: http::Request<Bytes>) -> Result<Reply, AccountsError> {
+        let (parts, body) = request.into_parts();
+        let matched = self.router.paths.at(parts.uri.path()).map_err(|_| AccountsError::RouteNotFound)?;
+        let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
+        let endpoint = matched.value.iter().find(|endpoint| endpoint.method == *method);
+        let endpoint = endpoint.ok_or_else(|| AccountsError::MethodNotAllowed(allowed(matched.value)))?;
+        let parameters: Vec<(String, String)> =
+            matched.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let access = self.admit(caller, endpoint, &parameters).await?;
+        let context = Context {
+            accounts: self,
+            caller,
+            headers: &parts.headers,
+            body: &body,
+            query: Query::parse(parts.uri.query()),
+            parameters,
+            access,
+        };
+        (endpoint.run)(&context).await
+    }
+
+    /// Checks a route's scope. Returns the caller's rights in the organization that the path names, where it names one.
+    async fn admit(
+        &self,
+        caller: &Caller,
+        endpoint: &Endpoint,
+        parameters: &[(String, String)],
+    ) -> Result<Option<Access>, AccountsError> {
+        let principal = &caller.principal;
+        if endpoint.scope != Scope::Public && principal.kind == PrincipalKind::Anonymous {
+            return Err(AccountsError::Unauthorized("a valid access token is needed"));
+        }
+        match endpoint.scope {
+            Scope::Public | Scope::SignedIn => Ok(None),
+            Scope::Platform if principal.is_platform => Ok(None),
+            Scope::Platform => {
+                Err(self.deny(caller, principal.organization_id.as_deref(), "the platform role"))
+            }
+            Scope::Organization(code) => {
+                let organization_id = principal.organization_id.as_deref().ok_or(AccountsError::OrganizationRequired)?;
+                if principal.has_permission(code) { Ok(None) } else { Err(self.deny(caller, Some(organization_id), code)) }
+            }
+            Scope::Member(code) => {
+                let access = self.access_to_path(caller, parameters).await?;
+                match code {
+                    Some(code) if !access.allows(code) => Err(self.deny(caller, Some(&access.organization_id), code)),
+                    _ => Ok(Some(access)),
+                }
+            }
+            Scope::SuperAdmin => {
+                let access = self.access_to_path(caller, parameters).await?;
+                if access.is_super_admin {
+                    Ok(Some(access))
+                } else {
+                    Err(self.deny(caller, Some(&access.organization_id), "the role Super Admin"))
+                }
+            }
+        }
+    }
+
+    /// The caller's rights in the organization of `{id}`; who has none is told that it does not exist.
+    async fn access_to_path(&self, caller: &Caller, parameters: &[(String, String)]) -> Result<Access, AccountsError> {
+        let id = parameters.iter().find(|(name, _)| name == "id").map_or("", |(_, value)| value.as_str());
+        if !is_id(id) {
+            return Err(AccountsError::field("id", "must be an id of 1 to 64 characters"));
+        }
+        let user_id = caller.principal.user_id.as_deref();
+        let user_id = user_id.ok_or_else(|| AccountsError::Forbidden("this route is for signed-in users".into()))?;
+        self.access_of(user_id, id).await?.ok_or(AccountsError::NotFound("organization"))
+    }
+
+    /// Notes a denial and makes the answer to it.
+    pub(super) fn deny(&self, caller: &Caller, organization_id: Option<&str>, needed: &str) -> AccountsError {
+        self.audit(AuditEntry {
+            organization_id: organization_id.map(Into::into),
+            user_id: caller.principal.user_id.as_deref().map(Into::into),
+            action: "request.denied".into(),
+            resource_type: "permission".into(),
+            resource_id: None,
+            metadata: Some(serde_json::json!({ "needed": needed, "requestId": &*caller.request_id })),
+            ip: caller.ip,
+            user_agent: caller.user_agent.clone(),
+        });
+        AccountsError::Forbidden(format!("this needs {needed}"))
+    }
+}
+
+/// The methods of a path, for `Allow`.
+fn allowed(endpoints: &[Arc<Endpoint>]) -> Vec<&'static str> {
+    let mut methods = Vec::new();
+    for endpoint in endpoints {
+        match endpoint.method {
+            Method::GET => methods.extend(["GET", "HEAD"]),
+            Method::POST => methods.push("POST"),
+            Method::PUT => methods.push("PUT"),
+            Method::DELETE => methods.push("DELETE"),
+            _ => {}
+        }
+    }
+    methods
+}

@@ -1,0 +1,285 @@
+//! Who a bearer token is: verified once, then remembered, but never longer than the session lives.
+//!
+//! A token's signature is checked once. Whether its session lives and what its user may do is asked of the database at
+//! most once a second and token, and at once after a change on this host; a revocation on another host is seen in the
+//! shared cache with the next request. It must never serve a right that was read before a change it knows of.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use chrono::{DateTime, Utc};
+use subtle::ConstantTimeEq;
+
+use super::access::{self, Access};
+use super::context::shared;
+use super::error::AuthenticationError;
+use super::token::{self, Claims};
+use super::Accounts;
+use crate::capability::cache::CacheRoom;
+use crate::database::{DatabaseError, Row, values};
+use crate::principal::{PermissionSet, Principal, PrincipalKind};
+
+/// Verified tokens that are remembered; the least used are forgotten and verified again.
+const TOKENS_MAX: u64 = 100_000;
+/// How long the answer of the `sessions` row is good when nothing changed on this host.
+const LIVE_FOR: Duration = Duration::from_secs(1);
+/// How long a revoked session is kept in the shared cache: as long as its access tokens can live.
+const REVOKED_FOR: Duration = Duration::from_secs(token::ACCESS_SECONDS as u64 + 60);
+/// Counters of changes; users and organizations share them by hash.
+const STRIPES: usize = 1_024;
+/// `last_access_at` is written at most this often.
+const ACCESS_NOTED_EVERY_SECONDS: i64 = 300;
+/// Principals of messages that are remembered, and how long.
+const MESSAGE_PRINCIPALS_MAX: u64 = 10_000;
+
+/// A token whose signature is good.
+struct Verified {
+    claims: Claims,
+    checked: ArcSwapOption<Checked>,
+}
+
+/// What the database said, when, and which changes were known then.
+struct Checked {
+    at: Instant,
+    changes: u64,
+    principal: Arc<Principal>,
+}
+
+/// What is remembered about callers.
+pub(super) struct Identities {
+    tokens: moka::sync::Cache<[u8; 32], Arc<Verified>>,
+    messages: moka::sync::Cache<(String, String), Arc<Checked>>,
+    changes: Box<[AtomicU64]>,
+    operator: Option<([u8; 32], Arc<Principal>)>,
+}
+
+impl Identities {
+    pub(super) fn new(operator_token: Option<&str>) -> Self {
+        let operator = operator_token.map(|token| {
+            let principal = Principal { kind: PrincipalKind::Operator, is_platform: true, ..Principal::anonymous() };
+            (token::digest_of(token), Arc::new(principal))
+        });
+        Self {
+            tokens: moka::sync::Cache::builder()
+                .max_capacity(TOKENS_MAX)
+                .time_to_live(Duration::from_secs(token::ACCESS_SECONDS as u64))
+                .build(),
+            messages: moka::sync::Cache::builder().max_capacity(MESSAGE_PRINCIPALS_MAX).time_to_live(LIVE_FOR).build(),
+            changes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            operator,
+        }
+    }
+
+    /// Everything read about this user, session or organization so far is stale from now on.
+    pub(super) fn touch(&self, id: &str) {
+        if let Some(stripe) = self.changes.get(stripe_of(id)) {
+            stripe.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Ends a session here at once and on other hosts with their next request.
+    pub(super) async fn revoke(&self, session_id: &str, cache: &CacheRoom) {
+        self.touch(session_id);
+        cache.host_set(&revoked_key(session_id), bytes::Bytes::from_static(b"1"), REVOKED_FOR).await;
+    }
+
+    /// Forgets every token, as if the host had been started anew.
+    #[cfg(test)]
+    pub(super) fn forget_tokens(&self) {
+        self.tokens.invalidate_all();
+    }
+
+    /// A number that grows with every change that could concern one of these ids.
+    fn changes_of<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> u64 {
+        ids.into_iter().filter_map(|id| self.changes.get(stripe_of(id))).map(|stripe| stripe.load(Ordering::Acquire)).sum()
+    }
+}
+
+impl Accounts {
+    /// Who `bearer` is: a user's access token or the operator's token.
+    pub(crate) async fn authenticate(&self, bearer: &str) -> Result<Arc<Principal>, AuthenticationError> {
+        let digest = token::digest_of(bearer);
+        if let Some((expected, principal)) = &self.identities.operator
+            && bool::from(expected.ct_eq(&digest))
+        {
+            return Ok(Arc::clone(principal));
+        }
+        let verified = match self.identities.tokens.get(&digest) {
+            Some(verified) => verified,
+            None => {
+                let claims = self.verify(bearer).await?;
+                let verified = Arc::new(Verified { claims, checked: ArcSwapOption::empty() });
+                self.identities.tokens.insert(digest, Arc::clone(&verified));
+                verified
+            }
+        };
+        let claims = &verified.claims;
+        if self.now().timestamp() >= claims.exp {
+            self.identities.tokens.invalidate(&digest);
+            return Err(AuthenticationError::Invalid);
+        }
+        // A cache in this process holds nothing that the counters of changes do not know.
+        if self.is_cache_shared && self.cache.host_get(&revoked_key(&claims.sid)).await.is_some() {
+            return Err(AuthenticationError::Ended);
+        }
+        // Read before the rows are, so that a change in between makes the answer stale and not the other way round.
+        let ids = [Some(claims.sid.as_str()), Some(claims.sub.as_str()), claims.organization_id.as_deref()];
+        let changes = self.identities.changes_of(ids.into_iter().flatten());
+        if let Some(checked) = &*verified.checked.load()
+            && checked.changes == changes
+            && checked.at.elapsed() < LIVE_FOR
+        {
+            return Ok(Arc::clone(&checked.principal));
+        }
+        let at = Instant::now();
+        let principal = Arc::new(self.read_principal(claims).await?);
+        verified.checked.store(Some(Arc::new(Checked { at, changes, principal: Arc::clone(&principal) })));
+        Ok(principal)
+    }
+
+    /// For whom a message or a tick is handled: with the user's present rights where the user is known, and as the
+    /// host itself otherwise. A user who has left the organization has no rights in it.
+    pub(crate) async fn principal_for_message(
+        &self,
+        organization_id: Option<&str>,
+        user_id: Option<&str>,
+    ) -> Result<Arc<Principal>, AuthenticationError> {
+        let (Some(organization_id), Some(user_id)) = (organization_id, user_id) else {
+            return Ok(Arc::new(Principal::system(organization_id.map(Into::into), user_id.map(Into::into))));
+        };
+        let key = (organization_id.to_owned(), user_id.to_owned());
+        let changes = self.identities.changes_of([organization_id, user_id]);
+        if let Some(checked) = self.identities.messages.get(&key)
+            && checked.changes == changes
+        {
+            return Ok(Arc::clone(&checked.principal));
+        }
+        let access = self.access_of(user_id, organization_id).await.map_err(unavailable)?;
+        let user = self
+            .database
+            .query_one("SELECT email, name FROM users WHERE id = $1 AND deleted_at IS NULL", &values![user_id])
+            .await
+            .map_err(unavailable)?;
+        let (email, name) = match &user {
+            Some(row) => (row.optional_text("email").map_err(unavailable)?, row.optional_text("name").map_err(unavailable)?),
+            None => (None, None),
+        };
+        let base = Principal {
+            kind: PrincipalKind::System,
+            user_id: Some(user_id.into()),
+            email: shared(email),
+            name: shared(name),
+            ..Principal::anonymous()
+        };
+        let principal = Arc::new(match access {
+            Some(access) => self.with_access(base, &access),
+            None => Principal { organization_id: Some(organization_id.into()), ..base },
+        });
+        let checked = Checked { at: Instant::now(), changes, principal: Arc::clone(&principal) };
+        self.identities.messages.insert(key, Arc::new(checked));
+        Ok(principal)
+    }
+
+    /// The claims of a token; a key of another host that is not known yet is fetched once.
+    async fn verify(&self, bearer: &str) -> Result<Claims, AuthenticationError> {
+        let keyring = self.keyring.load();
+        if keyring.lacks_key_of(bearer) && self.reload_keys().await.is_ok() {
+            return self.keyring.load().verify(bearer);
+        }
+        keyring.verify(bearer)
+    }
+
+    /// Asks the database whether the session lives and what its user may do now.
+    async fn read_principal(&self, claims: &Claims) -> Result<Principal, AuthenticationError> {
+        let sql = "SELECT s.revoked_at, s.expires_at, u.email, u.name, u.is_active \
+             FROM sessions s JOIN users u ON u.id = s.user_id \
+             WHERE s.id = $1 AND u.id = $2 AND u.deleted_at IS NULL";
+        let row = self.database.query_one(sql, &values![&claims.sid, &claims.sub]).await.map_err(unavailable)?;
+        let row = row.ok_or(AuthenticationError::Ended)?;
+        if !is_live(&row, self.now()).map_err(unavailable)? {
+            return Err(AuthenticationError::Ended);
+        }
+        let base = Principal {
+            kind: PrincipalKind::User,
+            user_id: Some(claims.sub.as_str().into()),
+            session_id: Some(claims.sid.as_str().into()),
+            email: shared(row.optional_text("email").map_err(unavailable)?),
+            name: shared(row.optional_text("name").map_err(unavailable)?),
+            ..Principal::anonymous()
+        };
+        let Some(organization_id) = claims.organization_id.as_deref() else { return Ok(base) };
+        // A membership that has ended ends the token: refreshing it gives one without the organization.
+        let access = self.access_of(&claims.sub, organization_id).await.map_err(unavailable)?;
+        let access = access.ok_or(AuthenticationError::Ended)?;
+        self.note_access(&access).await;
+        Ok(self.with_access(base, &access))
+    }
+
+    fn with_access(&self, base: Principal, access: &Access) -> Principal {
+        let is_operator = self.operator_organization.get().is_some_and(|id| **id == *access.organization_id);
+        Principal {
+            organization_id: Some(access.organization_id.as_str().into()),
+            role_id: Some(access.role_id.as_str().into()),
+            is_super_admin: access.is_super_admin,
+            is_platform: access.is_super_admin && is_operator,
+            permissions: Arc::clone(&access.permissions),
+            ..base
+        }
+    }
+
+    /// Writes `last_access_at` now and then. A failure is not worth a request.
+    async fn note_access(&self, access: &Access) {
+        let now = self.now();
+        let before = now - chrono::Duration::seconds(ACCESS_NOTED_EVERY_SECONDS);
+        if access.last_access_at.is_some_and(|at| at > before) {
+            return;
+        }
+        let sql = "UPDATE organization_memberships SET last_access_at = $2 \
+             WHERE id = $1 AND (last_access_at IS NULL OR last_access_at < $3)";
+        if let Err(error) = self.database.execute(sql, &values![&access.membership_id, now, before]).await {
+            tracing::debug!(%error, "the last access was not noted");
+        }
+    }
+
+    /// A user's rights in an organization; none without an active membership.
+    pub(super) async fn access_of(&self, user_id: &str, organization_id: &str) -> Result<Option<Access>, DatabaseError> {
+        let row = self.database.query_one(access::SELECT, &values![user_id, organization_id, true, self.now()]).await?;
+        let Some(row) = row else { return Ok(None) };
+        let role_id = row.text("role_id")?;
+        let key = (role_id.clone(), row.integer("role_version")?);
+        let permissions = match access::system_permissions(&row)? {
+            Some(permissions) => permissions,
+            None => match self.role_permissions.get(&key) {
+                Some(permissions) => permissions,
+                None => {
+                    let rows = self.database.query(access::SELECT_CODES, &values![&role_id]).await?;
+                    let codes = rows.iter().map(|row| row.text("code")).collect::<Result<Vec<_>, _>>()?;
+                    let permissions = Arc::new(PermissionSet { codes, actions: Vec::new() });
+                    self.role_permissions.insert(key, Arc::clone(&permissions));
+                    permissions
+                }
+            },
+        };
+        Ok(Some(Access::of(&row, role_id, permissions)?))
+    }
+}
+
+fn is_live(row: &Row, now: DateTime<Utc>) -> Result<bool, DatabaseError> {
+    Ok(row.optional_timestamp("revoked_at")?.is_none() && row.timestamp("expires_at")? > now && row.boolean("is_active")?)
+}
+
+fn revoked_key(session_id: &str) -> String {
+    format!("session-revoked:{session_id}")
+}
+
+/// Where an id's changes are counted: FNV-1a over its bytes.
+fn stripe_of(id: &str) -> usize {
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (hash % STRIPES as u64) as usize
+}
+
+fn unavailable(error: DatabaseError) -> AuthenticationError {
+    AuthenticationError::Unavailable(error.into())
+}

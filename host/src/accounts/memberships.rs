@@ -1,0 +1,315 @@
+//! Memberships: who belongs to an organization, with which role.
+//!
+//! An organization must never lose its last Super Admin, and nobody may give or take a right they do not hold.
+
+use serde_json::{Value as Json, json};
+
+use super::access::{self, Access};
+use super::context::{Change, Context, Event, created, entity_reply, new_id, no_content};
+use super::error::AccountsError;
+use super::list::{Select, contains, page, timestamp};
+use super::organizations::lock;
+use super::{Accounts, Reply};
+use crate::database::{DatabaseError, Row, values};
+
+/// The permission to change who belongs to an organization.
+pub(super) const MANAGE: &str = "organizations.member.manage";
+
+const STATUSES: [&str; 4] = ["active", "invited", "suspended", "deactivated"];
+const COLUMNS: &str = "m.id, m.user_id, m.organization_id, m.role_id, m.status, m.invited_by_user_id, m.invited_at, \
+    m.joined_at, m.last_access_at, m.expires_at, m.created_at, m.updated_at, m.version, \
+    r.name AS role_name, r.is_super_admin, u.email, u.name AS user_name, u.avatar_url";
+const TABLES: &str =
+    "organization_memberships m JOIN roles r ON r.id = m.role_id JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL";
+
+/// A role that somebody is to get.
+pub(super) struct Assignable {
+    pub id: String,
+    pub name: String,
+    pub is_super_admin: bool,
+}
+
+/// `GET /api/organizations/{id}/memberships`
+pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let query = &context.query;
+    let sortable = [("createdAt", "m.created_at"), ("joinedAt", "m.joined_at"), ("email", "u.email"), ("name", "u.name")];
+    let paging = query.paging(&sortable, false)?;
+    if query.get("status").is_some_and(|status| !STATUSES.contains(&status)) {
+        return Err(AccountsError::field("status", format!("must be one of {}", STATUSES.join(", "))));
+    }
+    let select = Select::new(COLUMNS, TABLES)
+        .and("m.organization_id = ?", context.id("id")?)
+        .and_sql("m.deleted_at IS NULL")
+        .and_if("m.status = ?", query.get("status"))
+        .and_if("m.role_id = ?", query.filter("roleId")?)
+        .and_if("(u.email LIKE ? ESCAPE '\\' OR LOWER(u.name) LIKE ? ESCAPE '\\')", query.filter("search")?.map(contains));
+    page(&context.accounts.database, select, &paging, to_json).await
+}
+
+/// `POST /api/organizations/{id}/memberships`
+pub(super) async fn add(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let organization_id = context.id("id")?;
+    let mut fields = context.fields()?;
+    let user_id = if fields.has("email") && !fields.has("userId") { None } else { Some(fields.required_id("userId")) };
+    let email = if user_id.is_none() { Some(fields.required_email("email")) } else { None };
+    let role_id = fields.required_id("roleId");
+    fields.finish()?;
+
+    let mut change = context.begin().await?;
+    let limit = lock(&mut change, organization_id).await?;
+    let role = assignable(&mut change, context.access()?, &role_id).await?;
+    let (sql, key) = match (&user_id, &email) {
+        (Some(id), _) => ("SELECT id FROM users WHERE id = $1 AND is_active = $2 AND deleted_at IS NULL", id),
+        (None, Some(email)) => ("SELECT id FROM users WHERE email = $1 AND is_active = $2 AND deleted_at IS NULL", email),
+        (None, None) => return Err(AccountsError::NotFound("user")),
+    };
+    let user = change.query_one(sql, &values![key.as_str(), true]).await?.ok_or(AccountsError::NotFound("user"))?;
+    let user_id = user.text("id")?;
+    let by = context.caller.principal.user_id.as_deref();
+    let id = join(&mut change, context.accounts, Joining { user_id: &user_id, organization_id, role: &role, by, limit }).await?;
+    let row = find(&mut change, organization_id, &id).await?;
+    change.commit().await?;
+    Ok(created(to_json(&row)?))
+}
+
+/// Who joins what.
+pub(super) struct Joining<'a> {
+    pub user_id: &'a str,
+    pub organization_id: &'a str,
+    pub role: &'a Assignable,
+    /// Who added or invited them.
+    pub by: Option<&'a str>,
+    /// The organization's member limit, read under its lock.
+    pub limit: Option<i64>,
+}
+
+/// Makes an active membership, or revives one that has ended. Returns its id. The organization must be locked.
+pub(super) async fn join(change: &mut Change<'_>, accounts: &Accounts, new: Joining<'_>) -> Result<String, AccountsError> {
+    let now = accounts.now();
+    let sql = "SELECT id, status, deleted_at FROM organization_memberships WHERE user_id = $1 AND organization_id = $2";
+    let existing = change.query_one(sql, &values![new.user_id, new.organization_id]).await?;
+    let ended = match &existing {
+        Some(row) if row.optional_timestamp("deleted_at")?.is_none() && row.text("status")? != "invited" => {
+            return Err(AccountsError::Conflict("the user is a member already".into()));
+        }
+        Some(row) => Some(row.text("id")?),
+        None => None,
+    };
+    require_room(change, new.organization_id, new.limit).await?;
+    let (id, sql) = match ended {
+        Some(id) => (
+            id,
+            "UPDATE organization_memberships SET role_id = $4, status = 'active', invited_by_user_id = $5, joined_at = $6, \
+                 left_at = NULL, deleted_at = NULL, expires_at = NULL, updated_at = $6, version = version + 1 \
+             WHERE id = $1 AND user_id = $2 AND organization_id = $3",
+        ),
+        None => (
+            new_id(),
+            "INSERT INTO organization_memberships (id, user_id, organization_id, role_id, status, invited_by_user_id, \
+                 joined_at, created_by, created_at, updated_at, version) \
+             VALUES ($1, $2, $3, $4, 'active', $5, $6, $5, $6, $6, 1)",
+        ),
+    };
+    change.execute(sql, &values![&id, new.user_id, new.organization_id, &new.role.id, new.by, now]).await?;
+    let data = json!({
+        "organizationId": new.organization_id, "userId": new.user_id, "membershipId": id, "roleId": new.role.id,
+    });
+    tell(change, "organization.member_joined", new.organization_id, new.by.or(Some(new.user_id)), &id, data).await?;
+    change.touch(new.user_id);
+    Ok(id)
+}
+
+/// `PUT /api/organizations/{id}/memberships/{mid}`
+pub(super) async fn update(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let (organization_id, id) = (context.id("id")?, context.id("mid")?);
+    let mut fields = context.fields()?;
+    let role_id = fields.id("roleId");
+    let status = fields.one_of("status", &["active", "suspended", "deactivated"]);
+    fields.finish()?;
+
+    let mut change = context.begin().await?;
+    let limit = lock(&mut change, organization_id).await?;
+    let row = find(&mut change, organization_id, id).await?;
+    context.if_match(row.integer("version")?)?;
+    let before = to_json(&row)?;
+    let was_super_admin = row.boolean("is_super_admin")?;
+    let access = context.access()?;
+    require_super_admin_for(access, was_super_admin)?;
+    let role = match &role_id {
+        Some(role_id) => assignable(&mut change, access, role_id).await?,
+        None => Assignable { id: row.text("role_id")?, name: row.text("role_name")?, is_super_admin: was_super_admin },
+    };
+    let old_status = row.text("status")?;
+    let status = status.map_or(old_status.clone(), str::to_owned);
+    if was_super_admin && (!role.is_super_admin || status != "active") {
+        keep_a_super_admin(&mut change, organization_id, id).await?;
+    }
+    if old_status != "active" && status == "active" {
+        require_room(&mut change, organization_id, limit).await?;
+    }
+    change
+        .execute(
+            "UPDATE organization_memberships SET role_id = $2, status = $3, updated_at = $4, version = version + 1 WHERE id = $1",
+            &values![id, &role.id, status, context.accounts.now()],
+        )
+        .await?;
+    let row = find(&mut change, organization_id, id).await?;
+    let after = to_json(&row)?;
+    let user_id = row.text("user_id")?;
+    let changes = super::organizations::differences(&before, &after);
+    let data = json!({
+        "organizationId": organization_id, "userId": user_id, "membershipId": id, "roleId": role.id, "changes": changes,
+    });
+    let by = context.caller.principal.user_id.as_deref();
+    tell(&mut change, "organization.member_role_changed", organization_id, by, id, data).await?;
+    change.touch(&user_id);
+    change.commit().await?;
+    Ok(entity_reply(after))
+}
+
+/// `DELETE /api/organizations/{id}/memberships/{mid}`; everybody may leave, others are removed by who may manage them.
+pub(super) async fn remove(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let (organization_id, id) = (context.id("id")?, context.id("mid")?);
+    let mut change = context.begin().await?;
+    lock(&mut change, organization_id).await?;
+    let row = find(&mut change, organization_id, id).await?;
+    let (user_id, access) = (row.text("user_id")?, context.access()?);
+    if context.user_id()? != user_id {
+        if !access.allows(MANAGE) {
+            drop(change);
+            return Err(context.accounts.deny(context.caller, Some(organization_id), MANAGE));
+        }
+        require_super_admin_for(access, row.boolean("is_super_admin")?)?;
+    }
+    context.if_match(row.integer("version")?)?;
+    end(&mut change, context.accounts, &row, context.caller.principal.user_id.as_deref()).await?;
+    change.commit().await?;
+    Ok(no_content())
+}
+
+/// Ends a membership. The organization must be locked.
+pub(super) async fn end(
+    change: &mut Change<'_>,
+    accounts: &Accounts,
+    row: &Row,
+    by: Option<&str>,
+) -> Result<(), AccountsError> {
+    let (id, organization_id, user_id) = (row.text("id")?, row.text("organization_id")?, row.text("user_id")?);
+    if row.boolean("is_super_admin")? {
+        keep_a_super_admin(change, &organization_id, &id).await?;
+    }
+    change
+        .execute(
+            "UPDATE organization_memberships SET status = 'deactivated', left_at = $2, deleted_at = $2, updated_at = $2, \
+                 version = version + 1 WHERE id = $1",
+            &values![&id, accounts.now()],
+        )
+        .await?;
+    change
+        .execute(
+            "DELETE FROM team_members WHERE user_id = $1 AND team_id IN (SELECT id FROM teams WHERE organization_id = $2)",
+            &values![&user_id, &organization_id],
+        )
+        .await?;
+    let data = json!({ "organizationId": organization_id, "userId": user_id, "membershipId": id });
+    tell(change, "organization.member_removed", &organization_id, by, &id, data).await?;
+    change.touch(&user_id);
+    Ok(())
+}
+
+/// The role of this organization, when the caller may hand it out: nobody gives a right they do not hold.
+pub(super) async fn assignable(change: &mut Change<'_>, access: &Access, role_id: &str) -> Result<Assignable, AccountsError> {
+    let sql = "SELECT id, name, is_super_admin, is_system_role FROM roles \
+         WHERE id = $1 AND organization_id = $2 AND archived_at IS NULL";
+    let row = change.query_one(sql, &values![role_id, &access.organization_id]).await?;
+    let Some(row) = row else { return Err(AccountsError::field("roleId", "names no role of this organization")) };
+    let role = Assignable { id: row.text("id")?, name: row.text("name")?, is_super_admin: row.boolean("is_super_admin")? };
+    require_super_admin_for(access, role.is_super_admin)?;
+    if !row.boolean("is_system_role")? && !access.is_super_admin {
+        let codes = change.query(access::SELECT_CODES, &values![role_id]).await?;
+        for code in &codes {
+            if !access.allows(&code.text("code")?) {
+                return Err(AccountsError::Forbidden("the role allows what your own role does not".into()));
+            }
+        }
+    }
+    Ok(role)
+}
+
+/// Refuses when no other active Super Admin would be left. The organization must be locked.
+pub(super) async fn keep_a_super_admin(
+    change: &mut Change<'_>,
+    organization_id: &str,
+    membership_id: &str,
+) -> Result<(), AccountsError> {
+    let sql = "SELECT COUNT(*) AS others FROM organization_memberships m \
+             JOIN roles r ON r.id = m.role_id JOIN users u ON u.id = m.user_id \
+         WHERE m.organization_id = $1 AND m.id <> $2 AND m.status = 'active' AND m.deleted_at IS NULL \
+             AND r.is_super_admin = $3 AND u.is_active = $3 AND u.deleted_at IS NULL";
+    let row = change.query_one(sql, &values![organization_id, membership_id, true]).await?;
+    if row.map_or(Ok(0), |row| row.integer("others"))? == 0 {
+        return Err(AccountsError::Conflict("the last Super Admin of an organization must stay".into()));
+    }
+    Ok(())
+}
+
+async fn require_room(change: &mut Change<'_>, organization_id: &str, limit: Option<i64>) -> Result<(), AccountsError> {
+    let Some(limit) = limit else { return Ok(()) };
+    let sql = "SELECT COUNT(*) AS members FROM organization_memberships \
+         WHERE organization_id = $1 AND status = 'active' AND deleted_at IS NULL";
+    let row = change.query_one(sql, &values![organization_id]).await?;
+    if row.map_or(Ok(0), |row| row.integer("members"))? >= limit {
+        return Err(AccountsError::Conflict("the member limit is reached".into()));
+    }
+    Ok(())
+}
+
+fn require_super_admin_for(access: &Access, concerns_super_admin: bool) -> Result<(), AccountsError> {
+    if concerns_super_admin && !access.is_super_admin {
+        return Err(AccountsError::Forbidden("only a Super Admin may make, change or remove a Super Admin".into()));
+    }
+    Ok(())
+}
+
+async fn find(change: &mut Change<'_>, organization_id: &str, id: &str) -> Result<Row, AccountsError> {
+    let sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE m.id = $1 AND m.organization_id = $2 AND m.deleted_at IS NULL");
+    change.query_one(&sql, &values![id, organization_id]).await?.ok_or(AccountsError::NotFound("membership"))
+}
+
+async fn tell(
+    change: &mut Change<'_>,
+    kind: &'static str,
+    organization_id: &str,
+    by: Option<&str>,
+    membership_id: &str,
+    data: Json,
+) -> Result<(), AccountsError> {
+    change.audit_as(by, Some(organization_id), kind, ("membership", membership_id), data.clone()).await?;
+    change.event(Event { kind, organization_id: Some(organization_id), user_id: by, key: organization_id, data }).await
+}
+
+fn to_json(row: &Row) -> Result<Json, DatabaseError> {
+    Ok(json!({
+        "id": row.text("id")?,
+        "userId": row.text("user_id")?,
+        "organizationId": row.text("organization_id")?,
+        "roleId": row.text("role_id")?,
+        "roleName": row.text("role_name")?,
+        "isSuperAdmin": row.boolean("is_super_admin")?,
+        "status": row.text("status")?,
+        "user": {
+            "id": row.text("user_id")?,
+            "email": row.text("email")?,
+            "name": row.optional_text("user_name")?,
+            "avatarUrl": row.optional_text("avatar_url")?,
+        },
+        "invitedByUserId": row.optional_text("invited_by_user_id")?,
+        "invitedAt": timestamp(row, "invited_at")?,
+        "joinedAt": timestamp(row, "joined_at")?,
+        "lastAccessAt": timestamp(row, "last_access_at")?,
+        "expiresAt": timestamp(row, "expires_at")?,
+        "createdAt": timestamp(row, "created_at")?,
+        "updatedAt": timestamp(row, "updated_at")?,
+        "version": row.integer("version")?,
+    }))
+}

@@ -1,0 +1,221 @@
+//! Lost passwords, unconfirmed addresses, and sign-in with others.
+//!
+//! Whether an address has an account must not be told: not by an answer, and not by how long it takes.
+
+use chrono::Duration;
+use serde_json::{Value as Json, json};
+
+use super::auth::store_password;
+use super::context::{Change, Context, Event, new_id, ok};
+use super::error::AccountsError;
+use super::token::{hash_of, random_secret};
+use super::{Accounts, Reply, password};
+use crate::capability::mail::Mail;
+use crate::database::{Row, values};
+
+const RESET: &str = "password_reset";
+const VERIFY: &str = "verify_email";
+/// How long a reset link is good.
+const RESET_VALID_FOR: Duration = Duration::hours(1);
+/// How long a verification link is good.
+const VERIFY_VALID_FOR: Duration = Duration::hours(24);
+/// Links of one kind that a user may ask for within the time one is good.
+const TOKENS_MAX: i64 = 5;
+const TOKEN_CHARACTERS_MAX: usize = 256;
+/// Mails that may be under way at once; one more is not sent, and logged.
+pub(super) const MAILS_AT_ONCE_MAX: usize = 32;
+
+const NO_MAIL: AccountsError = AccountsError::NotConfigured("this host has no mail server");
+
+/// `POST /api/auth/forgot-password`
+pub(super) async fn forgot_password(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let accounts = context.accounts;
+    let mut fields = context.fields()?;
+    let email = fields.required_email("email");
+    fields.finish()?;
+    if !accounts.mail.is_configured() {
+        return Err(NO_MAIL);
+    }
+    let sql = "SELECT id FROM users WHERE email = $1 AND is_active = $2 AND deleted_at IS NULL";
+    let user = accounts.database.query_one(sql, &values![&email, true]).await?;
+    if let Some(user) = user {
+        let user_id = user.text("id")?;
+        let issued = issue(context, &user_id, RESET, RESET_VALID_FOR, "user.password_reset_requested").await?;
+        if let Some(token) = issued {
+            let link = accounts.link("reset-password", &token);
+            accounts.send_later(email, "Set a new password", format!(
+                "Somebody, hopefully you, asked for a new password.\n\nSet it here within one hour:\n{link}\n\n\
+                 If it was not you, do nothing."
+            ));
+        }
+    }
+    Ok(ok(json!({ "accepted": true })))
+}
+
+/// `POST /api/auth/reset-password`
+pub(super) async fn reset_password(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let accounts = context.accounts;
+    let mut fields = context.fields()?;
+    let token = fields.required_secret("token", TOKEN_CHARACTERS_MAX);
+    let new = fields.required_secret("newPassword", password::CHARACTERS_MAX);
+    fields.finish()?;
+    // Looked up first and taken after the hashing, so that no transaction waits for Argon2.
+    let user = accounts.database.query_one(FIND_USER, &values![hash_of(&token), RESET, accounts.now(), true]).await?;
+    let user = user.ok_or_else(invalid_token)?;
+    let user_id = user.text("id")?;
+    let hash = accounts.new_password_hash(&user_id, &user, "newPassword", &new).await?;
+    let mut change = context.begin().await?;
+    take(&mut change, accounts, &token, RESET).await?;
+    store_password(&mut change, accounts, &user_id, &hash).await?;
+    // Who can read the mailbox has shown that it is theirs.
+    change.execute("UPDATE users SET is_email_verified = $2 WHERE id = $1", &values![&user_id, true]).await?;
+    tell(&mut change, "user.password_reset_success", &user_id).await?;
+    change.commit().await?;
+    Ok(ok(json!({ "reset": true })))
+}
+
+/// `POST /api/auth/verify-email`
+pub(super) async fn verify_email(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let accounts = context.accounts;
+    let mut fields = context.fields()?;
+    let token = fields.required_secret("token", TOKEN_CHARACTERS_MAX);
+    fields.finish()?;
+    let mut change = context.begin().await?;
+    let user_id = take(&mut change, accounts, &token, VERIFY).await?;
+    let sql = "UPDATE users SET is_email_verified = $2, updated_at = $3, version = version + 1 WHERE id = $1";
+    change.execute(sql, &values![&user_id, true, accounts.now()]).await?;
+    tell(&mut change, "user.email_verified", &user_id).await?;
+    change.commit().await?;
+    Ok(ok(json!({ "verified": true })))
+}
+
+/// `POST /api/auth/resend-verification`
+pub(super) async fn resend_verification(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let (accounts, user_id) = (context.accounts, context.user_id()?);
+    let sql = "SELECT email, is_email_verified FROM users WHERE id = $1 AND deleted_at IS NULL";
+    let user = accounts.database.query_one(sql, &values![user_id]).await?.ok_or(AccountsError::NotFound("user"))?;
+    if user.boolean("is_email_verified")? {
+        return Err(AccountsError::Conflict("the e-mail address is confirmed already".into()));
+    }
+    if !accounts.mail.is_configured() {
+        return Err(NO_MAIL);
+    }
+    let issued = issue(context, user_id, VERIFY, VERIFY_VALID_FOR, "user.email_verification_requested").await?;
+    let token = issued.ok_or(AccountsError::RateLimited { retry_after_seconds: 3_600 })?;
+    let link = accounts.link("verify-email", &token);
+    accounts.send_later(user.text("email")?, "Confirm your e-mail address", format!("Confirm your address within one day:\n{link}"));
+    Ok(ok(json!({ "accepted": true })))
+}
+
+/// `/api/auth/google`, its callback, and linking.
+pub(super) async fn google(_context: &Context<'_>) -> Result<Reply, AccountsError> {
+    Err(AccountsError::NotConfigured("Google sign-in is not configured on this host"))
+}
+
+/// `GET /api/auth/providers`
+pub(super) async fn providers(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let sql = "SELECT auth_providers FROM users WHERE id = $1 AND deleted_at IS NULL";
+    let row = context.accounts.database.query_one(sql, &values![context.user_id()?]).await?;
+    let providers: Json = row.ok_or(AccountsError::NotFound("user"))?.json("auth_providers")?;
+    Ok(ok(json!({ "providers": providers })))
+}
+
+/// `POST /api/auth/unlink-provider`
+pub(super) async fn unlink_provider(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let user_id = context.user_id()?;
+    let mut fields = context.fields()?;
+    let provider = fields.required_text("provider", super::input::Text::NAME);
+    fields.finish()?;
+    let mut change = context.begin().await?;
+    let sql = "SELECT auth_providers FROM users WHERE id = $1 AND deleted_at IS NULL";
+    let row = change.query_one(sql, &values![user_id]).await?.ok_or(AccountsError::NotFound("user"))?;
+    let linked: Vec<String> = row.json("auth_providers")?;
+    if !linked.contains(&provider) {
+        return Err(AccountsError::NotFound("linked provider"));
+    }
+    let left: Vec<&String> = linked.iter().filter(|name| **name != provider).collect();
+    if left.is_empty() {
+        return Err(AccountsError::field("provider", "is the last way to sign in and must stay"));
+    }
+    let now = context.accounts.now();
+    if provider == "password" {
+        change.execute("UPDATE users SET password_hash = NULL WHERE id = $1", &values![user_id]).await?;
+    }
+    change.execute("DELETE FROM accounts WHERE user_id = $1 AND provider = $2", &values![user_id, &provider]).await?;
+    let sql = "UPDATE users SET auth_providers = $2, updated_at = $3, version = version + 1 WHERE id = $1";
+    change.execute(sql, &values![user_id, json!(left), now]).await?;
+    let organization = context.caller.principal.organization_id.as_deref();
+    change.audit(organization, "user.provider_unlinked", ("user", user_id), json!({ "provider": provider })).await?;
+    change.commit().await?;
+    Ok(ok(json!({ "providers": left })))
+}
+
+/// The user behind an unused token. Parameters: hash, kind, now, true.
+const FIND_USER: &str = "SELECT u.id, u.email, u.name FROM one_time_tokens t JOIN users u ON u.id = t.user_id \
+    WHERE t.token_hash = $1 AND t.kind = $2 AND t.used_at IS NULL AND t.expires_at > $3 AND u.is_active = $4 AND u.deleted_at IS NULL";
+
+/// A fresh token, or none when too many were asked for.
+async fn issue(
+    context: &Context<'_>,
+    user_id: &str,
+    kind: &str,
+    valid_for: Duration,
+    event: &'static str,
+) -> Result<Option<String>, AccountsError> {
+    let (token, now) = (random_secret(), context.accounts.now());
+    let mut change = context.begin().await?;
+    let sql = "SELECT COUNT(*) AS tokens FROM one_time_tokens WHERE user_id = $1 AND kind = $2 AND created_at > $3";
+    let row = change.query_one(sql, &values![user_id, kind, now - valid_for]).await?;
+    if row.map_or(Ok(0), |row| row.integer("tokens"))? >= TOKENS_MAX {
+        return Ok(None);
+    }
+    let sql = "INSERT INTO one_time_tokens (id, user_id, kind, token_hash, expires_at, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+    change.execute(sql, &values![new_id(), user_id, kind, hash_of(&token), now + valid_for, now]).await?;
+    tell(&mut change, event, user_id).await?;
+    change.commit().await?;
+    Ok(Some(token))
+}
+
+/// Uses a token up. Returns its user.
+async fn take(change: &mut Change<'_>, accounts: &Accounts, token: &str, kind: &str) -> Result<String, AccountsError> {
+    let sql = "UPDATE one_time_tokens SET used_at = $3 \
+         WHERE token_hash = $1 AND kind = $2 AND used_at IS NULL AND expires_at > $3 RETURNING user_id";
+    let row: Option<Row> = change.query_one(sql, &values![hash_of(token), kind, accounts.now()]).await?;
+    Ok(row.ok_or_else(invalid_token)?.text("user_id")?)
+}
+
+fn invalid_token() -> AccountsError {
+    AccountsError::field("token", "is not valid, was used, or has expired")
+}
+
+async fn tell(change: &mut Change<'_>, kind: &'static str, user_id: &str) -> Result<(), AccountsError> {
+    change.audit_as(Some(user_id), None, kind, ("user", user_id), Json::Null).await?;
+    let data = json!({ "userId": user_id });
+    change.event(Event { kind, organization_id: None, user_id: Some(user_id), key: user_id, data }).await
+}
+
+impl Accounts {
+    /// Where a secret is used: below the public address where one is set, and otherwise the secret itself.
+    pub(super) fn link(&self, page: &str, secret: &str) -> String {
+        match &self.options.public_url {
+            Some(url) => format!("{}/{page}?token={secret}", url.trim_end_matches('/')),
+            None => secret.to_owned(),
+        }
+    }
+
+    /// Sends a mail without making the request wait, so that its time tells nothing.
+    pub(super) fn send_later(&self, to: String, subject: &'static str, text: String) {
+        let Ok(permit) = std::sync::Arc::clone(&self.mails).try_acquire_owned() else {
+            tracing::warn!(subject, "a mail was not sent: too many are under way");
+            return;
+        };
+        let room = self.mail.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let mail = Mail { to: vec![to], subject: subject.to_owned(), text, ..Mail::default() };
+            if let Err(error) = room.send(mail).await {
+                tracing::warn!(%error, subject, "a mail was not sent");
+            }
+        });
+    }
+}

@@ -1,0 +1,279 @@
+//! Organizations, members, roles, invitations, teams.
+
+use super::*;
+
+#[tokio::test]
+async fn another_organization_does_not_exist() {
+    let app = App::new().await;
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let base = format!("/api/organizations/{}", ada.organization_id);
+    let role = app.role(&ada, "Member").await;
+    for (method, path) in [
+        ("GET", base.clone()),
+        ("PUT", base.clone()),
+        ("DELETE", base.clone()),
+        ("GET", format!("{base}/memberships")),
+        ("GET", format!("{base}/settings")),
+        ("GET", format!("{base}/roles/{role}")),
+        ("GET", format!("/api/users/{}", ada.id)),
+        ("GET", "/api/organizations/nowhere".to_owned()),
+    ] {
+        let answer = app.call(method, &path, &grace.token, json!({})).await;
+        assert!(matches!(answer, Err(AccountsError::NotFound(_))), "{method} {path}: {answer:?}");
+    }
+    // A role of one organization is none in another.
+    let path = format!("/api/organizations/{}/memberships", grace.organization_id);
+    assert_eq!(faults(app.post(&path, &grace.token, json!({ "userId": ada.id, "roleId": role })).await), ["roleId"]);
+    let (_, users) = app.get("/api/users", &grace.token).await.unwrap();
+    assert_eq!(users["total"], 1);
+}
+
+#[tokio::test]
+async fn the_last_super_admin_stays() {
+    let app = App::new().await;
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let path = format!("/api/organizations/{}/memberships", ada.organization_id);
+    let (_, members) = app.get(&path, &ada.token).await.unwrap();
+    let own = format!("{path}/{}", text(&members, "/items/0/id"));
+    let viewer = app.role(&ada, "Viewer").await;
+    for body in [json!({ "roleId": viewer }), json!({ "status": "suspended" }), json!({ "status": "deactivated" })] {
+        assert!(matches!(app.put(&own, &ada.token, body).await, Err(AccountsError::Conflict(_))));
+    }
+    assert!(matches!(app.delete(&own, &ada.token).await, Err(AccountsError::Conflict(_))));
+    let answer = app.post("/api/users/me/deactivate", &ada.token, Json::Null).await;
+    assert!(matches!(answer, Err(AccountsError::Conflict(_))));
+    // With a second one the first may go.
+    app.add(&ada, &grace, "Super Admin").await;
+    assert_eq!(app.put(&own, &ada.token, json!({ "roleId": viewer })).await.unwrap().1["roleName"], "Viewer");
+}
+
+#[tokio::test]
+async fn nobody_gives_or_takes_a_right_they_do_not_hold() {
+    let app = App::new().await;
+    let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);
+    let (_, admin) = app.add(&ada, &grace, "Admin").await;
+    let path = format!("/api/organizations/{}/memberships", ada.organization_id);
+    let super_admin = app.role(&ada, "Super Admin").await;
+    let add = json!({ "userId": joan.id, "roleId": super_admin });
+    assert!(matches!(app.post(&path, &admin, add).await, Err(AccountsError::Forbidden(_))));
+    let (_, members) = app.get(&format!("{path}?sortBy=email"), &admin).await.unwrap();
+    let of_ada = format!("{path}/{}", text(&members, "/items/0/id"));
+    let viewer = app.role(&ada, "Viewer").await;
+    assert!(matches!(app.put(&of_ada, &admin, json!({ "roleId": viewer })).await, Err(AccountsError::Forbidden(_))));
+    assert!(matches!(app.delete(&of_ada, &admin).await, Err(AccountsError::Forbidden(_))));
+    // A custom role that allows more than an Admin holds is not an Admin's to give.
+    let roles = format!("/api/organizations/{}/roles", ada.organization_id);
+    let body = json!({ "name": "Everything", "permissions": ["*"] });
+    assert!(matches!(app.post(&roles, &admin, body.clone()).await, Err(AccountsError::Forbidden(_))));
+    let (_, role) = app.post(&roles, &ada.token, body).await.unwrap();
+    let add = json!({ "userId": joan.id, "roleId": role["id"] });
+    assert!(matches!(app.post(&path, &admin, add).await, Err(AccountsError::Forbidden(_))));
+    let add = json!({ "userId": joan.id, "roleId": viewer });
+    assert_eq!(app.post(&path, &admin, add).await.unwrap().0, 201);
+}
+
+#[tokio::test]
+async fn members_join_once_up_to_the_limit_and_may_leave() {
+    let app = App::new().await;
+    let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);
+    let base = format!("/api/organizations/{}", ada.organization_id);
+    let path = format!("{base}/memberships");
+    app.put(&base, &ada.token, json!({ "memberLimit": 2 })).await.unwrap();
+    let (membership, token) = app.add(&ada, &grace, "Member").await;
+    let role_id = app.role(&ada, "Member").await;
+    let again = app.post(&path, &ada.token, json!({ "email": grace.email, "roleId": role_id })).await;
+    assert!(matches!(again, Err(AccountsError::Conflict(_))));
+    let third = app.post(&path, &ada.token, json!({ "userId": joan.id, "roleId": role_id })).await;
+    assert!(matches!(third, Err(AccountsError::Conflict(_))));
+    let (_, count) = app.get(&format!("{base}/member-count"), &token).await.unwrap();
+    assert_eq!(count, json!({ "count": 2, "limit": 2 }));
+    assert_eq!(app.delete(&format!("{path}/{membership}"), &token).await.unwrap().0, 204);
+    let back = app.post(&path, &ada.token, json!({ "userId": grace.id, "roleId": role_id })).await.unwrap();
+    assert_eq!((back.0, back.1["status"].as_str()), (201, Some("active")));
+    assert!(app.events().await.iter().any(|event| event == "organization.member_removed"));
+}
+
+#[tokio::test]
+async fn organizations_are_merged_tagged_and_locked_optimistically() {
+    let app = App::new().await;
+    let ada = app.register("Ada").await;
+    let body = json!({ "name": "Analytical <Engines>", "slug": "engines", "description": "" });
+    let reply = app.send("POST", "/api/organizations", &ada.token, body, &[]).await.unwrap();
+    assert_eq!(reply.headers["etag"], "\"1\"");
+    let made = reply.body.unwrap();
+    assert_eq!(made["name"], "Analytical Engines");
+    let path = format!("/api/organizations/{}", text(&made, "/id"));
+    let stale = app.send("PUT", &path, &ada.token, json!({ "name": "X" }), &[("if-match", "\"7\"")]).await;
+    assert!(matches!(stale, Err(AccountsError::PreconditionFailed)));
+    let reply = app.send("PUT", &path, &ada.token, json!({ "name": "Y" }), &[("if-match", "\"1\"")]).await.unwrap();
+    assert_eq!(reply.headers["etag"], "\"2\"");
+    let body = reply.body.unwrap();
+    assert_eq!((body["name"].as_str(), body["slug"].as_str()), (Some("Y"), Some("engines")));
+    let taken = app.post("/api/organizations", &ada.token, json!({ "name": "Z", "slug": "engines" })).await;
+    assert!(matches!(taken, Err(AccountsError::Conflict(_))));
+    for slug in ["Bad", "-a-b", "a--b", "ab"] {
+        let answer = app.post("/api/organizations", &ada.token, json!({ "name": "Z", "slug": slug })).await;
+        assert_eq!(faults(answer), ["slug"], "{slug}");
+    }
+    let (_, list) = app.get("/api/organizations?sortBy=name&search=y", &ada.token).await.unwrap();
+    assert_eq!(list["total"], 1);
+    app.put(&format!("{path}/settings"), &ada.token, json!({ "theme": "dark", "zero": 0 })).await.unwrap();
+    app.put(&format!("{path}/settings"), &ada.token, json!({ "theme": null, "more": [1] })).await.unwrap();
+    let (_, settings) = app.get(&format!("{path}/settings"), &ada.token).await.unwrap();
+    assert_eq!(settings, json!({ "zero": 0, "more": [1] }));
+    assert_eq!(app.delete(&path, &ada.token).await.unwrap().0, 204);
+    assert!(matches!(app.get(&path, &ada.token).await, Err(AccountsError::NotFound(_))));
+    let own = format!("/api/organizations/{}", ada.organization_id);
+    assert!(matches!(app.delete(&own, &ada.token).await, Err(AccountsError::Conflict(_))), "the operator's stays");
+}
+
+#[tokio::test]
+async fn switching_needs_an_active_membership() {
+    let app = App::new().await;
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let body = json!({ "organizationId": ada.organization_id });
+    let refused = app.post("/api/auth/switch-organization", &grace.token, body.clone()).await;
+    assert!(matches!(refused, Err(AccountsError::Forbidden(_))));
+    let (_, token) = app.add(&ada, &grace, "Viewer").await;
+    let (_, me) = app.get("/api/auth/me", &token).await.unwrap();
+    assert_eq!(me["organization"]["id"], json!(ada.organization_id));
+    let (_, mine) = app.get("/api/users/me/organizations", &token).await.unwrap();
+    assert_eq!(mine["total"], 2);
+    // The next refresh stays there.
+    let refreshed = app.post("/api/auth/refresh", "", json!({ "refreshToken": grace.refresh_token })).await.unwrap().1;
+    let (_, me) = app.get("/api/auth/me", &text(&refreshed, "/token")).await.unwrap();
+    assert_eq!(me["organization"]["id"], json!(ada.organization_id));
+}
+
+#[tokio::test]
+async fn custom_roles_allow_what_their_codes_say_and_system_roles_never_change() {
+    let app = App::new().await;
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let roles = format!("/api/organizations/{}/roles", ada.organization_id);
+    let body = json!({ "name": "Auditor", "permissions": ["audit.*", "teams.team.read", "audit.*"] });
+    let (_, role) = app.post(&roles, &ada.token, body.clone()).await.unwrap();
+    assert_eq!(role["permissions"], json!(["audit.*", "teams.team.read"]));
+    assert!(matches!(app.post(&roles, &ada.token, body).await, Err(AccountsError::Conflict(_))));
+    let bad = json!({ "name": "Bad", "permissions": ["teams", 7] });
+    assert_eq!(faults(app.post(&roles, &ada.token, bad).await), ["permissions[0]", "permissions[1]"]);
+    let (_, token) = app.add(&ada, &grace, "Auditor").await;
+    assert_eq!(app.get("/api/audit", &token).await.unwrap().0, 200);
+    assert!(matches!(app.get("/api/users", &token).await, Err(AccountsError::Forbidden(_))));
+    let path = format!("{roles}/{}", text(&role, "/id"));
+    app.put(&path, &ada.token, json!({ "permissions": ["users.user.read"] })).await.unwrap();
+    assert_eq!(app.get("/api/users", &token).await.unwrap().0, 200);
+    assert!(matches!(app.get("/api/audit", &token).await, Err(AccountsError::Forbidden(_))));
+    assert!(matches!(app.delete(&path, &ada.token).await, Err(AccountsError::Conflict(_))), "still assigned");
+    let system = format!("{roles}/{}", app.role(&ada, "Viewer").await);
+    assert!(matches!(app.put(&system, &ada.token, json!({ "name": "X" })).await, Err(AccountsError::Forbidden(_))));
+    assert!(matches!(app.delete(&system, &ada.token).await, Err(AccountsError::Forbidden(_))));
+    let (_, catalogue) = app.get("/api/permissions?limit=200", &ada.token).await.unwrap();
+    assert!(catalogue["items"].as_array().unwrap().iter().all(|item| item["code"] != "audit.*"));
+}
+
+#[tokio::test]
+async fn a_denied_request_leaves_an_audit_row() {
+    let app = App::new().await;
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let (_, token) = app.add(&ada, &grace, "Member").await;
+    assert!(matches!(app.get("/api/audit", &token).await, Err(AccountsError::Forbidden(_))));
+    app.accounts.close().await;
+    let (_, rows) = app.get("/api/audit?action=request.denied", &ada.token).await.unwrap();
+    assert_eq!(rows["total"], 1);
+    assert_eq!(rows["items"][0]["userId"], json!(grace.id));
+    assert_eq!(rows["items"][0]["metadata"]["needed"], "audit.logs.read");
+}
+
+#[tokio::test]
+async fn an_invitation_is_for_one_address_once_and_for_a_week() {
+    let app = App::new().await;
+    let ada = app.register("Ada").await;
+    let path = format!("/api/organizations/{}/invitations", ada.organization_id);
+    let role_id = app.role(&ada, "Member").await;
+    let body = json!({ "email": "grace@example.com", "roleId": role_id });
+    let old = text(&app.post(&path, &ada.token, body.clone()).await.unwrap().1, "/token");
+    let (_, invitation) = app.post(&path, &ada.token, body.clone()).await.unwrap();
+    let token = text(&invitation, "/token");
+    assert!(matches!(app.get(&format!("/api/invitations/{old}"), "").await, Err(AccountsError::Gone(_))), "replaced");
+    let (_, preview) = app.get(&format!("/api/invitations/{token}"), "").await.unwrap();
+    assert_eq!(preview["roleName"], "Member");
+    assert!(matches!(app.get("/api/invitations/unknown", "").await, Err(AccountsError::NotFound(_))));
+    let other = json!({ "email": "joan@example.com", "password": PASSWORD, "name": "Joan", "invitationToken": token });
+    assert!(matches!(app.post("/api/auth/register", "", other).await, Err(AccountsError::Forbidden(_))));
+    let grace = json!({ "email": "grace@example.com", "password": PASSWORD, "name": "Grace", "invitationToken": token });
+    let (_, registered) = app.post("/api/auth/register", "", grace).await.unwrap();
+    assert_eq!(registered["organization"]["id"], json!(ada.organization_id));
+    let again = app.post(&format!("/api/invitations/{token}/accept"), &text(&registered, "/token"), Json::Null).await;
+    assert!(matches!(again, Err(AccountsError::Gone(_))));
+    assert!(matches!(app.post(&path, &ada.token, body).await, Err(AccountsError::Conflict(_))), "a member already");
+
+    let joan = app.register("Joan").await;
+    let body = json!({ "email": joan.email, "roleId": role_id });
+    let (_, invitation) = app.post(&path, &ada.token, body).await.unwrap();
+    let resend = format!("{path}/{}/resend", text(&invitation, "/id"));
+    let mut token = text(&invitation, "/token");
+    for _ in 0..5 {
+        token = text(&app.post(&resend, &ada.token, Json::Null).await.unwrap().1, "/token");
+    }
+    assert!(matches!(app.post(&resend, &ada.token, Json::Null).await, Err(AccountsError::RateLimited { .. })));
+    let accept = format!("/api/invitations/{token}/accept");
+    assert!(matches!(app.post(&accept, &ada.token, Json::Null).await, Err(AccountsError::Forbidden(_))));
+    app.move_clock(chrono::Duration::days(8));
+    assert!(matches!(app.get(&format!("/api/invitations/{token}"), "").await, Err(AccountsError::Gone(_))));
+    app.accounts.sweep().await.unwrap();
+    assert!(app.events().await.iter().any(|event| event == "invitation.expired"));
+}
+
+#[tokio::test]
+async fn many_are_invited_with_an_answer_for_each() {
+    let app = App::new().await;
+    let ada = app.register("Ada").await;
+    let path = format!("/api/organizations/{}/invitations/bulk", ada.organization_id);
+    let role_id = app.role(&ada, "Member").await;
+    let items = json!([
+        { "email": "a@example.com", "roleId": role_id },
+        { "email": "nobody", "roleId": role_id },
+        { "email": ada.email, "roleId": role_id },
+    ]);
+    let (_, body) = app.post(&path, &ada.token, json!({ "invitations": items })).await.unwrap();
+    let codes: Vec<_> = body["results"].as_array().unwrap().iter().map(|r| r["code"].as_str().unwrap_or("created")).collect();
+    assert_eq!(codes, ["created", "VALIDATION_ERROR", "CONFLICT"]);
+    assert_eq!(faults(app.post(&path, &ada.token, json!({ "invitations": [] })).await), ["invitations"]);
+}
+
+#[tokio::test]
+async fn teams_nest_without_circles_and_hold_members_of_the_organization() {
+    let app = App::new().await;
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let (_, top) = app.post("/api/teams", &ada.token, json!({ "name": "Top Team" })).await.unwrap();
+    let below = json!({ "name": "Below", "parentTeamId": top["id"] });
+    let (_, below) = app.post("/api/teams", &ada.token, below).await.unwrap();
+    let path = format!("/api/teams/{}", text(&top, "/id"));
+    let circle = app.put(&path, &ada.token, json!({ "parentTeamId": below["id"] })).await;
+    assert!(matches!(circle, Err(AccountsError::Conflict(_))));
+    assert!(matches!(app.get(&path, &grace.token).await, Err(AccountsError::NotFound(_))));
+    let member = json!({ "userId": grace.id, "role": "maintainer" });
+    assert_eq!(faults(app.post(&format!("{path}/members"), &ada.token, member.clone()).await), ["userId"]);
+    app.add(&ada, &grace, "Member").await;
+    let (_, members) = app.post(&format!("{path}/members"), &ada.token, member).await.unwrap();
+    assert_eq!(members["members"][0]["role"], "maintainer");
+    let own = format!("{path}/members/{}", grace.id);
+    assert_eq!(app.delete(&own, &ada.token).await.unwrap().0, 204);
+    assert!(matches!(app.delete(&own, &ada.token).await, Err(AccountsError::NotFound(_))));
+    assert_eq!(app.delete(&path, &ada.token).await.unwrap().0, 204);
+    let (_, left) = app.get(&format!("/api/teams/{}", text(&below, "/id")), &ada.token).await.unwrap();
+    assert_eq!(left["parentTeamId"], Json::Null);
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there_say_so() {
+    let app = App::new().await;
+    let ada = app.register("Ada").await;
+    assert!(matches!(app.get("/api/auth/nothing", &ada.token).await, Err(AccountsError::RouteNotFound)));
+    let answer = app.delete("/api/organizations", &ada.token).await;
+    let Err(AccountsError::MethodNotAllowed(allow)) = answer else { panic!("{answer:?}") };
+    assert_eq!(allow, ["GET", "HEAD", "POST"]);
+    assert!(matches!(app.get("/api/users", "").await, Err(AccountsError::Unauthorized(_))));
+    assert_eq!(faults(app.get("/api/users/a%20b", &ada.token).await), ["id"]);
+    assert_eq!(faults(app.get("/api/users?limit=500", &ada.token).await), ["limit"]);
+}
