@@ -197,8 +197,7 @@ impl Accounts {
     fn now(&self) -> DateTime<Utc> {
         let now = Utc::now();
         #[cfg(test)]
-        let now = now
-            + chrono::Duration::milliseconds(self.clock_moved_ms.load(std::sync::atomic::Ordering::Acquire));
+        let now = now + chrono::Duration::milliseconds(self.clock_moved_ms.load(std::sync::atomic::Ordering::Acquire));
         DateTime::from_timestamp_millis(now.timestamp_millis()).unwrap_or(now)
     }
 

@@ -64,7 +64,11 @@ impl Accounts {
 }
 
 /// The same within a change, so that of many guesses at once only five count.
-pub(super) async fn refuse_locked_in(change: &mut Change<'_>, email: &str, now: DateTime<Utc>) -> Result<(), AccountsError> {
+pub(super) async fn refuse_locked_in(
+    change: &mut Change<'_>,
+    email: &str,
+    now: DateTime<Utc>,
+) -> Result<(), AccountsError> {
     let rows = change.query(LAST_FAILURES, &values![email, false, now - WINDOW - LOCKED_FOR, true]).await?;
     judge(&rows, now)
 }

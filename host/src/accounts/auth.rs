@@ -66,7 +66,13 @@ pub(super) async fn register(context: &Context<'_>) -> Result<Reply, AccountsErr
     let data = json!({ "userId": user_id, "email": email, "organizationId": organization_id });
     let organization = Some(organization_id.as_str());
     change
-        .event(Event { kind: "user.registered", organization_id: organization, user_id: Some(&user_id), key: &user_id, data })
+        .event(Event {
+            kind: "user.registered",
+            organization_id: organization,
+            user_id: Some(&user_id),
+            key: &user_id,
+            data,
+        })
         .await?;
     change.audit_as(Some(&user_id), organization, "user.registered", ("user", &user_id), Json::Null).await?;
     let new = NewSession { user_id: &user_id, organization_id: organization, remember_me };
@@ -146,7 +152,13 @@ pub(super) async fn login(context: &Context<'_>) -> Result<Reply, AccountsError>
     let opened = sessions::open(&mut change, context, new).await?;
     let data = json!({ "userId": user_id, "sessionId": opened.session_id });
     change
-        .event(Event { kind: "auth.login.success", organization_id: organization, user_id: Some(user_id), key: user_id, data })
+        .event(Event {
+            kind: "auth.login.success",
+            organization_id: organization,
+            user_id: Some(user_id),
+            key: user_id,
+            data,
+        })
         .await?;
     change.audit_as(Some(user_id), organization, "auth.login.success", ("user", user_id), Json::Null).await?;
     change.commit().await?;
@@ -165,9 +177,7 @@ async fn fail(
     user_id: Option<&str>,
 ) -> Result<(), AccountsError> {
     attempts::note(change, context, email, user_id, false).await?;
-    change
-        .audit_as(user_id, None, "auth.login.failed", ("user", user_id.unwrap_or_default()), Json::Null)
-        .await?;
+    change.audit_as(user_id, None, "auth.login.failed", ("user", user_id.unwrap_or_default()), Json::Null).await?;
     let data = json!({ "userId": user_id, "reason": "invalid_credentials" });
     let key = user_id.unwrap_or("unknown");
     change.event(Event { kind: "auth.login.failed", organization_id: None, user_id, key, data }).await
@@ -192,7 +202,9 @@ async fn choose_organization(
         .await?;
     match row {
         Some(row) => Ok(Some(row.text("organization_id")?)),
-        None if wanted.is_some() => Err(AccountsError::Forbidden("you are no active member of this organization".into())),
+        None if wanted.is_some() => {
+            Err(AccountsError::Forbidden("you are no active member of this organization".into()))
+        }
         None => Ok(None),
     }
 }
@@ -251,9 +263,9 @@ pub(super) async fn me(context: &Context<'_>) -> Result<Reply, AccountsError> {
         Some(access) => organizations::read_json(accounts, &access.organization_id).await?,
         None => Json::Null,
     };
-    let role = access.as_ref().map(|access| {
-        json!({ "id": access.role_id, "name": access.role_name, "isSuperAdmin": access.is_super_admin })
-    });
+    let role = access
+        .as_ref()
+        .map(|access| json!({ "id": access.role_id, "name": access.role_name, "isSuperAdmin": access.is_super_admin }));
     let permissions = access.as_ref().map(|access| show_permissions(&access.permissions, access.is_super_admin));
     Ok(ok(json!({
         "user": user,
@@ -290,7 +302,13 @@ pub(super) async fn change_password(context: &Context<'_>) -> Result<Reply, Acco
     change.audit(organization, "user.password_changed", ("user", user_id), Json::Null).await?;
     let data = json!({ "userId": user_id });
     change
-        .event(Event { kind: "user.password_changed", organization_id: None, user_id: Some(user_id), key: user_id, data })
+        .event(Event {
+            kind: "user.password_changed",
+            organization_id: None,
+            user_id: Some(user_id),
+            key: user_id,
+            data,
+        })
         .await?;
     change.commit().await?;
     Ok(ok(json!({ "changed": true, "sessionsRevoked": revoked })))
@@ -334,7 +352,8 @@ pub(super) async fn switch_organization(context: &Context<'_>) -> Result<Reply, 
     let organization_id = fields.required_id("organizationId");
     fields.finish()?;
     let access = accounts.access_of(user_id, &organization_id).await?;
-    let access = access.ok_or_else(|| AccountsError::Forbidden("you are no active member of this organization".into()))?;
+    let access =
+        access.ok_or_else(|| AccountsError::Forbidden("you are no active member of this organization".into()))?;
     let mut change = context.begin().await?;
     let sql = "UPDATE sessions SET organization_id = $2, updated_at = $3, version = version + 1 WHERE id = $1 AND user_id = $4";
     change.execute(sql, &values![session_id, &organization_id, accounts.now(), user_id]).await?;
@@ -426,5 +445,8 @@ fn cookie(context: &Context<'_>, name: &str) -> Option<String> {
     let headers = context.headers.get_all(http::header::COOKIE);
     let pairs = headers.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
     let mut values = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(key, _)| *key == name);
-    values.next().map(|(_, value)| value.to_owned()).filter(|value| !value.is_empty() && value.len() <= TOKEN_CHARACTERS_MAX)
+    values
+        .next()
+        .map(|(_, value)| value.to_owned())
+        .filter(|value| !value.is_empty() && value.len() <= TOKEN_CHARACTERS_MAX)
 }

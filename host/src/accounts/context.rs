@@ -74,9 +74,8 @@ impl Context<'_> {
     pub(super) fn if_match(&self, version: i64) -> Result<(), AccountsError> {
         let Some(value) = self.headers.get(http::header::IF_MATCH) else { return Ok(()) };
         let expected = format!("\"{version}\"");
-        let is_met = value
-            .to_str()
-            .is_ok_and(|text| text.split(',').map(str::trim).any(|tag| tag == "*" || tag == expected));
+        let is_met =
+            value.to_str().is_ok_and(|text| text.split(',').map(str::trim).any(|tag| tag == "*" || tag == expected));
         if is_met { Ok(()) } else { Err(AccountsError::PreconditionFailed) }
     }
 
@@ -236,7 +235,8 @@ pub(super) fn created(entity: Json) -> Reply {
 
 /// 200 with an entity and its `ETag`.
 pub(super) fn entity_reply(entity: Json) -> Reply {
-    let etag = entity.get("version").and_then(Json::as_i64).and_then(|v| HeaderValue::from_str(&format!("\"{v}\"")).ok());
+    let etag =
+        entity.get("version").and_then(Json::as_i64).and_then(|v| HeaderValue::from_str(&format!("\"{v}\"")).ok());
     let mut reply = ok(entity);
     if let Some(etag) = etag {
         reply.headers.insert(http::header::ETAG, etag);

@@ -76,12 +76,15 @@ impl Accounts {
         match endpoint.scope {
             Scope::Public | Scope::SignedIn => Ok(None),
             Scope::Platform if principal.is_platform => Ok(None),
-            Scope::Platform => {
-                Err(self.deny(caller, principal.organization_id.as_deref(), "the platform role"))
-            }
+            Scope::Platform => Err(self.deny(caller, principal.organization_id.as_deref(), "the platform role")),
             Scope::Organization(code) => {
-                let organization_id = principal.organization_id.as_deref().ok_or(AccountsError::OrganizationRequired)?;
-                if principal.has_permission(code) { Ok(None) } else { Err(self.deny(caller, Some(organization_id), code)) }
+                let organization_id =
+                    principal.organization_id.as_deref().ok_or(AccountsError::OrganizationRequired)?;
+                if principal.has_permission(code) {
+                    Ok(None)
+                } else {
+                    Err(self.deny(caller, Some(organization_id), code))
+                }
             }
             Scope::Member(code) => {
                 let access = self.access_to_path(caller, parameters).await?;

@@ -121,8 +121,12 @@ pub(crate) enum AuthenticationError {
 impl From<DatabaseError> for AccountsError {
     fn from(error: DatabaseError) -> Self {
         match error {
-            DatabaseError::Busy | DatabaseError::Unavailable | DatabaseError::Timeout => Self::Unavailable(error.into()),
-            DatabaseError::Conflict(_) => Self::Conflict("the row was changed at the same time, or exists already".into()),
+            DatabaseError::Busy | DatabaseError::Unavailable | DatabaseError::Timeout => {
+                Self::Unavailable(error.into())
+            }
+            DatabaseError::Conflict(_) => {
+                Self::Conflict("the row was changed at the same time, or exists already".into())
+            }
             other => Self::Internal(other.into()),
         }
     }

@@ -12,11 +12,11 @@ use arc_swap::ArcSwapOption;
 use chrono::{DateTime, Utc};
 use subtle::ConstantTimeEq;
 
+use super::Accounts;
 use super::access::{self, Access};
 use super::context::shared;
 use super::error::AuthenticationError;
 use super::token::{self, Claims};
-use super::Accounts;
 use crate::capability::cache::CacheRoom;
 use crate::database::{DatabaseError, Row, values};
 use crate::principal::{PermissionSet, Principal, PrincipalKind};
@@ -93,7 +93,10 @@ impl Identities {
 
     /// A number that grows with every change that could concern one of these ids.
     fn changes_of<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> u64 {
-        ids.into_iter().filter_map(|id| self.changes.get(stripe_of(id))).map(|stripe| stripe.load(Ordering::Acquire)).sum()
+        ids.into_iter()
+            .filter_map(|id| self.changes.get(stripe_of(id)))
+            .map(|stripe| stripe.load(Ordering::Acquire))
+            .sum()
     }
 }
 
@@ -163,7 +166,9 @@ impl Accounts {
             .await
             .map_err(unavailable)?;
         let (email, name) = match &user {
-            Some(row) => (row.optional_text("email").map_err(unavailable)?, row.optional_text("name").map_err(unavailable)?),
+            Some(row) => {
+                (row.optional_text("email").map_err(unavailable)?, row.optional_text("name").map_err(unavailable)?)
+            }
             None => (None, None),
         };
         let base = Principal {
@@ -244,7 +249,11 @@ impl Accounts {
     }
 
     /// A user's rights in an organization; none without an active membership.
-    pub(super) async fn access_of(&self, user_id: &str, organization_id: &str) -> Result<Option<Access>, DatabaseError> {
+    pub(super) async fn access_of(
+        &self,
+        user_id: &str,
+        organization_id: &str,
+    ) -> Result<Option<Access>, DatabaseError> {
         let row = self.database.query_one(access::SELECT, &values![user_id, organization_id, true, self.now()]).await?;
         let Some(row) = row else { return Ok(None) };
         let role_id = row.text("role_id")?;
@@ -267,7 +276,9 @@ impl Accounts {
 }
 
 fn is_live(row: &Row, now: DateTime<Utc>) -> Result<bool, DatabaseError> {
-    Ok(row.optional_timestamp("revoked_at")?.is_none() && row.timestamp("expires_at")? > now && row.boolean("is_active")?)
+    Ok(row.optional_timestamp("revoked_at")?.is_none()
+        && row.timestamp("expires_at")? > now
+        && row.boolean("is_active")?)
 }
 
 fn revoked_key(session_id: &str) -> String {
@@ -276,7 +287,9 @@ fn revoked_key(session_id: &str) -> String {
 
 /// Where an id's changes are counted: FNV-1a over its bytes.
 fn stripe_of(id: &str) -> usize {
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     (hash % STRIPES as u64) as usize
 }
 

@@ -436,7 +436,8 @@ fn clean(text: &str, rule: Text) -> String {
 /// Whether the body calls itself JSON, or nothing at all.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(http::header::CONTENT_TYPE) else { return true };
-    let media_type = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let media_type =
+        value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
@@ -529,7 +530,9 @@ mod tests {
         let sortable = [("createdAt", "created_at"), ("name", "name")];
         let paging = Query::parse(Some("limit=10&page=3&sortBy=name&order=desc")).paging(&sortable, true).unwrap();
         assert_eq!((paging.limit, paging.offset, paging.order_by.as_str()), (10, 20, "name DESC, id DESC"));
-        for bad in ["limit=0", "limit=201", "limit=x", "limit=", "offset=-1", "page=0", "sortBy=password_hash", "order=up"] {
+        for bad in
+            ["limit=0", "limit=201", "limit=x", "limit=", "offset=-1", "page=0", "sortBy=password_hash", "order=up"]
+        {
             assert!(Query::parse(Some(bad)).paging(&sortable, true).is_err(), "{bad}");
         }
         assert!(Query::parse(Some("page=1&offset=0")).paging(&sortable, true).is_err());

@@ -89,7 +89,8 @@ pub(super) async fn create_many(context: &Context<'_>) -> Result<Reply, Accounts
         results.push(match invited {
             Ok(invitation) => json!({ "email": email, "status": "created", "invitation": invitation }),
             Err(AccountsError::Validation(errors)) => {
-                let errors: Vec<Json> = errors.iter().map(|e| json!({ "field": e.field, "message": e.message })).collect();
+                let errors: Vec<Json> =
+                    errors.iter().map(|e| json!({ "field": e.field, "message": e.message })).collect();
                 json!({ "email": email, "status": "failed", "code": "VALIDATION_ERROR", "errors": errors })
             }
             Err(AccountsError::Conflict(detail)) => {
@@ -128,7 +129,15 @@ async fn invite(context: &Context<'_>, wanted: Wanted) -> Result<Json, AccountsE
         )
         .await?;
     for row in &older {
-        tell(&mut change, "invitation.revoked", organization_id, user_id, &row.text("id")?, json!({ "replacedBy": id })).await?;
+        tell(
+            &mut change,
+            "invitation.revoked",
+            organization_id,
+            user_id,
+            &row.text("id")?,
+            json!({ "replacedBy": id }),
+        )
+        .await?;
     }
     change
         .execute(

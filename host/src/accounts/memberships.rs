@@ -19,8 +19,7 @@ const STATUSES: [&str; 4] = ["active", "invited", "suspended", "deactivated"];
 const COLUMNS: &str = "m.id, m.user_id, m.organization_id, m.role_id, m.status, m.invited_by_user_id, m.invited_at, \
     m.joined_at, m.last_access_at, m.expires_at, m.created_at, m.updated_at, m.version, \
     r.name AS role_name, r.is_super_admin, u.email, u.name AS user_name, u.avatar_url";
-const TABLES: &str =
-    "organization_memberships m JOIN roles r ON r.id = m.role_id JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL";
+const TABLES: &str = "organization_memberships m JOIN roles r ON r.id = m.role_id JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL";
 
 /// A role that somebody is to get.
 pub(super) struct Assignable {
@@ -32,7 +31,8 @@ pub(super) struct Assignable {
 /// `GET /api/organizations/{id}/memberships`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
-    let sortable = [("createdAt", "m.created_at"), ("joinedAt", "m.joined_at"), ("email", "u.email"), ("name", "u.name")];
+    let sortable =
+        [("createdAt", "m.created_at"), ("joinedAt", "m.joined_at"), ("email", "u.email"), ("name", "u.name")];
     let paging = query.paging(&sortable, false)?;
     if query.get("status").is_some_and(|status| !STATUSES.contains(&status)) {
         return Err(AccountsError::field("status", format!("must be one of {}", STATUSES.join(", "))));
@@ -42,7 +42,10 @@ pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> 
         .and_sql("m.deleted_at IS NULL")
         .and_if("m.status = ?", query.get("status"))
         .and_if("m.role_id = ?", query.filter("roleId")?)
-        .and_if("(u.email LIKE ? ESCAPE '\\' OR LOWER(u.name) LIKE ? ESCAPE '\\')", query.filter("search")?.map(contains));
+        .and_if(
+            "(u.email LIKE ? ESCAPE '\\' OR LOWER(u.name) LIKE ? ESCAPE '\\')",
+            query.filter("search")?.map(contains),
+        );
     page(&context.accounts.database, select, &paging, to_json).await
 }
 
@@ -60,13 +63,17 @@ pub(super) async fn add(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let role = assignable(&mut change, context.access()?, &role_id).await?;
     let (sql, key) = match (&user_id, &email) {
         (Some(id), _) => ("SELECT id FROM users WHERE id = $1 AND is_active = $2 AND deleted_at IS NULL", id),
-        (None, Some(email)) => ("SELECT id FROM users WHERE email = $1 AND is_active = $2 AND deleted_at IS NULL", email),
+        (None, Some(email)) => {
+            ("SELECT id FROM users WHERE email = $1 AND is_active = $2 AND deleted_at IS NULL", email)
+        }
         (None, None) => return Err(AccountsError::NotFound("user")),
     };
     let user = change.query_one(sql, &values![key.as_str(), true]).await?.ok_or(AccountsError::NotFound("user"))?;
     let user_id = user.text("id")?;
     let by = context.caller.principal.user_id.as_deref();
-    let id = join(&mut change, context.accounts, Joining { user_id: &user_id, organization_id, role: &role, by, limit }).await?;
+    let id =
+        join(&mut change, context.accounts, Joining { user_id: &user_id, organization_id, role: &role, by, limit })
+            .await?;
     let row = find(&mut change, organization_id, &id).await?;
     change.commit().await?;
     Ok(created(to_json(&row)?))
@@ -84,7 +91,11 @@ pub(super) struct Joining<'a> {
 }
 
 /// Makes an active membership, or revives one that has ended. Returns its id. The organization must be locked.
-pub(super) async fn join(change: &mut Change<'_>, accounts: &Accounts, new: Joining<'_>) -> Result<String, AccountsError> {
+pub(super) async fn join(
+    change: &mut Change<'_>,
+    accounts: &Accounts,
+    new: Joining<'_>,
+) -> Result<String, AccountsError> {
     let now = accounts.now();
     let sql = "SELECT id, status, deleted_at FROM organization_memberships WHERE user_id = $1 AND organization_id = $2";
     let existing = change.query_one(sql, &values![new.user_id, new.organization_id]).await?;
@@ -218,12 +229,17 @@ pub(super) async fn end(
 }
 
 /// The role of this organization, when the caller may hand it out: nobody gives a right they do not hold.
-pub(super) async fn assignable(change: &mut Change<'_>, access: &Access, role_id: &str) -> Result<Assignable, AccountsError> {
+pub(super) async fn assignable(
+    change: &mut Change<'_>,
+    access: &Access,
+    role_id: &str,
+) -> Result<Assignable, AccountsError> {
     let sql = "SELECT id, name, is_super_admin, is_system_role FROM roles \
          WHERE id = $1 AND organization_id = $2 AND archived_at IS NULL";
     let row = change.query_one(sql, &values![role_id, &access.organization_id]).await?;
     let Some(row) = row else { return Err(AccountsError::field("roleId", "names no role of this organization")) };
-    let role = Assignable { id: row.text("id")?, name: row.text("name")?, is_super_admin: row.boolean("is_super_admin")? };
+    let role =
+        Assignable { id: row.text("id")?, name: row.text("name")?, is_super_admin: row.boolean("is_super_admin")? };
     require_super_admin_for(access, role.is_super_admin)?;
     if !row.boolean("is_system_role")? && !access.is_super_admin {
         let codes = change.query(access::SELECT_CODES, &values![role_id]).await?;
@@ -272,7 +288,8 @@ fn require_super_admin_for(access: &Access, concerns_super_admin: bool) -> Resul
 }
 
 async fn find(change: &mut Change<'_>, organization_id: &str, id: &str) -> Result<Row, AccountsError> {
-    let sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE m.id = $1 AND m.organization_id = $2 AND m.deleted_at IS NULL");
+    let sql =
+        format!("SELECT {COLUMNS} FROM {TABLES} WHERE m.id = $1 AND m.organization_id = $2 AND m.deleted_at IS NULL");
     change.query_one(&sql, &values![id, organization_id]).await?.ok_or(AccountsError::NotFound("membership"))
 }
 

@@ -74,11 +74,23 @@ pub(super) async fn make(
     let organization = Some(id.as_str());
     let data = json!({ "organizationId": id, "name": new.name, "slug": slug, "ownerUserId": owner_id });
     change
-        .event(Event { kind: "organization.created", organization_id: organization, user_id: Some(owner_id), key: &id, data })
+        .event(Event {
+            kind: "organization.created",
+            organization_id: organization,
+            user_id: Some(owner_id),
+            key: &id,
+            data,
+        })
         .await?;
     let data = json!({ "organizationId": id, "userId": owner_id, "membershipId": membership_id, "roleId": super_admin_role_id });
     change
-        .event(Event { kind: "organization.member_joined", organization_id: organization, user_id: Some(owner_id), key: &id, data })
+        .event(Event {
+            kind: "organization.member_joined",
+            organization_id: organization,
+            user_id: Some(owner_id),
+            key: &id,
+            data,
+        })
         .await?;
     let changes = json!({ "name": new.name, "slug": slug });
     change.audit_as(Some(owner_id), organization, "organization.created", ("organization", &id), changes).await?;
@@ -325,7 +337,10 @@ pub(super) async fn update_settings(context: &Context<'_>) -> Result<Reply, Acco
     }
     let settings = Json::Object(settings);
     if settings.to_string().len() > SETTINGS_BYTES_MAX {
-        return Err(AccountsError::field("body", format!("the settings must be at most {SETTINGS_BYTES_MAX} bytes of JSON")));
+        return Err(AccountsError::field(
+            "body",
+            format!("the settings must be at most {SETTINGS_BYTES_MAX} bytes of JSON"),
+        ));
     }
     change
         .execute(

@@ -30,24 +30,166 @@ const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// Passwords of eight and more characters that everybody tries first, lower-cased; shorter ones never pass anyway.
 const COMMON: &[&str] = &[
-    "00000000", "0123456789", "01234567", "0987654321", "1029384756", "10203040", "11111111", "1111111111", "11223344",
-    "1122334455", "12121212", "12123434", "123123123", "12341234", "1234554321", "12345678", "123456789", "1234567890",
-    "12345678910", "123456789a", "12345678a", "12345qwert", "1234abcd", "1234qwer", "123abc123", "123qwe123", "123qweasd",
-    "147258369", "147852369", "159753456", "19871987", "1q2w3e4r", "1q2w3e4r5t", "1qaz2wsx", "1qaz2wsx3edc", "1qazxsw2",
-    "20202020", "21212121", "22222222", "2wsx3edc", "31415926", "33333333", "44444444", "55555555", "66666666", "741852963",
-    "77777777", "789456123", "87654321", "88888888", "963852741", "987654321", "9876543210", "99999999", "a1b2c3d4",
-    "a1234567", "a12345678", "aa123456", "aaaaaaaa", "abc12345", "abc123456", "abcd1234", "abcdefgh", "administrator",
-    "admin123", "admin1234", "alexander", "asdf1234", "asdfasdf", "asdfghjk", "asdfghjkl", "baseball", "basketball",
-    "benjamin", "butterfly", "changeme", "changeme123", "charlie1", "chocolate", "christian", "computer", "corvette",
-    "danielle", "default1", "dragon12", "einstein", "elephant", "football", "football1", "garfield", "geheim123",
-    "guest123", "hello123", "hello1234", "iloveyou", "iloveyou1", "internet", "jennifer", "jonathan", "letmein1",
-    "letmein123", "liverpool", "login123", "manchester", "master123", "maverick", "mercedes", "michelle", "midnight",
-    "monkey123", "mustang1", "p@ssw0rd", "p@ssword", "pa$$word", "passw0rd", "passwort", "password", "password!",
-    "password1", "password1!", "password12", "password123", "password123!", "password1234", "passwordpassword", "patricia",
-    "pokemon1", "princess", "princess1", "q1w2e3r4", "q1w2e3r4t5", "qazwsxedc", "qwer1234", "qwert123", "qwerty12",
-    "qwerty123", "qwerty1234", "qwerty12345", "qwertyui", "qwertyuiop", "qwertz123", "samantha", "scooby12", "secret123",
-    "sunshine", "sunshine1", "superman", "superman1", "test1234", "test12345", "testtest", "trustno1", "victoria",
-    "welcome1", "welcome123", "whatever", "willkommen", "zaq12wsx", "zxcvbnm1", "zxcvbnm123",
+    "00000000",
+    "0123456789",
+    "01234567",
+    "0987654321",
+    "1029384756",
+    "10203040",
+    "11111111",
+    "1111111111",
+    "11223344",
+    "1122334455",
+    "12121212",
+    "12123434",
+    "123123123",
+    "12341234",
+    "1234554321",
+    "12345678",
+    "123456789",
+    "1234567890",
+    "12345678910",
+    "123456789a",
+    "12345678a",
+    "12345qwert",
+    "1234abcd",
+    "1234qwer",
+    "123abc123",
+    "123qwe123",
+    "123qweasd",
+    "147258369",
+    "147852369",
+    "159753456",
+    "19871987",
+    "1q2w3e4r",
+    "1q2w3e4r5t",
+    "1qaz2wsx",
+    "1qaz2wsx3edc",
+    "1qazxsw2",
+    "20202020",
+    "21212121",
+    "22222222",
+    "2wsx3edc",
+    "31415926",
+    "33333333",
+    "44444444",
+    "55555555",
+    "66666666",
+    "741852963",
+    "77777777",
+    "789456123",
+    "87654321",
+    "88888888",
+    "963852741",
+    "987654321",
+    "9876543210",
+    "99999999",
+    "a1b2c3d4",
+    "a1234567",
+    "a12345678",
+    "aa123456",
+    "aaaaaaaa",
+    "abc12345",
+    "abc123456",
+    "abcd1234",
+    "abcdefgh",
+    "administrator",
+    "admin123",
+    "admin1234",
+    "alexander",
+    "asdf1234",
+    "asdfasdf",
+    "asdfghjk",
+    "asdfghjkl",
+    "baseball",
+    "basketball",
+    "benjamin",
+    "butterfly",
+    "changeme",
+    "changeme123",
+    "charlie1",
+    "chocolate",
+    "christian",
+    "computer",
+    "corvette",
+    "danielle",
+    "default1",
+    "dragon12",
+    "einstein",
+    "elephant",
+    "football",
+    "football1",
+    "garfield",
+    "geheim123",
+    "guest123",
+    "hello123",
+    "hello1234",
+    "iloveyou",
+    "iloveyou1",
+    "internet",
+    "jennifer",
+    "jonathan",
+    "letmein1",
+    "letmein123",
+    "liverpool",
+    "login123",
+    "manchester",
+    "master123",
+    "maverick",
+    "mercedes",
+    "michelle",
+    "midnight",
+    "monkey123",
+    "mustang1",
+    "p@ssw0rd",
+    "p@ssword",
+    "pa$$word",
+    "passw0rd",
+    "passwort",
+    "password",
+    "password!",
+    "password1",
+    "password1!",
+    "password12",
+    "password123",
+    "password123!",
+    "password1234",
+    "passwordpassword",
+    "patricia",
+    "pokemon1",
+    "princess",
+    "princess1",
+    "q1w2e3r4",
+    "q1w2e3r4t5",
+    "qazwsxedc",
+    "qwer1234",
+    "qwert123",
+    "qwerty12",
+    "qwerty123",
+    "qwerty1234",
+    "qwerty12345",
+    "qwertyui",
+    "qwertyuiop",
+    "qwertz123",
+    "samantha",
+    "scooby12",
+    "secret123",
+    "sunshine",
+    "sunshine1",
+    "superman",
+    "superman1",
+    "test1234",
+    "test12345",
+    "testtest",
+    "trustno1",
+    "victoria",
+    "welcome1",
+    "welcome123",
+    "whatever",
+    "willkommen",
+    "zaq12wsx",
+    "zxcvbnm1",
+    "zxcvbnm123",
 ];
 
 /// How dear a hash is. The product uses [`Cost::STANDARD`]; tests a cheap one.
@@ -73,11 +215,17 @@ pub(crate) struct Passwords {
 
 impl Passwords {
     pub(crate) fn new(cost: Cost) -> Result<Self, AccountsError> {
-        let parameters = Params::new(cost.memory_kib, cost.passes, 1, None).map_err(|e| AccountsError::internal(e.to_string()))?;
+        let parameters =
+            Params::new(cost.memory_kib, cost.passes, 1, None).map_err(|e| AccountsError::internal(e.to_string()))?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
         let decoy = hash_with(&argon2, &rand::random::<[u8; 16]>())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { argon2, running: Arc::new(Semaphore::new(cores.min(RUNNING_MAX))), waiting: AtomicUsize::new(0), decoy })
+        Ok(Self {
+            argon2,
+            running: Arc::new(Semaphore::new(cores.min(RUNNING_MAX))),
+            waiting: AtomicUsize::new(0),
+            decoy,
+        })
     }
 
     /// A PHC string for a new password.
@@ -103,7 +251,8 @@ impl Passwords {
 
     /// Runs one hash off the request threads, after waiting for a turn.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, AccountsError> {
-        let _place = Place::take(&self.waiting).ok_or(AccountsError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
+        let _place =
+            Place::take(&self.waiting).ok_or(AccountsError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let permit = Arc::clone(&self.running).acquire_owned().await.map_err(AccountsError::internal)?;
         let done = tokio::task::spawn_blocking(move || {
             // Held by the work itself: a client that goes away does not free the turn before the core is free.
@@ -213,6 +362,10 @@ mod tests {
 
     #[test]
     fn the_common_ones_are_long_enough_to_matter() {
-        assert!(COMMON.iter().all(|password| password.chars().count() >= CHARACTERS_MIN && *password == password.to_lowercase()));
+        assert!(
+            COMMON
+                .iter()
+                .all(|password| password.chars().count() >= CHARACTERS_MIN && *password == password.to_lowercase())
+        );
     }
 }

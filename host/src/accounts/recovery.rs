@@ -43,10 +43,14 @@ pub(super) async fn forgot_password(context: &Context<'_>) -> Result<Reply, Acco
         let issued = issue(context, &user_id, RESET, RESET_VALID_FOR, "user.password_reset_requested").await?;
         if let Some(token) = issued {
             let link = accounts.link("reset-password", &token);
-            accounts.send_later(email, "Set a new password", format!(
-                "Somebody, hopefully you, asked for a new password.\n\nSet it here within one hour:\n{link}\n\n\
+            accounts.send_later(
+                email,
+                "Set a new password",
+                format!(
+                    "Somebody, hopefully you, asked for a new password.\n\nSet it here within one hour:\n{link}\n\n\
                  If it was not you, do nothing."
-            ));
+                ),
+            );
         }
     }
     Ok(ok(json!({ "accepted": true })))
@@ -103,7 +107,11 @@ pub(super) async fn resend_verification(context: &Context<'_>) -> Result<Reply, 
     let issued = issue(context, user_id, VERIFY, VERIFY_VALID_FOR, "user.email_verification_requested").await?;
     let token = issued.ok_or(AccountsError::RateLimited { retry_after_seconds: 3_600 })?;
     let link = accounts.link("verify-email", &token);
-    accounts.send_later(user.text("email")?, "Confirm your e-mail address", format!("Confirm your address within one day:\n{link}"));
+    accounts.send_later(
+        user.text("email")?,
+        "Confirm your e-mail address",
+        format!("Confirm your address within one day:\n{link}"),
+    );
     Ok(ok(json!({ "accepted": true })))
 }
 

@@ -74,7 +74,12 @@ pub(super) async fn register(
 const INSERT_CODE: &str = "INSERT INTO permissions (id, code, display_name, module, resource, action, is_system_permission, \
     created_at, updated_at, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 1) ON CONFLICT (code) DO NOTHING";
 
-fn code_row(code: &str, text: &str, is_system: bool, now: chrono::DateTime<chrono::Utc>) -> Vec<crate::database::Value> {
+fn code_row(
+    code: &str,
+    text: &str,
+    is_system: bool,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Vec<crate::database::Value> {
     let mut segments = code.splitn(3, '.');
     let mut segment = || segments.next().unwrap_or_default().to_owned();
     let (module, resource, action) = (segment(), segment(), segment());
@@ -121,7 +126,10 @@ pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> 
 /// `GET /api/organizations/{id}/roles/{rid}`
 pub(super) async fn read(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let (database, id) = (&context.accounts.database, context.id("rid")?);
-    let row = database.query_one(&find_sql(), &values![id, context.id("id")?]).await?.ok_or(AccountsError::NotFound("role"))?;
+    let row = database
+        .query_one(&find_sql(), &values![id, context.id("id")?])
+        .await?
+        .ok_or(AccountsError::NotFound("role"))?;
     let codes = database.query(SELECT_CODES, &values![id]).await?;
     Ok(entity_reply(with_permissions(&row, &codes)?))
 }
@@ -153,7 +161,8 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Reply, AccountsError
         )
         .await?;
     set_codes(&mut change, &id, &codes, now).await?;
-    tell(&mut change, "role.created", organization_id, user_id, &id, json!({ "name": name, "permissions": codes })).await?;
+    tell(&mut change, "role.created", organization_id, user_id, &id, json!({ "name": name, "permissions": codes }))
+        .await?;
     let role = read_json(&mut change, organization_id, &id).await?;
     change.commit().await?;
     Ok(created(role))
@@ -191,7 +200,8 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Reply, AccountsError
     if let Some(codes) = &codes {
         set_codes(&mut change, id, codes, now).await?;
     }
-    tell(&mut change, "role.updated", organization_id, user_id, id, json!({ "name": name, "permissions": codes })).await?;
+    tell(&mut change, "role.updated", organization_id, user_id, id, json!({ "name": name, "permissions": codes }))
+        .await?;
     let role = read_json(&mut change, organization_id, id).await?;
     change.touch(organization_id);
     change.commit().await?;
@@ -292,7 +302,8 @@ async fn set_codes(
     for code in codes {
         // A wildcard or a code of a plugin that is not loaded: kept, but not shown in the catalogue.
         change.execute(INSERT_CODE, &code_row(code, code, false, now)).await?;
-        let sql = "INSERT INTO role_permissions (role_id, permission_id) SELECT $1, id FROM permissions WHERE code = $2";
+        let sql =
+            "INSERT INTO role_permissions (role_id, permission_id) SELECT $1, id FROM permissions WHERE code = $2";
         change.execute(sql, &values![role_id, code]).await?;
     }
     Ok(())
@@ -316,7 +327,8 @@ fn codes(fields: &mut Fields) -> Option<Vec<String>> {
 /// Whether a text is a code or a wildcard: `*`, `module.*`, `module.resource.*`, `module.resource.action`.
 fn is_code(text: &str) -> bool {
     let is_word = |word: &str| {
-        !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+        !word.is_empty()
+            && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
     };
     let segments: Vec<&str> = text.split('.').collect();
     text.len() <= CODE_CHARACTERS_MAX
@@ -339,7 +351,9 @@ async fn tell(
 ) -> Result<(), AccountsError> {
     change.audit(Some(organization_id), kind, ("role", role_id), changes.clone()).await?;
     let data = json!({ "organizationId": organization_id, "roleId": role_id, "changes": changes });
-    change.event(Event { kind, organization_id: Some(organization_id), user_id: Some(user_id), key: role_id, data }).await
+    change
+        .event(Event { kind, organization_id: Some(organization_id), user_id: Some(user_id), key: role_id, data })
+        .await
 }
 
 fn to_json(row: &Row) -> Result<Json, DatabaseError> {

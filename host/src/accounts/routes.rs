@@ -57,7 +57,8 @@ impl Endpoint {
     /// A list of these.
     fn lists(mut self, item: Json, filters: &[&'static str]) -> Self {
         self.answer = (200, Some(page_of(item)));
-        self.parameters = ["limit", "offset", "page", "sortBy", "order"].into_iter().chain(filters.iter().copied()).collect();
+        self.parameters =
+            ["limit", "offset", "page", "sortBy", "order"].into_iter().chain(filters.iter().copied()).collect();
         self
     }
 

@@ -17,7 +17,8 @@ pub(super) fn optional(name: &'static str, schema: Json) -> Member {
 
 /// An object with these members; unknown ones are ignored.
 pub(super) fn object(members: &[Member]) -> Json {
-    let properties: Map<String, Json> = members.iter().map(|(name, schema, _)| ((*name).into(), schema.clone())).collect();
+    let properties: Map<String, Json> =
+        members.iter().map(|(name, schema, _)| ((*name).into(), schema.clone())).collect();
     let names: Vec<&str> = members.iter().filter(|(_, _, is_required)| *is_required).map(|(name, ..)| *name).collect();
     json!({ "type": "object", "properties": properties, "required": names })
 }

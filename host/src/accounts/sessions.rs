@@ -6,11 +6,11 @@
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value as Json, json};
 
+use super::Reply;
 use super::context::{Change, Context, Event, new_id, no_content, ok};
 use super::error::AccountsError;
 use super::list::{Select, page, timestamp};
 use super::token::{hash_of, random_secret};
-use super::Reply;
 use crate::database::{DatabaseError, Row, values};
 
 /// How long a refresh token is good.
@@ -43,7 +43,11 @@ pub(super) struct Rotated {
 }
 
 /// Opens a session and ends the oldest one when there are too many.
-pub(super) async fn open(change: &mut Change<'_>, context: &Context<'_>, new: NewSession<'_>) -> Result<Opened, AccountsError> {
+pub(super) async fn open(
+    change: &mut Change<'_>,
+    context: &Context<'_>,
+    new: NewSession<'_>,
+) -> Result<Opened, AccountsError> {
     let now = context.accounts.now();
     let (session_id, refresh_token) = (new_id(), random_secret());
     change
@@ -191,8 +195,9 @@ fn ids(rows: &crate::database::Rows) -> Result<Vec<String>, DatabaseError> {
 
 /// `GET /api/users/me/sessions`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
-    let paging =
-        context.query.paging(&[("lastUsedAt", "last_used_at"), ("createdAt", "created_at"), ("expiresAt", "expires_at")], true)?;
+    let paging = context
+        .query
+        .paging(&[("lastUsedAt", "last_used_at"), ("createdAt", "created_at"), ("expiresAt", "expires_at")], true)?;
     let current = context.session_id()?.to_owned();
     let select = Select::new(
         "id, organization_id, ip_address, user_agent, remember_me, created_at, last_used_at, expires_at",
@@ -211,7 +216,14 @@ pub(super) async fn revoke(context: &Context<'_>) -> Result<Reply, AccountsError
     if !end(&mut change, user_id, session_id, "revoked_by_user", context.accounts.now()).await? {
         return Err(AccountsError::NotFound("session"));
     }
-    change.audit(context.caller.principal.organization_id.as_deref(), "session.revoked", ("session", session_id), Json::Null).await?;
+    change
+        .audit(
+            context.caller.principal.organization_id.as_deref(),
+            "session.revoked",
+            ("session", session_id),
+            Json::Null,
+        )
+        .await?;
     change.commit().await?;
     Ok(no_content())
 }

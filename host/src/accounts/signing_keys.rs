@@ -21,7 +21,8 @@ impl Accounts {
     /// Makes a new key the current one; tokens of the one before stay valid until they expire.
     pub(crate) async fn rotate_signing_key(&self) -> Result<(), AccountsError> {
         insert_fresh(&self.database, &self.vault, self.now()).await?;
-        let keyring = load(&self.database, &self.vault).await?.ok_or_else(|| AccountsError::internal("no signing key"))?;
+        let keyring =
+            load(&self.database, &self.vault).await?.ok_or_else(|| AccountsError::internal("no signing key"))?;
         self.keyring.store(Arc::new(keyring));
         Ok(())
     }
@@ -79,6 +80,7 @@ async fn load(database: &Database, vault: &Vault) -> Result<Option<Keyring>, Acc
     let seed = vault.open(HOST, None, &context(&id), &sealed).await.map_err(AccountsError::internal)?;
     let seed = zeroize::Zeroizing::new(seed);
     let pair = SigningPair::from_seed(id, &seed)?;
-    let previous = rows.map(|row| Ok((row.text("id")?, row.text("public_key")?))).collect::<Result<Vec<_>, AccountsError>>()?;
+    let previous =
+        rows.map(|row| Ok((row.text("id")?, row.text("public_key")?))).collect::<Result<Vec<_>, AccountsError>>()?;
     Ok(Some(Keyring::new(&pair, &previous)?))
 }

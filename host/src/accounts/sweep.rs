@@ -24,12 +24,19 @@ impl Accounts {
         self.load_operator_organization().await?;
         while invitations::sweep(&self.database, &self.queue, now).await? > 0 {}
         for (table, key, condition, before) in [
-            ("berth_rotated_tokens", "token_hash", "rotated_at < $1", now - Duration::days(super::sessions::REFRESH_DAYS)),
+            (
+                "berth_rotated_tokens",
+                "token_hash",
+                "rotated_at < $1",
+                now - Duration::days(super::sessions::REFRESH_DAYS),
+            ),
             ("sessions", "id", "expires_at < $1 OR revoked_at < $1", now - SESSIONS_KEPT),
             ("login_attempts", "id", "at < $1", now - ATTEMPTS_KEPT),
             ("one_time_tokens", "id", "expires_at < $1", now - Duration::days(1)),
         ] {
-            let sql = format!("DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {condition} LIMIT {ROWS_MAX})");
+            let sql = format!(
+                "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {condition} LIMIT {ROWS_MAX})"
+            );
             while self.database.execute(&sql, &values![before]).await? as usize == ROWS_MAX {}
         }
         self.purge_users(now - USERS_KEPT).await

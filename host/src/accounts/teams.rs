@@ -254,7 +254,11 @@ async fn check_parent(
         let row = row.ok_or_else(|| AccountsError::field("parentTeamId", "names no team of this organization"))?;
         ancestor = row.optional_text("parent_team_id")?;
     }
-    if ancestor.is_none() { Ok(()) } else { Err(AccountsError::Conflict(format!("teams nest at most {DEPTH_MAX} deep"))) }
+    if ancestor.is_none() {
+        Ok(())
+    } else {
+        Err(AccountsError::Conflict(format!("teams nest at most {DEPTH_MAX} deep")))
+    }
 }
 
 fn find_sql() -> String {

@@ -93,7 +93,9 @@ impl App {
         let foundations = Foundations {
             queue: QueueRoom::open(database.clone(), QueueOptions::default()).await.unwrap(),
             cache: CacheRoom::open("memory:").unwrap(),
-            vault: Vault::over(Arc::new(KeysInMemory::default()), MasterKey::parse(&"ab".repeat(32)).unwrap()).await.unwrap(),
+            vault: Vault::over(Arc::new(KeysInMemory::default()), MasterKey::parse(&"ab".repeat(32)).unwrap())
+                .await
+                .unwrap(),
             database,
             mail,
         };
@@ -195,7 +197,8 @@ impl App {
 
     /// The types of the events published so far, oldest first.
     async fn events(&self) -> Vec<String> {
-        let rows = self.accounts.database.query("SELECT message_type FROM berth_outbox ORDER BY position", &[]).await.unwrap();
+        let rows =
+            self.accounts.database.query("SELECT message_type FROM berth_outbox ORDER BY position", &[]).await.unwrap();
         rows.iter().map(|row| row.text("message_type").unwrap()).collect()
     }
 }

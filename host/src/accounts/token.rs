@@ -77,7 +77,8 @@ impl SigningPair {
 
     /// A pair from what the vault opened.
     pub(crate) fn from_seed(id: String, seed: &[u8]) -> Result<Self, AccountsError> {
-        let seed: [u8; 32] = seed.try_into().map_err(|_| AccountsError::internal("a signing key has a wrong length"))?;
+        let seed: [u8; 32] =
+            seed.try_into().map_err(|_| AccountsError::internal("a signing key has a wrong length"))?;
         Ok(Self { id, seed: zeroize::Zeroizing::new(seed) })
     }
 
@@ -113,7 +114,12 @@ impl Keyring {
         validation.leeway = 0;
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
-        Ok(Self { current: current.id.clone(), signer: EncodingKey::from_ed_der(document.as_bytes()), verifiers, validation })
+        Ok(Self {
+            current: current.id.clone(),
+            signer: EncodingKey::from_ed_der(document.as_bytes()),
+            verifiers,
+            validation,
+        })
     }
 
     /// The key that signs now.
@@ -135,7 +141,8 @@ impl Keyring {
         let header = jsonwebtoken::decode_header(token).map_err(|_| AuthenticationError::Invalid)?;
         let kid = header.kid.as_deref().ok_or(AuthenticationError::Invalid)?;
         let (_, key) = self.verifiers.iter().find(|(id, _)| id == kid).ok_or(AuthenticationError::Invalid)?;
-        let data = jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|_| AuthenticationError::Invalid)?;
+        let data =
+            jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|_| AuthenticationError::Invalid)?;
         if data.claims.kind == ACCESS { Ok(data.claims) } else { Err(AuthenticationError::Invalid) }
     }
 

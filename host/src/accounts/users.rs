@@ -24,7 +24,8 @@ pub(super) const COLUMNS: &str = "u.id, u.email, u.name, u.first_name, u.last_na
 /// `GET /api/users`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
-    let sortable = [("name", "u.name"), ("email", "u.email"), ("createdAt", "u.created_at"), ("lastLoginAt", "u.last_login_at")];
+    let sortable =
+        [("name", "u.name"), ("email", "u.email"), ("createdAt", "u.created_at"), ("lastLoginAt", "u.last_login_at")];
     let paging = query.paging(&sortable, false)?;
     let select = Select::new(
         "u.id, u.email, u.name, u.first_name, u.last_name, u.username, u.avatar_url, u.is_active, u.is_email_verified, \
@@ -45,7 +46,8 @@ pub(super) async fn read(context: &Context<'_>) -> Result<Reply, AccountsError> 
          FROM users u JOIN organization_memberships m ON m.user_id = u.id JOIN roles r ON r.id = m.role_id \
          WHERE u.id = $1 AND m.organization_id = $2 AND m.deleted_at IS NULL AND u.deleted_at IS NULL"
     );
-    let row = context.accounts.database.query_one(&sql, &values![context.id("id")?, context.organization_id()?]).await?;
+    let row =
+        context.accounts.database.query_one(&sql, &values![context.id("id")?, context.organization_id()?]).await?;
     Ok(entity_reply(member_json(&row.ok_or(AccountsError::NotFound("user"))?)?))
 }
 
@@ -97,12 +99,19 @@ pub(super) async fn update_me(context: &Context<'_>) -> Result<Reply, AccountsEr
     }
     let before = to_json(&row)?;
     let after = to_json(&find(&mut change, user_id).await?)?;
-    let names: Vec<String> = differences(&before, &after).as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default();
+    let names: Vec<String> =
+        differences(&before, &after).as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default();
     let organization = context.caller.principal.organization_id.as_deref();
     let data = json!({ "userId": user_id, "changed": names });
     change.audit(organization, "user.profile_updated", ("user", user_id), data.clone()).await?;
     change
-        .event(Event { kind: "user.profile_updated", organization_id: None, user_id: Some(user_id), key: user_id, data })
+        .event(Event {
+            kind: "user.profile_updated",
+            organization_id: None,
+            user_id: Some(user_id),
+            key: user_id,
+            data,
+        })
         .await?;
     change.touch(user_id);
     change.commit().await?;
@@ -146,7 +155,9 @@ pub(super) async fn organizations_of_me(context: &Context<'_>) -> Result<Reply, 
 /// `GET /api/users/{id}/permissions`; the own ones, or with the right to see what others may do.
 pub(super) async fn permissions(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let (id, organization_id) = (context.id("id")?, context.organization_id()?);
-    if context.caller.principal.user_id.as_deref() != Some(id) && !context.caller.principal.has_permission("users.user.manage") {
+    if context.caller.principal.user_id.as_deref() != Some(id)
+        && !context.caller.principal.has_permission("users.user.manage")
+    {
         return Err(context.accounts.deny(context.caller, Some(organization_id), "users.user.manage"));
     }
     let access = context.accounts.access_of(id, organization_id).await?.ok_or(AccountsError::NotFound("user"))?;

@@ -200,7 +200,8 @@ async fn an_invitation_is_for_one_address_once_and_for_a_week() {
     assert!(matches!(app.get("/api/invitations/unknown", "").await, Err(AccountsError::NotFound(_))));
     let other = json!({ "email": "joan@example.com", "password": PASSWORD, "name": "Joan", "invitationToken": token });
     assert!(matches!(app.post("/api/auth/register", "", other).await, Err(AccountsError::Forbidden(_))));
-    let grace = json!({ "email": "grace@example.com", "password": PASSWORD, "name": "Grace", "invitationToken": token });
+    let grace =
+        json!({ "email": "grace@example.com", "password": PASSWORD, "name": "Grace", "invitationToken": token });
     let (_, registered) = app.post("/api/auth/register", "", grace).await.unwrap();
     assert_eq!(registered["organization"]["id"], json!(ada.organization_id));
     let again = app.post(&format!("/api/invitations/{token}/accept"), &text(&registered, "/token"), Json::Null).await;
@@ -236,7 +237,8 @@ async fn many_are_invited_with_an_answer_for_each() {
         { "email": ada.email, "roleId": role_id },
     ]);
     let (_, body) = app.post(&path, &ada.token, json!({ "invitations": items })).await.unwrap();
-    let codes: Vec<_> = body["results"].as_array().unwrap().iter().map(|r| r["code"].as_str().unwrap_or("created")).collect();
+    let codes: Vec<_> =
+        body["results"].as_array().unwrap().iter().map(|r| r["code"].as_str().unwrap_or("created")).collect();
     assert_eq!(codes, ["created", "VALIDATION_ERROR", "CONFLICT"]);
     assert_eq!(faults(app.post(&path, &ada.token, json!({ "invitations": [] })).await), ["invitations"]);
 }

@@ -78,7 +78,10 @@ async fn the_own_profile_is_merged_and_the_last_provider_stays() {
     assert_eq!(user["email"], json!(ada.email), "an unknown field is ignored");
     let taken = app.put("/api/users/me", &grace.token, json!({ "username": "COUNTESS" })).await;
     assert!(matches!(taken, Err(AccountsError::Conflict(_))));
-    assert_eq!(faults(app.put("/api/users/me", &ada.token, json!({ "name": "", "avatarUrl": "x" })).await), ["name", "avatarUrl"]);
+    assert_eq!(
+        faults(app.put("/api/users/me", &ada.token, json!({ "name": "", "avatarUrl": "x" })).await),
+        ["name", "avatarUrl"]
+    );
     let unlink = json!({ "provider": "password" });
     assert_eq!(faults(app.post("/api/auth/unlink-provider", &ada.token, unlink).await), ["provider"]);
     let (_, users) = app.get("/api/users?search=ada", &ada.token).await.unwrap();

@@ -152,8 +152,11 @@ async fn browsers_get_cookies_that_scripts_cannot_read() {
     for (remember, has_age) in [(true, true), (false, false)] {
         let body = json!({ "email": person.email, "password": PASSWORD, "rememberMe": remember });
         let reply = app.send("POST", "/api/auth/login", "", body, &[]).await.unwrap();
-        let cookies: Vec<_> = reply.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
-        assert!(cookies.iter().all(|c| c.contains("HttpOnly") && c.contains("SameSite=Strict") && c.contains("Secure")));
+        let cookies: Vec<_> =
+            reply.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+        assert!(
+            cookies.iter().all(|c| c.contains("HttpOnly") && c.contains("SameSite=Strict") && c.contains("Secure"))
+        );
         let refresh = cookies.iter().find(|cookie| cookie.starts_with("refreshToken=")).unwrap();
         assert_eq!(refresh.contains("Max-Age"), has_age);
         let pair = refresh.split(';').next().unwrap();
@@ -172,7 +175,9 @@ async fn a_message_is_handled_with_the_present_rights_of_its_user() {
     let principal = app.accounts.principal_for_message(organization, Some(&grace.id)).await.unwrap();
     assert_eq!(principal.kind, crate::principal::PrincipalKind::System);
     assert!(principal.has_permission("planning.plans.read") && !principal.has_permission("planning.plans.update"));
-    app.delete(&format!("/api/organizations/{}/memberships/{membership}", ada.organization_id), &ada.token).await.unwrap();
+    app.delete(&format!("/api/organizations/{}/memberships/{membership}", ada.organization_id), &ada.token)
+        .await
+        .unwrap();
     let principal = app.accounts.principal_for_message(organization, Some(&grace.id)).await.unwrap();
     assert!(!principal.has_permission("planning.plans.read"));
     let principal = app.accounts.principal_for_message(organization, None).await.unwrap();

@@ -151,7 +151,13 @@ async fn what_happened_is_published_and_audited() {
     app.login(&person.email, "wrong").await.unwrap_err();
     app.login(&person.email, PASSWORD).await.unwrap();
     let events = app.events().await;
-    for kind in ["user.registered", "organization.created", "organization.member_joined", "auth.login.failed", "auth.login.success"] {
+    for kind in [
+        "user.registered",
+        "organization.created",
+        "organization.member_joined",
+        "auth.login.failed",
+        "auth.login.success",
+    ] {
         assert!(events.iter().any(|event| event == kind), "{kind} is not in {events:?}");
     }
     let (_, rows) = app.get("/api/audit?action=user.registered", &person.token).await.unwrap();
