@@ -4,9 +4,11 @@
 #![allow(dead_code)] // temporary: the rooms are being connected
 
 mod accounts;
+mod app;
 mod bindings;
 mod body;
 mod capability;
+mod cli;
 mod database;
 mod deploy;
 mod engine;
@@ -19,4 +21,6 @@ mod tasks;
 mod telemetry;
 mod worker;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

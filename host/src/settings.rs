@@ -231,6 +231,14 @@ impl Settings {
         reader.finish().map(|()| settings)
     }
 
+    /// The manifest's file alone, for judging it although the settings have faults.
+    pub(crate) fn config_path(
+        flags: &RunFlags,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> PathBuf {
+        Reader::new(flags, environment).path("BERTH_CONFIG").unwrap_or_else(|| PathBuf::from("plugins.toml"))
+    }
+
     /// Where the operator's token lies when the environment gives none.
     pub(crate) fn operator_token_file(&self) -> PathBuf {
         self.data.join("operator.token")

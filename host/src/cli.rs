@@ -1,0 +1,216 @@
+//! The command line: `berth run` starts a host, every other command talks to one or works beside it.
+//!
+//! Exit status: 0 done, 1 refused or failed with one sentence on standard error, 64 wrong usage or settings, 69 host not
+//! reachable. It must never decide anything that the host decides.
+
+mod bench;
+mod client;
+mod deploy;
+mod inspect;
+mod output;
+mod worker;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::plugins_file::Manifest;
+use crate::settings::{RunFlags, Settings};
+use client::Target;
+
+/// Wrong usage or settings.
+const EXIT_USAGE: u8 = 64;
+/// The host cannot be reached.
+const EXIT_UNREACHABLE: u8 = 69;
+
+/// Runs services as WebAssembly components and swaps them in place.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, arg_required_else_help = true, max_term_width = 120)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the host
+    Run(RunFlags),
+    /// Deploy a build of a plugin; ends when the old build has drained
+    Deploy(deploy::DeployArguments),
+    /// Go back to the previous build, or to a given revision
+    Rollback(deploy::RollbackArguments),
+    /// Builds of a plugin with time, actor and outcome
+    History {
+        plugin: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Plugins with their builds and how they fare
+    Plugins {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// The effective route table
+    Routes {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Queues with depth and dead letters; `queues redrive <queue>` moves dead letters back
+    Queues(inspect::QueueArguments),
+    /// Lease and run `command` steps on this machine
+    Worker(worker::WorkerArguments),
+    /// Compile a component in a limited process (used by the host itself)
+    Compile {
+        /// The component
+        input: PathBuf,
+        /// Where the compiled form goes
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+    /// Completions for a shell, on standard output
+    Completions { shell: clap_complete::Shell },
+    /// A bare HTTP server to compare with
+    #[command(hide = true)]
+    BenchHyper(bench::BenchArguments),
+}
+
+/// Why a command ended without success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// Exit status 1: one sentence.
+    #[error("{0}")]
+    Failed(String),
+    /// Exit status 64: one sentence for each fault.
+    #[error("{}", .0.join("\n"))]
+    Usage(Vec<String>),
+    /// Exit status 69: the host's URL and why.
+    #[error("the host at {url} cannot be reached: {reason}")]
+    Unreachable { url: String, reason: String },
+}
+
+impl CommandError {
+    pub(crate) fn failed(sentence: impl Into<String>) -> Self {
+        Self::Failed(sentence.into())
+    }
+
+    pub(crate) fn usage(sentence: impl Into<String>) -> Self {
+        Self::Usage(vec![sentence.into()])
+    }
+
+    const fn status(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => EXIT_USAGE,
+            Self::Unreachable { .. } => EXIT_UNREACHABLE,
+        }
+    }
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers, everything else is wrong usage.
+            let status = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    match dispatch(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for sentence in error.to_string().lines() {
+                output::complain(sentence);
+            }
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::Run(flags) => start_host(&flags),
+        Command::Deploy(arguments) => wait(deploy::deploy(arguments)),
+        Command::Rollback(arguments) => wait(deploy::rollback(arguments)),
+        Command::History { plugin, target } => wait(inspect::history(plugin, target)),
+        Command::Plugins { target } => wait(inspect::plugins(target)),
+        Command::Routes { target } => wait(inspect::routes(target)),
+        Command::Queues(arguments) => wait(inspect::queues(arguments)),
+        Command::Worker(arguments) => wait(worker::work(arguments)),
+        Command::Compile { input, output } => {
+            crate::engine::compile_file(&input, &output).map_err(|error| CommandError::failed(error.to_string()))
+        }
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "berth", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::BenchHyper(arguments) => wait(bench::serve(arguments)),
+    }
+}
+
+/// Judges settings and manifest together, so that one look shows every fault, and only then starts anything.
+fn start_host(flags: &RunFlags) -> Result<(), CommandError> {
+    let settings = Settings::judge(flags, std::env::vars_os());
+    let config = match &settings {
+        Ok(settings) => settings.config.clone(),
+        Err(_) => Settings::config_path(flags, std::env::vars_os()),
+    };
+    let manifest = Manifest::load(&config);
+    match (settings, manifest) {
+        (Ok(settings), Ok(manifest)) => {
+            crate::app::run(settings, manifest).map_err(|error| CommandError::failed(format!("{error:#}")))
+        }
+        (settings, manifest) => {
+            let mut sentences: Vec<String> = Vec::new();
+            sentences.extend(settings.err().into_iter().flatten().map(|fault| fault.to_string()));
+            sentences.extend(manifest.err().into_iter().flatten().map(|fault| fault.to_string()));
+            Err(CommandError::Usage(sentences))
+        }
+    }
+}
+
+/// Runs a command that waits for the network, on this thread.
+fn wait(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::failed(format!("the runtime cannot be started: {error}")))?;
+    runtime.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_specification_are_understood() {
+        for line in [
+            "berth run --config plugins.toml --data d --listen 127.0.0.1:0",
+            "berth deploy planning planning.wasm --json",
+            "berth deploy planning - --url http://127.0.0.1:1 --token-file t",
+            "berth rollback planning",
+            "berth rollback planning 3",
+            "berth history planning",
+            "berth plugins --json",
+            "berth routes",
+            "berth queues",
+            "berth queues redrive planning.dlq",
+            "berth worker --allow cargo npm --dir w",
+            "berth compile a.wasm -o a.cwasm",
+            "berth completions bash",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["berth deploy planning", "berth fly", "berth worker", "berth rollback planning minus"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

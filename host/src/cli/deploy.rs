@@ -1,0 +1,186 @@
+//! `deploy` and `rollback`: send the build, then wait until the old one has drained.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::CommandError;
+use super::client::{Client, Target, http_client, reason, segment};
+use super::inspect::{items, short_digest, text};
+use super::output;
+
+/// Bytes of a component; the host's own limit may be lower.
+const COMPONENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// An old build may drain for ten minutes at most.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(630);
+const DRAIN_POLL: Duration = Duration::from_millis(200);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DeployArguments {
+    plugin: String,
+    /// A file, - for standard input, or https://…
+    source: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RollbackArguments {
+    plugin: String,
+    /// The revision to go back to; the previous one when absent
+    revision: Option<u64>,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) async fn deploy(arguments: DeployArguments) -> Result<(), CommandError> {
+    let DeployArguments { plugin, source, target } = arguments;
+    let client = Client::operator(&target)?;
+    let component = read_component(&source).await?;
+    output::progress(&format!("{plugin}: sending {}", size(component.len())));
+    output::progress(&format!("{plugin}: verify → warm → swap"));
+    let path = format!("/api/admin/plugins/{}/deploy", segment(&plugin));
+    let report = client.post_bytes(&path, component).await?;
+    finish(&client, &plugin, report, target.json).await
+}
+
+pub(super) async fn rollback(arguments: RollbackArguments) -> Result<(), CommandError> {
+    let RollbackArguments { plugin, revision, target } = arguments;
+    let client = Client::operator(&target)?;
+    output::progress(&format!("{plugin}: verify → warm → swap"));
+    let path = format!("/api/admin/plugins/{}/rollback", segment(&plugin));
+    let body = revision.map_or_else(|| json!({}), |revision| json!({ "revision": revision }));
+    let report = client.post(&path, &body).await?;
+    finish(&client, &plugin, report, target.json).await
+}
+
+/// Says what happened and waits for the old build's last call.
+async fn finish(client: &Client, plugin: &str, mut report: Value, is_json: bool) -> Result<(), CommandError> {
+    if !is_json {
+        output::say(&sentence(plugin, &report));
+    }
+    let has_drained = report.get("drainedMs").is_some_and(Value::is_number);
+    let has_old = report.get("previousRevision").is_none_or(|revision| !revision.is_null());
+    if !has_drained && has_old {
+        output::progress(&format!("{plugin}: drain"));
+        let waited = drained(client, plugin).await?;
+        if let Some(members) = report.as_object_mut() {
+            members.insert("drainedMs".to_owned(), json!(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)));
+        }
+    }
+    if is_json {
+        output::json(&report);
+    } else if let Some(drained_ms) = report.get("drainedMs").and_then(Value::as_u64) {
+        output::say(&format!("{plugin}: the old build has drained in {drained_ms} ms"));
+    }
+    Ok(())
+}
+
+/// Waits until no older build of the plugin has calls left.
+async fn drained(client: &Client, plugin: &str) -> Result<Duration, CommandError> {
+    let begin = Instant::now();
+    while begin.elapsed() < DRAIN_PATIENCE {
+        let answer = client.get("/api/admin/plugins").await?;
+        let row = items(&answer).iter().find(|row| text(row, "name") == Some(plugin));
+        let draining = row.and_then(|row| row.get("draining")).and_then(Value::as_u64).unwrap_or_default();
+        if draining == 0 {
+            return Ok(begin.elapsed());
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+    Err(CommandError::failed(format!("the new build of {plugin} serves, but the old one has not drained yet")))
+}
+
+fn sentence(plugin: &str, report: &Value) -> String {
+    let number = |member: &str| report.get(member).and_then(Value::as_i64);
+    let mut line = match number("revision") {
+        Some(revision) => format!("{plugin}: revision {revision} serves"),
+        None => format!("{plugin}: the new build serves"),
+    };
+    if let Some(digest) = text(report, "sha256") {
+        line.push_str(&format!(" ({})", short_digest(digest)));
+    }
+    if let Some(previous) = number("previousRevision") {
+        line.push_str(&format!(" in place of {previous}"));
+    }
+    if let (Some(prepare_ms), Some(flip_us)) = (number("prepareMs"), number("flipUs")) {
+        line.push_str(&format!(", prepared in {prepare_ms} ms, switched in {flip_us} µs"));
+    }
+    line
+}
+
+async fn read_component(source: &str) -> Result<Vec<u8>, CommandError> {
+    if source.starts_with("oci://") {
+        return Err(CommandError::failed(
+            "oci:// references are not supported by this build; deploy a file or https://…",
+        ));
+    }
+    if source.starts_with("https://") || source.starts_with("http://") {
+        return fetch(source).await;
+    }
+    let unreadable = |error: std::io::Error| CommandError::failed(format!("{source} cannot be read: {error}"));
+    let mut bytes = Vec::new();
+    if source == "-" {
+        std::io::stdin().lock().take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    } else {
+        let file = std::fs::File::open(source).map_err(unreadable)?;
+        file.take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    }
+    checked(source, bytes)
+}
+
+async fn fetch(url: &str) -> Result<Vec<u8>, CommandError> {
+    let failed = |error: reqwest::Error| CommandError::failed(format!("{url} cannot be fetched: {}", reason(&error)));
+    let mut response = http_client()?.get(url).send().await.map_err(failed)?;
+    if !response.status().is_success() {
+        return Err(CommandError::failed(format!("{url} answers {}", response.status())));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        bytes.extend_from_slice(&chunk);
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > COMPONENT_BYTES_MAX {
+            break;
+        }
+    }
+    checked(url, bytes)
+}
+
+fn checked(source: &str, bytes: Vec<u8>) -> Result<Vec<u8>, CommandError> {
+    if bytes.is_empty() {
+        return Err(CommandError::failed(format!("{source} is empty")));
+    }
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > COMPONENT_BYTES_MAX {
+        return Err(CommandError::failed(format!("{source} is larger than {COMPONENT_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes / 1024),
+        _ => format!("{}.{} MiB", bytes / 1_048_576, bytes % 1_048_576 * 10 / 1_048_576),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_one_sentence() {
+        let report =
+            json!({"revision": 4, "previousRevision": 3, "sha256": "0123456789abcdef", "prepareMs": 80, "flipUs": 12});
+        assert_eq!(
+            sentence("planning", &report),
+            "planning: revision 4 serves (0123456789ab) in place of 3, prepared in 80 ms, switched in 12 µs"
+        );
+        assert_eq!(sentence("planning", &Value::Null), "planning: the new build serves");
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!((size(12), size(2048), size(1_572_864)), ("12 B".into(), "2 KiB".into(), "1.5 MiB".into()));
+    }
+}

@@ -1,0 +1,161 @@
+//! Commands that only look: plugins, history, routes and queues; and redrive, which moves dead letters back.
+
+use serde_json::{Value, json};
+
+use super::CommandError;
+use super::client::{Client, Target, segment};
+use super::output::{self, columns};
+
+/// `queues` and `queues redrive`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct QueueArguments {
+    #[command(subcommand)]
+    command: Option<QueueCommand>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum QueueCommand {
+    /// Move dead letters back to their queue
+    Redrive {
+        queue: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+pub(super) async fn plugins(target: Target) -> Result<(), CommandError> {
+    let answer = Client::operator(&target)?.get("/api/admin/plugins").await?;
+    if target.json {
+        output::json(&answer);
+        return Ok(());
+    }
+    let rows: Vec<Value> = items(&answer).iter().map(shortened).collect();
+    let columns = columns([
+        ("PLUGIN", "name"),
+        ("STATE", "state"),
+        ("REVISION", "revision"),
+        ("VERSION", "version"),
+        ("SHA256", "sha256"),
+        ("IN FLIGHT", "inFlight"),
+        ("TRAPS", "traps"),
+        ("PREFIXES", "prefixes"),
+    ]);
+    output::table(&columns, &rows);
+    for row in &rows {
+        if let (Some(name), Some(failure)) = (text(row, "name"), text(row, "failure")) {
+            output::say(&format!("{name}: {failure}"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn history(plugin: String, target: Target) -> Result<(), CommandError> {
+    let path = format!("/api/admin/plugins/{}/history", segment(&plugin));
+    let answer = Client::operator(&target)?.get(&path).await?;
+    if target.json {
+        output::json(&answer);
+        return Ok(());
+    }
+    let rows: Vec<Value> = items(&answer).iter().map(shortened).map(mark_current).collect();
+    let columns = columns([
+        ("", "mark"),
+        ("TIME", "createdAt"),
+        ("ACTION", "action"),
+        ("REVISION", "revision"),
+        ("OUTCOME", "outcome"),
+        ("VERSION", "version"),
+        ("SHA256", "sha256"),
+        ("ACTOR", "actor"),
+        ("REASON", "reason"),
+    ]);
+    output::table(&columns, &rows);
+    Ok(())
+}
+
+pub(super) async fn routes(target: Target) -> Result<(), CommandError> {
+    let answer = Client::operator(&target)?.get("/api/admin/routes").await?;
+    if target.json {
+        output::json(&answer);
+        return Ok(());
+    }
+    let columns = columns([("PATH", "path"), ("PLUGIN", "service"), ("STATE", "state"), ("PORT", "port")]);
+    output::table(&columns, items(&answer));
+    Ok(())
+}
+
+pub(super) async fn queues(arguments: QueueArguments) -> Result<(), CommandError> {
+    let QueueArguments { command, target } = arguments;
+    if let Some(QueueCommand::Redrive { queue, target }) = command {
+        return redrive(&queue, &target).await;
+    }
+    let answer = Client::operator(&target)?.get("/api/admin/queues").await?;
+    if target.json {
+        output::json(&answer);
+        return Ok(());
+    }
+    let columns =
+        columns([("QUEUE", "name"), ("DEPTH", "depth"), ("CONSUMERS", "consumers"), ("DEAD LETTERS", "deadLetters")]);
+    output::table(&columns, items(&answer));
+    Ok(())
+}
+
+async fn redrive(queue: &str, target: &Target) -> Result<(), CommandError> {
+    let path = format!("/api/admin/queues/{}/redrive", segment(queue));
+    let answer = Client::operator(target)?.post(&path, &json!({})).await?;
+    if target.json {
+        output::json(&answer);
+    } else {
+        let moved = answer.get("moved").and_then(Value::as_u64);
+        output::say(
+            &moved.map_or_else(|| "moved".to_owned(), |moved| format!("moved {moved} messages back to {queue}")),
+        );
+    }
+    Ok(())
+}
+
+/// The rows of a list, enveloped or bare.
+pub(super) fn items(answer: &Value) -> &[Value] {
+    answer.get("items").unwrap_or(answer).as_array().map_or(&[], Vec::as_slice)
+}
+
+pub(super) fn text<'a>(row: &'a Value, member: &str) -> Option<&'a str> {
+    row.get(member).and_then(Value::as_str)
+}
+
+/// Enough of a digest to tell builds apart.
+pub(super) fn short_digest(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+fn shortened(row: &Value) -> Value {
+    let mut row = row.clone();
+    let short = text(&row, "sha256").map(|digest| short_digest(digest).to_owned());
+    if let (Some(short), Some(members)) = (short, row.as_object_mut()) {
+        members.insert("sha256".to_owned(), Value::String(short));
+    }
+    row
+}
+
+fn mark_current(mut row: Value) -> Value {
+    let is_current = row.get("isCurrent").and_then(Value::as_bool).unwrap_or_default();
+    if let Some(members) = row.as_object_mut() {
+        members.insert("mark".to_owned(), Value::from(if is_current { "*" } else { " " }));
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_enveloped_or_bare() {
+        assert_eq!(items(&json!({"items": [1, 2], "total": 2})).len(), 2);
+        assert_eq!(items(&json!([1])).len(), 1);
+        assert!(items(&json!({"x": 1})).is_empty());
+        assert_eq!(short_digest("0123456789abcdef"), "0123456789ab");
+    }
+}
