@@ -231,6 +231,14 @@ async fn a_cache_that_comes_back_is_used_again() {
     assert_eq!(room.host_get("k").await.as_deref(), Some(&b"v"[..]));
 }
 
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_a_lost_cache() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let room = CacheRoom::open(&format!("rediss://{}", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    assert!(matches!(room.host_increment("k", 1, TTL).await, Err(CacheError::Unavailable(_))));
+}
+
 #[test]
 fn a_malformed_address_is_refused_at_once() {
     for url in ["memory", "http://localhost", "redis//x", ""] {

@@ -54,6 +54,11 @@ impl RedisCache {
 
     /// The same under another prefix.
     pub(crate) fn with_prefix(url: &str, prefix: &str) -> Result<Self, CacheError> {
+        if url.starts_with("rediss:") {
+            // The driver takes the process-wide provider and panics when there are several to choose from and none is
+            // chosen. An error means that one is.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         let client = Client::open(url).map_err(|_| CacheError::Invalid("the cache's address is malformed"))?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))

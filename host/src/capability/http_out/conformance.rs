@@ -383,6 +383,26 @@ async fn a_plugin_that_is_not_ready_is_asked_again_only_where_that_is_safe() {
 }
 
 #[tokio::test]
+async fn a_server_that_speaks_no_tls_gets_no_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server { port: listener.local_addr().unwrap().port(), requests: Arc::default() };
+    let seen = server.requests.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut first = [0; 16];
+            let read = stream.read(&mut first).await.unwrap();
+            seen.lock().push(String::from_utf8_lossy(&first[..read]).into_owned());
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        }
+    });
+    let uri = server.uri("/").replace("http:", "https:");
+    let answer = get(&Egress::default(), &server.friend(), &uri).await;
+    assert!(matches!(answer, Err(EgressError::Connect(_))), "{answer:?}");
+    assert!(server.count() > 0);
+    assert!(server.requests.lock().iter().all(|seen| !seen.contains("GET")));
+}
+
+#[tokio::test]
 async fn a_tunnel_is_no_request() {
     let server = Server::start(&[OK]).await;
     let connect = request("CONNECT", &server.uri("/"), "");
