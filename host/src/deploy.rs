@@ -5,12 +5,14 @@
 //! [`Slot`] by one atomic load and keep it until their last byte.
 
 mod build;
+mod error;
 mod pattern;
 mod prefix;
 mod registry;
 mod slot;
 
 pub(crate) use build::{Build, Exports, Foundry, PrepareError, RevisionStatistics};
+pub(crate) use error::DeployError;
 pub(crate) use pattern::PublicRoute;
 pub(crate) use prefix::Prefix;
 pub(crate) use registry::{Overlap, Registry};

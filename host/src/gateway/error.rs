@@ -3,7 +3,10 @@
 use http::HeaderValue;
 
 use crate::accounts::{AccountsError, AuthenticationError};
+use crate::capability::queue::QueueError;
 use crate::database::DatabaseError;
+use crate::deploy::DeployError;
+use crate::engine::CallError;
 
 /// One enum for every stage of the pipeline; the texts inside are for the client and say nothing of the inside.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +74,18 @@ pub(crate) enum GatewayError {
     /// 503 `SERVICE_UNAVAILABLE` with `Retry-After`: too much of something at once.
     #[error("too much at once")]
     Busy,
+    /// A call into a guest.
+    #[error("the guest could not answer")]
+    Call(#[from] CallError),
+    /// A deploy or a rollback.
+    #[error("the deploy did not happen")]
+    Deploy(#[from] DeployError),
     /// The host's own tables.
     #[error("the host's database failed")]
     Database(#[from] DatabaseError),
+    /// The queues, for the admin routes.
+    #[error("the queue failed")]
+    Queue(#[from] QueueError),
     /// The caller's token.
     #[error("the caller could not be authenticated")]
     Authentication(#[from] AuthenticationError),

@@ -243,12 +243,25 @@ impl Attempt {
     ///
     /// A failure to record is logged: the key then stays taken until its lock ends, so nothing runs twice meanwhile.
     pub(super) async fn finish(self, status: StatusCode, headers: &HeaderMap, body: Option<&Bytes>) {
-        let recorded = match status.is_server_error() || status.is_informational() || may_come_again(status) {
-            true => self.release().await,
-            false => self.keep(status, headers, body).await,
-        };
-        if let Err(error) = recorded {
-            tracing::warn!(target: "gateway", %error, "the end of a request with an idempotency key was not recorded");
+        if status.is_server_error() || status.is_informational() || may_come_again(status) {
+            return self.release().await;
+        }
+        if let Err(error) = self.keep(status, headers, body).await {
+            tracing::warn!(target: "gateway", %error, "the answer to a request with an idempotency key was not kept");
+        }
+    }
+
+    /// Gives the key free again: nothing final has come of the request.
+    pub(super) async fn release(self) {
+        let released = self
+            .database
+            .execute(
+                "DELETE FROM berth_idempotency WHERE id = $1 AND attempt_id = $2",
+                &values![self.id.as_str(), self.attempt_id.as_str()],
+            )
+            .await;
+        if let Err(error) = released {
+            tracing::warn!(target: "gateway", %error, "an idempotency key was not given free");
         }
     }
 
@@ -265,15 +278,6 @@ impl Attempt {
             .execute(
                 "UPDATE berth_idempotency SET status = $1, headers = $2, body = $3 WHERE id = $4 AND attempt_id = $5",
                 &values![status, headers, body.map(|body| body.to_vec()), self.id.as_str(), self.attempt_id.as_str()],
-            )
-            .await
-    }
-
-    async fn release(&self) -> Result<u64, DatabaseError> {
-        self.database
-            .execute(
-                "DELETE FROM berth_idempotency WHERE id = $1 AND attempt_id = $2",
-                &values![self.id.as_str(), self.attempt_id.as_str()],
             )
             .await
     }

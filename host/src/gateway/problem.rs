@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use super::error::GatewayError;
 use super::respond::ResponseBody;
 use crate::accounts::{AccountsError, AuthenticationError, FieldError};
+use crate::capability::queue::QueueError;
 use crate::database::DatabaseError;
+use crate::deploy::DeployError;
+use crate::engine::CallError;
 
 /// The media type of every error body.
 pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -162,10 +165,11 @@ impl From<&GatewayError> for Problem {
                 .retry_after(RETRY_SOON_SECONDS),
             E::TimedOut => Self::new(GATEWAY_TIMEOUT, "the plugin did not answer within its time limit"),
             E::NotImplemented(detail) => Self::new(NOT_IMPLEMENTED, *detail),
-            E::Busy => {
-                Self::new(UNAVAILABLE, "too much at once; try again in a moment").retry_after(RETRY_SOON_SECONDS)
-            }
+            E::Busy => Self::new(UNAVAILABLE, "too much at once; try again in a moment").retry_after(RETRY_SOON_SECONDS),
+            E::Call(error) => call(error),
+            E::Deploy(error) => deploy(error),
             E::Database(error) => database(error),
+            E::Queue(error) => queue(error),
             E::Authentication(error) => authentication(error),
             E::Accounts(error) => accounts(error),
         }
@@ -180,8 +184,45 @@ fn storage_away() -> Problem {
     Problem::new(UNAVAILABLE, "the host's storage is busy or away").retry_after(RETRY_SOON_SECONDS)
 }
 
+fn call(error: &CallError) -> Problem {
+    match error {
+        CallError::Trapped(_) | CallError::OutOfMemory | CallError::BadAnswer(_) => {
+            Problem::new(PLUGIN_FAILED, "the plugin failed while it handled the request")
+        }
+        CallError::TimedOut => Problem::from(&GatewayError::TimedOut),
+        CallError::Busy => {
+            Problem::new(UNAVAILABLE, "the plugin has no capacity left at present").retry_after(RETRY_SOON_SECONDS)
+        }
+        CallError::Cancelled => {
+            Problem::new(UNAVAILABLE, "the build that handled the request was withdrawn").retry_after(RETRY_SOON_SECONDS)
+        }
+        CallError::NotExported(_) => Problem::from(&GatewayError::RouteNotFound),
+    }
+}
+
+fn deploy(error: &DeployError) -> Problem {
+    match error {
+        DeployError::UnknownPlugin(_) | DeployError::UnknownRevision(_) => Problem::new(NOT_FOUND, error.to_string()),
+        DeployError::Conflict(detail) => Problem::new(CONFLICT, detail.clone()).retry_after(RETRY_SOON_SECONDS),
+        DeployError::TooLarge(bytes_max) => Problem::from(&GatewayError::BodyTooLarge(*bytes_max)),
+        DeployError::Invalid(detail) => Problem::new(UNPROCESSABLE, detail.clone()),
+        DeployError::Unavailable(..) => {
+            Problem::new(UNAVAILABLE, "the host cannot deploy at present; the old build serves on").retry_after(RETRY_SOON_SECONDS)
+        }
+        DeployError::Internal(_) => internal(),
+    }
+}
+
 fn database(error: &DatabaseError) -> Problem {
     if error.is_temporary() { storage_away() } else { internal() }
+}
+
+fn queue(error: &QueueError) -> Problem {
+    match error {
+        QueueError::Unknown(_) => Problem::from(&GatewayError::NotFound("queue")),
+        QueueError::Busy | QueueError::Unavailable | QueueError::Timeout => storage_away(),
+        _ => internal(),
+    }
 }
 
 fn authentication(error: &AuthenticationError) -> Problem {
@@ -277,6 +318,9 @@ mod tests {
             GatewayError::Accounts(AccountsError::internal(cause)),
             GatewayError::Authentication(AuthenticationError::Unavailable(cause.into())),
             GatewayError::Database(DatabaseError::Invalid(cause.into())),
+            GatewayError::Call(CallError::Trapped(cause.into())),
+            GatewayError::Call(CallError::BadAnswer(cause.into())),
+            GatewayError::Deploy(DeployError::Unavailable(cause.into(), None)),
         ] {
             let body = members(error).to_string();
             assert!(!body.contains("SELECT"), "{body}");

@@ -44,6 +44,8 @@ pub(crate) struct StreamBody {
     /// Server-sent events: a broken stream can still say so.
     is_events: bool,
     request_id: Arc<str>,
+    /// What was read of it before it was passed on.
+    read_before: Option<Bytes>,
     has_ended: bool,
 }
 
@@ -59,7 +61,20 @@ impl ResponseBody {
         let is_events =
             headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
         let request_id = Arc::clone(request_id);
-        Self::Stream(Box::new(StreamBody { inner, is_events, request_id, has_ended: false }))
+        Self::Stream(Box::new(StreamBody { inner, is_events, request_id, read_before: None, has_ended: false }))
+    }
+}
+
+impl ResponseBody {
+    /// A stream of which `bytes` have been read already.
+    pub(super) fn after(self, bytes: Bytes) -> Self {
+        match self {
+            Self::Stream(mut stream) => {
+                stream.read_before = Some(bytes);
+                Self::Stream(stream)
+            }
+            _ => Self::full(bytes),
+        }
     }
 }
 
@@ -79,7 +94,9 @@ impl HttpBody for ResponseBody {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
-            Self::Stream(stream) => stream.has_ended || stream.inner.is_end_stream(),
+            Self::Stream(stream) => {
+                stream.read_before.is_none() && (stream.has_ended || stream.inner.is_end_stream())
+            }
         }
     }
 
@@ -87,13 +104,17 @@ impl HttpBody for ResponseBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Stream(stream) => stream.inner.size_hint(),
+            Self::Stream(stream) if stream.read_before.is_none() => stream.inner.size_hint(),
+            Self::Stream(_) => SizeHint::default(),
         }
     }
 }
 
 impl StreamBody {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(bytes) = self.read_before.take() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
         if self.has_ended {
             return Poll::Ready(None);
         }

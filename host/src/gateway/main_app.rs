@@ -1,0 +1,114 @@
+//! The main app's routes: the body is read whole and the answer is made of its reply. Accounts judges the caller itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as HttpBody;
+
+use super::authorize::Identity;
+use super::error::GatewayError;
+use super::exchange::Exchange;
+use super::idempotency::{self, Attempt, Begun, Keyed};
+use super::receive::{self, IDLE_TIME_MAX};
+use super::respond::ResponseBody;
+use super::upstream::Upstream;
+use super::{Gateway, is_undecided};
+use crate::accounts::{Accounts, Caller, Reply};
+use crate::body::BodyError;
+
+/// A body of the main app: it has no large ones.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// How long a request with an idempotency key may take.
+const TIME_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+/// Answers here hold tokens: they are never kept for a replay.
+const TOKEN_PREFIX: &str = "/api/auth/";
+
+impl<U: Upstream> Gateway<U> {
+    /// Answers a main-app route.
+    pub(super) async fn main_app<B>(
+        &self,
+        exchange: &mut Exchange,
+        identity: Identity,
+        mut parts: Parts,
+        body: B,
+    ) -> Result<Response<ResponseBody>, GatewayError>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BodyError>,
+    {
+        // 401 would sign the user out; whether it is one, nobody can say at present.
+        if let (true, Identity::Refused(error)) = (is_undecided(&identity), &identity) {
+            return Err(error.again());
+        }
+        let principal = match identity {
+            Identity::Known(principal) => principal,
+            Identity::Refused(GatewayError::Forbidden(reason)) if !parts.uri.path().starts_with(TOKEN_PREFIX) => {
+                return Err(GatewayError::Forbidden(reason));
+            }
+            _ => Arc::clone(&self.anonymous),
+        };
+        let key = idempotency::key(&parts.method, &parts.headers)?.map(str::to_owned);
+        let key = key.filter(|_| !parts.uri.path().starts_with(TOKEN_PREFIX));
+        receive::check_length(&parts.headers, BODY_BYTES_MAX)?;
+        let bytes = receive::read_whole(body, BODY_BYTES_MAX, IDLE_TIME_MAX).await?;
+        if parts.method == Method::HEAD {
+            parts.method = Method::GET;
+        }
+        let keyed = key.and_then(|key| Keyed::new(&key, &principal, &parts, &bytes));
+        let caller = Caller {
+            principal,
+            request_id: Arc::clone(&exchange.request_id),
+            ip: exchange.ip,
+            user_agent: super::user_agent(&parts.headers),
+        };
+        let request = Request::from_parts(parts, bytes);
+        let Some(keyed) = keyed else { return Ok(response(self.accounts.handle(&caller, request).await?)) };
+        match self.idempotency.begin(&keyed, TIME_MAX).await? {
+            Begun::Replay(response) => Ok(response),
+            Begun::First(attempt) => {
+                let running = tokio::spawn(run_keyed(Arc::clone(&self.accounts), caller, request, attempt));
+                running.await.map_err(|error| GatewayError::Internal(error.into()))?
+            }
+        }
+    }
+}
+
+/// Runs to its end even when the client hangs up: it will ask again with the same key.
+async fn run_keyed(
+    accounts: Arc<Accounts>,
+    caller: Caller,
+    request: Request<Bytes>,
+    attempt: Attempt,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    match accounts.handle(&caller, request).await {
+        Ok(reply) => {
+            let response = response(reply);
+            let body = match response.body() {
+                ResponseBody::Full(Some(bytes)) => bytes.clone(),
+                _ => Bytes::new(),
+            };
+            attempt.finish(response.status(), response.headers(), Some(&body)).await;
+            Ok(response)
+        }
+        Err(error) => {
+            attempt.release().await;
+            Err(error.into())
+        }
+    }
+}
+
+fn response(reply: Reply) -> Response<ResponseBody> {
+    let body = reply.body.map_or(ResponseBody::Empty, |body| ResponseBody::full(body.to_string()));
+    let mut response = Response::new(body);
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if matches!(response.body(), ResponseBody::Full(_)) {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    response
+}

@@ -1,0 +1,280 @@
+//! `/openapi.json`: what the present builds and the main app describe, as one OpenAPI 3.1 document.
+//!
+//! It is made again only when a build has changed. What a component describes is data: a schema that is no JSON is left
+//! out, never passed on.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use super::health::VERSION;
+use super::respond::ResponseBody;
+use super::upstream::Upstream;
+use crate::accounts;
+use crate::bindings::lifecycle::Route;
+use crate::deploy::Registry;
+
+/// The document, with the builds it was made from.
+#[derive(Default)]
+pub(super) struct Document {
+    last: Mutex<Option<(Vec<Build>, Bytes)>>,
+}
+
+/// A plugin's name and the number of its present revision.
+type Build = (String, i64);
+
+impl Document {
+    /// The document of the present builds.
+    pub(super) fn response<U: Upstream>(&self, registry: &Registry<U>) -> Response<ResponseBody> {
+        let builds: Vec<_> = registry.slots().into_iter().filter_map(|slot| Some((slot.clone(), slot.current()?))).collect();
+        let present: Vec<Build> = builds.iter().map(|(slot, build)| (slot.name().to_string(), build.number())).collect();
+        let mut last = self.last.lock();
+        let bytes = match &*last {
+            Some((made_from, bytes)) if *made_from == present => bytes.clone(),
+            _ => {
+                let mut routes = accounts::routes();
+                for (_, build) in &builds {
+                    routes.extend(build.description().iter().flat_map(|description| description.routes.iter().cloned()));
+                }
+                let bytes = Bytes::from(document(&routes).to_string());
+                *last = Some((present, bytes.clone()));
+                bytes
+            }
+        };
+        drop(last);
+        let mut response = Response::new(ResponseBody::full(bytes));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+/// The whole document.
+fn document(routes: &[Route]) -> Value {
+    let mut paths = Map::new();
+    let mut names = BTreeSet::new();
+    let mut tags = BTreeSet::new();
+    for route in routes {
+        tags.insert(route.tag.as_str());
+        let item = paths.entry(template(&route.path)).or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(item) = item {
+            item.insert(route.method.to_ascii_lowercase(), operation(route, &mut names));
+        }
+    }
+    paths.sort_keys();
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Berth", "version": VERSION },
+        "tags": tags.into_iter().filter(|tag| !tag.is_empty()).map(|tag| json!({ "name": tag })).collect::<Vec<_>>(),
+        "paths": paths,
+        "security": [{ "bearerAuth": [] }],
+        "components": {
+            "securitySchemes": { "bearerAuth": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
+            "schemas": { "Problem": problem_schema() },
+            "responses": {
+                "Problem": {
+                    "description": "The request was refused or failed.",
+                    "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+                },
+            },
+        },
+    })
+}
+
+fn operation(route: &Route, names: &mut BTreeSet<String>) -> Value {
+    let mut operation = Map::new();
+    operation.insert("operationId".to_owned(), unique(operation_id(route), names).into());
+    operation.insert("summary".to_owned(), route.summary.as_str().into());
+    if !route.tag.is_empty() {
+        operation.insert("tags".to_owned(), json!([route.tag]));
+    }
+    if let Some(permission) = &route.permission {
+        operation.insert("x-permission".to_owned(), permission.as_str().into());
+    }
+    if route.is_public {
+        operation.insert("security".to_owned(), json!([]));
+    }
+    let parameters = parameters(route);
+    if !parameters.is_empty() {
+        operation.insert("parameters".to_owned(), parameters.into());
+    }
+    if let Some(schema) = route.request_schema.as_deref().and_then(schema) {
+        let media_type = route.request_media_type.as_deref().unwrap_or("application/json");
+        let content = json!({ media_type: { "schema": schema } });
+        operation.insert("requestBody".to_owned(), json!({ "required": true, "content": content }));
+    }
+    operation.insert("responses".to_owned(), responses(route));
+    Value::Object(operation)
+}
+
+fn parameters(route: &Route) -> Vec<Value> {
+    let in_path = route.path.split('/').filter_map(parameter).map(|name| {
+        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
+    });
+    let in_query = route.parameters.iter().map(|parameter| {
+        json!({
+            "name": parameter.name,
+            "in": "query",
+            "description": parameter.description,
+            "required": parameter.required,
+            "schema": schema(&parameter.schema).unwrap_or_else(|| json!({})),
+        })
+    });
+    in_path.chain(in_query).collect()
+}
+
+fn responses(route: &Route) -> Value {
+    let mut responses = Map::new();
+    for answer in &route.answers {
+        let mut response = json!({ "description": answer.description });
+        let default = if answer.status >= 400 { "application/problem+json" } else { "application/json" };
+        let media_type = answer.media_type.as_deref().unwrap_or(default);
+        let described = answer.schema.as_deref().and_then(schema);
+        let fallback = (answer.status >= 400).then(|| json!({ "$ref": "#/components/schemas/Problem" }));
+        if let (Some(schema), Value::Object(members)) = (described.or(fallback), &mut response) {
+            members.insert("content".to_owned(), json!({ media_type: { "schema": schema } }));
+        }
+        responses.insert(answer.status.to_string(), response);
+    }
+    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
+    Value::Object(responses)
+}
+
+/// `getApiPlansById` of `GET /api/plans/{id}`.
+fn operation_id(route: &Route) -> String {
+    let mut id = route.method.to_ascii_lowercase();
+    for segment in route.path.split('/').filter(|segment| !segment.is_empty()) {
+        let (word, prefix) = parameter(segment).map_or((segment, ""), |name| (name, "By"));
+        id.push_str(prefix);
+        for part in word.split(|character: char| !character.is_ascii_alphanumeric()) {
+            let mut characters = part.chars();
+            if let Some(first) = characters.next() {
+                id.push(first.to_ascii_uppercase());
+                id.extend(characters);
+            }
+        }
+    }
+    id
+}
+
+fn unique(id: String, names: &mut BTreeSet<String>) -> String {
+    let mut candidate = id.clone();
+    let mut number = 2;
+    while !names.insert(candidate.clone()) {
+        candidate = format!("{id}{number}");
+        number += 1;
+    }
+    candidate
+}
+
+/// `name` of `{name}` and `{*name}`.
+fn parameter(segment: &str) -> Option<&str> {
+    let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+    Some(name.strip_prefix('*').unwrap_or(name))
+}
+
+/// The path as OpenAPI writes it.
+fn template(path: &str) -> String {
+    path.replace("{*", "{")
+}
+
+fn schema(text: &str) -> Option<Value> {
+    serde_json::from_str::<Value>(text).ok().filter(|schema| schema.is_object() || schema.is_boolean())
+}
+
+fn problem_schema() -> Value {
+    let text = || json!({ "type": "string" });
+    json!({
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "code", "requestId"],
+        "properties": {
+            "type": { "type": "string", "format": "uri" },
+            "title": text(),
+            "status": { "type": "integer" },
+            "detail": text(),
+            "code": text(),
+            "requestId": text(),
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["field", "message"],
+                    "properties": { "field": text(), "message": text() },
+                },
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bindings::lifecycle::{Answer, QueryParameter};
+
+    fn route(method: &str, path: &str) -> Route {
+        Route {
+            method: method.into(),
+            path: path.into(),
+            summary: "Says what it does".into(),
+            permission: Some("planning.plans.read".into()),
+            is_public: false,
+            is_streaming: false,
+            needs_organization: true,
+            parameters: vec![],
+            request_schema: None,
+            request_media_type: None,
+            answers: vec![],
+            tag: "plans".into(),
+        }
+    }
+
+    #[test]
+    fn a_route_becomes_an_operation() {
+        let mut list = route("GET", "/api/plans/{id}/steps");
+        list.parameters.push(QueryParameter {
+            name: "limit".into(),
+            description: "How many".into(),
+            required: false,
+            schema: "{\"type\":\"integer\"}".into(),
+        });
+        list.answers.push(Answer { status: 200, description: "Found".into(), schema: Some("{}".into()), media_type: None });
+        let document = document(&[list]);
+        assert_eq!(document["openapi"], "3.1.0");
+        let operation = &document["paths"]["/api/plans/{id}/steps"]["get"];
+        assert_eq!(operation["operationId"], "getApiPlansByIdSteps");
+        assert_eq!(operation["tags"], json!(["plans"]));
+        assert_eq!(operation["parameters"][0]["in"], "path");
+        assert_eq!(operation["parameters"][1]["schema"], json!({ "type": "integer" }));
+        assert_eq!(operation["responses"]["200"]["content"]["application/json"]["schema"], json!({}));
+        assert_eq!(operation["responses"]["default"]["$ref"], "#/components/responses/Problem");
+        assert_eq!(document["components"]["securitySchemes"]["bearerAuth"]["scheme"], "bearer");
+    }
+
+    #[test]
+    fn operations_have_names_of_their_own() {
+        let document = document(&[route("GET", "/api/a-b"), route("GET", "/api/a/b"), route("POST", "/api/a/b")]);
+        let mut ids: Vec<String> = Vec::new();
+        for item in document["paths"].as_object().unwrap().values() {
+            for operation in item.as_object().unwrap().values() {
+                ids.push(operation["operationId"].as_str().unwrap().to_owned());
+            }
+        }
+        ids.sort();
+        assert_eq!(ids, ["getApiAB", "getApiAB2", "postApiAB"]);
+    }
+
+    #[test]
+    fn what_is_no_schema_is_left_out() {
+        let mut create = route("POST", "/api/plans");
+        create.request_schema = Some("not json".into());
+        create.is_public = true;
+        let document = document(&[create, route("GET", "/api/files/{*rest}")]);
+        let operation = &document["paths"]["/api/plans"]["post"];
+        assert_eq!(operation.get("requestBody"), None);
+        assert_eq!(operation["security"], json!([]));
+        assert!(document["paths"]["/api/files/{rest}"]["get"].is_object());
+    }
+}

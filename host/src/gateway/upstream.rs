@@ -1,0 +1,79 @@
+//! What the gateway needs of a build, and no more. The engine's revision is the only one outside tests.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::bindings::handler;
+use crate::bindings::lifecycle::Description;
+use crate::body::Body;
+use crate::engine::{CallError, Exports, Revision, RevisionStatistics, RouteMatch};
+use crate::principal::Call;
+
+/// A build that can answer requests.
+pub(crate) trait Upstream: Send + Sync + 'static {
+    fn exports(&self) -> Exports;
+    /// What it says of itself; none when it does not describe itself.
+    fn description(&self) -> Option<&Arc<Description>>;
+    fn match_route(&self, method: &str, path: &str) -> RouteMatch<'_>;
+    /// The number of the revision, for `/api/<prefix>/health` and the API's document.
+    fn number(&self) -> i64;
+    /// The whole digest.
+    fn digest(&self) -> &Arc<str>;
+    /// The digest, shortened for log lines.
+    fn short_digest(&self) -> &Arc<str>;
+    fn statistics(&self) -> RevisionStatistics;
+    /// One whole request through `berth:platform/handler`.
+    fn handle(
+        self: &Arc<Self>,
+        call: Call,
+        request: handler::Request,
+    ) -> impl Future<Output = Result<handler::Response, CallError>> + Send;
+    /// One request through `wasi:http`; bodies stream.
+    fn serve(
+        self: &Arc<Self>,
+        call: Call,
+        request: http::Request<Body>,
+    ) -> impl Future<Output = Result<http::Response<Body>, CallError>> + Send;
+}
+
+impl Upstream for Revision {
+    fn exports(&self) -> Exports {
+        Revision::exports(self)
+    }
+
+    fn description(&self) -> Option<&Arc<Description>> {
+        Revision::description(self)
+    }
+
+    fn match_route(&self, method: &str, path: &str) -> RouteMatch<'_> {
+        Revision::match_route(self, method, path)
+    }
+
+    fn number(&self) -> i64 {
+        self.number
+    }
+
+    fn digest(&self) -> &Arc<str> {
+        &self.digest
+    }
+
+    fn short_digest(&self) -> &Arc<str> {
+        Revision::short_digest(self)
+    }
+
+    fn statistics(&self) -> RevisionStatistics {
+        Revision::statistics(self)
+    }
+
+    async fn handle(self: &Arc<Self>, call: Call, request: handler::Request) -> Result<handler::Response, CallError> {
+        Revision::handle(self, call, request).await
+    }
+
+    async fn serve(
+        self: &Arc<Self>,
+        call: Call,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<Body>, CallError> {
+        Revision::serve(self, call, request).await
+    }
+}
