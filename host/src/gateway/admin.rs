@@ -138,7 +138,9 @@ impl<U: Upstream> Gateway<U> {
             return Err(GatewayError::NotFound("plugin"));
         }
         if is_json(parts) {
-            return Err(GatewayError::NotImplemented("deploying a reference is not available here; send the component"));
+            return Err(GatewayError::NotImplemented(
+                "deploying a reference is not available here; send the component",
+            ));
         }
         receive::check_length(&parts.headers, self.uploads.bytes_max)?;
         let permit = self.uploads.permits.try_acquire().map_err(|_| GatewayError::Busy)?;

@@ -63,13 +63,7 @@ impl Exchange {
 
     /// The same for a task that outlives its client.
     pub(super) fn detached(&self) -> Self {
-        Self {
-            request_id: Arc::clone(&self.request_id),
-            ip: self.ip,
-            rate: None,
-            outer: self.outer.clone(),
-            log: None,
-        }
+        Self { request_id: Arc::clone(&self.request_id), ip: self.ip, rate: None, outer: self.outer.clone(), log: None }
     }
 
     /// The guest call this becomes.

@@ -73,10 +73,7 @@ pub(super) fn root<U: Upstream>(registry: &Registry<U>) -> Response<ResponseBody
         .iter()
         .map(|(prefix, slot)| json!({ "path": prefix.as_str(), "service": &**slot.name() }))
         .collect();
-    respond::json(
-        StatusCode::OK,
-        &json!({ "service": "berth", "version": VERSION, "status": "ok", "routes": routes }),
-    )
+    respond::json(StatusCode::OK, &json!({ "service": "berth", "version": VERSION, "status": "ok", "routes": routes }))
 }
 
 /// `/api/<prefix>/health`: 503 when no build answers.

@@ -30,15 +30,18 @@ type Build = (String, i64);
 impl Document {
     /// The document of the present builds.
     pub(super) fn response<U: Upstream>(&self, registry: &Registry<U>) -> Response<ResponseBody> {
-        let builds: Vec<_> = registry.slots().into_iter().filter_map(|slot| Some((slot.clone(), slot.current()?))).collect();
-        let present: Vec<Build> = builds.iter().map(|(slot, build)| (slot.name().to_string(), build.number())).collect();
+        let builds: Vec<_> =
+            registry.slots().into_iter().filter_map(|slot| Some((slot.clone(), slot.current()?))).collect();
+        let present: Vec<Build> =
+            builds.iter().map(|(slot, build)| (slot.name().to_string(), build.number())).collect();
         let mut last = self.last.lock();
         let bytes = match &*last {
             Some((made_from, bytes)) if *made_from == present => bytes.clone(),
             _ => {
                 let mut routes = accounts::routes();
                 for (_, build) in &builds {
-                    routes.extend(build.description().iter().flat_map(|description| description.routes.iter().cloned()));
+                    routes
+                        .extend(build.description().iter().flat_map(|description| description.routes.iter().cloned()));
                 }
                 let bytes = Bytes::from(document(&routes).to_string());
                 *last = Some((present, bytes.clone()));
@@ -111,9 +114,11 @@ fn operation(route: &Route, names: &mut BTreeSet<String>) -> Value {
 }
 
 fn parameters(route: &Route) -> Vec<Value> {
-    let in_path = route.path.split('/').filter_map(parameter).map(|name| {
-        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
-    });
+    let in_path = route
+        .path
+        .split('/')
+        .filter_map(parameter)
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
     let in_query = route.parameters.iter().map(|parameter| {
         json!({
             "name": parameter.name,
@@ -240,7 +245,12 @@ mod tests {
             required: false,
             schema: "{\"type\":\"integer\"}".into(),
         });
-        list.answers.push(Answer { status: 200, description: "Found".into(), schema: Some("{}".into()), media_type: None });
+        list.answers.push(Answer {
+            status: 200,
+            description: "Found".into(),
+            schema: Some("{}".into()),
+            media_type: None,
+        });
         let document = document(&[list]);
         assert_eq!(document["openapi"], "3.1.0");
         let operation = &document["paths"]["/api/plans/{id}/steps"]["get"];

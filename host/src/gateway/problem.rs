@@ -165,7 +165,9 @@ impl From<&GatewayError> for Problem {
                 .retry_after(RETRY_SOON_SECONDS),
             E::TimedOut => Self::new(GATEWAY_TIMEOUT, "the plugin did not answer within its time limit"),
             E::NotImplemented(detail) => Self::new(NOT_IMPLEMENTED, *detail),
-            E::Busy => Self::new(UNAVAILABLE, "too much at once; try again in a moment").retry_after(RETRY_SOON_SECONDS),
+            E::Busy => {
+                Self::new(UNAVAILABLE, "too much at once; try again in a moment").retry_after(RETRY_SOON_SECONDS)
+            }
             E::Call(error) => call(error),
             E::Deploy(error) => deploy(error),
             E::Database(error) => database(error),
@@ -193,9 +195,8 @@ fn call(error: &CallError) -> Problem {
         CallError::Busy => {
             Problem::new(UNAVAILABLE, "the plugin has no capacity left at present").retry_after(RETRY_SOON_SECONDS)
         }
-        CallError::Cancelled => {
-            Problem::new(UNAVAILABLE, "the build that handled the request was withdrawn").retry_after(RETRY_SOON_SECONDS)
-        }
+        CallError::Cancelled => Problem::new(UNAVAILABLE, "the build that handled the request was withdrawn")
+            .retry_after(RETRY_SOON_SECONDS),
         CallError::NotExported(_) => Problem::from(&GatewayError::RouteNotFound),
     }
 }
@@ -207,7 +208,8 @@ fn deploy(error: &DeployError) -> Problem {
         DeployError::TooLarge(bytes_max) => Problem::from(&GatewayError::BodyTooLarge(*bytes_max)),
         DeployError::Invalid(detail) => Problem::new(UNPROCESSABLE, detail.clone()),
         DeployError::Unavailable(..) => {
-            Problem::new(UNAVAILABLE, "the host cannot deploy at present; the old build serves on").retry_after(RETRY_SOON_SECONDS)
+            Problem::new(UNAVAILABLE, "the host cannot deploy at present; the old build serves on")
+                .retry_after(RETRY_SOON_SECONDS)
         }
         DeployError::Internal(_) => internal(),
     }

@@ -94,9 +94,7 @@ impl HttpBody for ResponseBody {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
-            Self::Stream(stream) => {
-                stream.read_before.is_none() && (stream.has_ended || stream.inner.is_end_stream())
-            }
+            Self::Stream(stream) => stream.read_before.is_none() && (stream.has_ended || stream.inner.is_end_stream()),
         }
     }
 
