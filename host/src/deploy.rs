@@ -4,16 +4,28 @@
 //! one serving. Nothing here runs a guest's request: the gateway and the worker take the current revision from a
 //! [`Slot`] by one atomic load and keep it until their last byte.
 
+mod artifacts;
 mod build;
+mod deployer;
+mod drain;
 mod error;
+mod foundry;
+mod history;
 mod pattern;
 mod prefix;
 mod registry;
+mod report;
 mod slot;
+mod verify;
 
-pub(crate) use build::{Build, Exports, Foundry, PrepareError, RevisionStatistics};
+#[cfg(test)]
+mod fake;
+
+pub(crate) use build::{Build, Foundry};
+pub(crate) use deployer::{DeployHooks, DeployOptions, Deployer, DeployerOptions, Switched};
 pub(crate) use error::DeployError;
 pub(crate) use pattern::PublicRoute;
 pub(crate) use prefix::Prefix;
 pub(crate) use registry::{Overlap, Registry};
+pub(crate) use report::{DeployReport, HistoryEntry, PluginStatus, RouteEntry};
 pub(crate) use slot::{Slot, SlotOptions, SlotState};

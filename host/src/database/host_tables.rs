@@ -7,6 +7,7 @@ pub(crate) const HOST_MIGRATIONS: &[Migration] = &[
     Migration::both("0000_database", include_str!("../../../migrations/host/0000_database.sql")),
     Migration::both("0001_accounts", include_str!("../../../migrations/host/0001_accounts.sql")),
     Migration::both("0002_queue", include_str!("../../../migrations/host/0002_queue.sql")),
+    Migration::both("0003_deploy", include_str!("../../../migrations/host/0003_deploy.sql")),
     Migration::both("0004_gateway", include_str!("../../../migrations/host/0004_gateway.sql")),
     Migration::both("0005_secrets", include_str!("../../../migrations/host/0005_secrets.sql")),
 ];

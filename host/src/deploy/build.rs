@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::bindings::lifecycle::Description;
 use crate::capability::Plugin;
 use crate::capability::grant::Isolation;
+use crate::engine::{Exports, PrepareError, RevisionStatistics};
 
 /// Makes builds out of bytes.
 pub(crate) trait Foundry: Send + Sync + 'static {
@@ -29,6 +30,9 @@ pub(crate) trait Foundry: Send + Sync + 'static {
         plugin: Arc<Plugin>,
         isolation: Isolation,
     ) -> impl Future<Output = Result<Arc<Self::Revision>, PrepareError>> + Send;
+
+    /// Removes what is cached of a component that nobody will ask for again.
+    fn forget(&self, digest: &str);
 }
 
 /// A build as the deployer sees it.
@@ -51,41 +55,4 @@ pub(crate) trait Build: Send + Sync + 'static {
     fn drained(&self) -> impl Future<Output = ()> + Send;
     /// Cancels what still runs.
     fn cancel(&self);
-}
-
-// ---- until the engine is on main ----
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Exports {
-    pub handler: bool,
-    pub consumer: bool,
-    pub lifecycle: bool,
-    pub http_02: bool,
-    pub http_03: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RevisionStatistics {
-    pub in_flight: usize,
-    pub calls: u64,
-    pub traps: u64,
-    pub timeouts: u64,
-    pub last_trap: Option<String>,
-    pub warm: usize,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PrepareError {
-    #[error("{0}")]
-    NotAComponent(String),
-    #[error("{0}")]
-    TooExpensive(String),
-    #[error("{0}")]
-    WrongWorld(String),
-    #[error("{}", .0.join("; "))]
-    NotGranted(Vec<String>),
-    #[error("{0}")]
-    Broken(String),
-    #[error("{0}")]
-    Unavailable(String),
 }

@@ -1,7 +1,7 @@
 //! What can go wrong in a deploy, named for what the caller can do about it.
 
-use super::PrepareError;
 use crate::database::DatabaseError;
+use crate::engine::PrepareError;
 
 /// Why a deploy or a rollback did not happen. Whatever it is, the old build serves on.
 #[derive(Debug, thiserror::Error)]

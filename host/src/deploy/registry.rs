@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::prefix::{self, Prefix};
 use super::{Slot, SlotOptions};
+use crate::engine::Revision;
 
 /// Two plugins want the same place.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +21,7 @@ pub(crate) enum Overlap {
 }
 
 /// Every slot of the host.
-pub(crate) struct Registry<R> {
+pub(crate) struct Registry<R = Revision> {
     snapshot: ArcSwap<Snapshot<R>>,
 }
 

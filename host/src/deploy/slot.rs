@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Build, Prefix, PublicRoute};
 use crate::capability::Plugin;
 use crate::capability::grant::Isolation;
+use crate::engine::Revision;
 use crate::plugins_file::{PluginEntry, RouteLimit};
 
 /// What the manifest says about one plugin, as far as routing and deploying need it.
@@ -67,12 +68,12 @@ pub(crate) enum SlotState {
 }
 
 /// A named place for one plugin.
-pub(crate) struct Slot<R> {
+pub(crate) struct Slot<R = Revision> {
     name: Arc<str>,
     options: ArcSwap<SlotOptions>,
     current: ArcSwapOption<R>,
     draining: Mutex<Vec<Arc<R>>>,
-    failure: Mutex<Option<Arc<str>>>,
+    failure: Mutex<Option<(SlotState, Arc<str>)>>,
     traps_before: AtomicU64,
 }
 
@@ -116,7 +117,7 @@ impl<R> Slot<R> {
 
     /// Why there is no build, as a sentence for the operator. Never for a client.
     pub(crate) fn failure(&self) -> Option<Arc<str>> {
-        self.failure.lock().clone()
+        self.failure.lock().as_ref().map(|(_, reason)| Arc::clone(reason))
     }
 
     pub(super) fn configure(&self, options: SlotOptions) {
@@ -135,8 +136,9 @@ impl<R> Slot<R> {
         self.current.swap(None)
     }
 
-    pub(super) fn fail(&self, reason: &str) {
-        *self.failure.lock() = Some(reason.into());
+    /// Says why there is no build: `Failed` or `Missing`.
+    pub(super) fn fail(&self, state: SlotState, reason: &str) {
+        *self.failure.lock() = Some((state, reason.into()));
     }
 
     pub(super) fn draining(&self) -> Vec<Arc<R>> {
@@ -152,11 +154,10 @@ impl<R: Build> Slot<R> {
     /// Whether the plugin can answer.
     pub(crate) fn state(&self) -> SlotState {
         let is_loaded = self.current.load().is_some();
-        match (is_loaded, self.draining.lock().is_empty(), self.failure.lock().is_some()) {
-            (true, true, _) => SlotState::Loaded,
-            (true, false, _) => SlotState::Draining,
-            (false, _, true) => SlotState::Failed,
-            (false, _, false) => SlotState::Missing,
+        match (is_loaded, self.draining.lock().is_empty()) {
+            (true, true) => SlotState::Loaded,
+            (true, false) => SlotState::Draining,
+            (false, _) => self.failure.lock().as_ref().map_or(SlotState::Missing, |(state, _)| *state),
         }
     }
 

@@ -6,8 +6,9 @@
 mod background;
 mod routes;
 
-use super::{Exports, SlotOptions};
+use super::SlotOptions;
 use crate::bindings::lifecycle::Description;
+use crate::engine::Exports;
 
 /// Faults that are told; the rest is counted.
 const FAULTS_TOLD_MAX: usize = 20;

@@ -12,23 +12,12 @@ use wasmtime::Store;
 
 use super::state::State;
 use crate::bindings::{consumer, handler, lifecycle};
+pub(crate) use crate::capability::grant::Isolation;
 
 /// Warm instances one revision keeps while they have nothing to do.
 const IDLE_MAX: usize = 64;
 /// Calls one instance answers before a fresh one takes its place.
 const CALLS_MAX: u32 = 20_000;
-
-/// With whom an instance's memory may be shared from one call to the next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Isolation {
-    /// With nobody: a fresh instance for every call.
-    Request,
-    /// With calls of the same organization.
-    #[default]
-    Organization,
-    /// With every call of the plugin.
-    Plugin,
-}
 
 /// One live instance.
 pub(super) struct Instance {

@@ -16,9 +16,11 @@ const SETTINGS_MAX: usize = 100;
 /// Migrations of one component.
 const MIGRATIONS_MAX: usize = 500;
 /// Bytes of one migration.
-const MIGRATION_BYTES_MAX: usize = 1024 * 1024;
-/// Characters of a name.
+const MIGRATION_BYTES_MAX: usize = 256 * 1024;
+/// Characters of an event type or a migration's name.
 const NAME_CHARS_MAX: usize = 128;
+/// Characters of a timer's name, as the worker takes it.
+const TIMER_NAME_CHARS_MAX: usize = 40;
 
 pub(super) fn judge(options: &SlotOptions, description: &Description, faults: &mut Vec<String>) {
     judge_bindings(options, &description.bindings, faults);
@@ -122,7 +124,7 @@ fn is_topic(text: &str) -> bool {
 
 fn is_timer_name(text: &str) -> bool {
     !text.is_empty()
-        && text.len() <= NAME_CHARS_MAX
+        && text.len() <= TIMER_NAME_CHARS_MAX
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_')
 }
 

@@ -1,0 +1,404 @@
+//! The deployer: takes a component through every step from bytes to serving, or leaves everything as it was.
+//!
+//! One deploy of a plugin at a time. A step that fails ends the deploy, and the old build serves on; a client that goes
+//! away does not, because the deploy runs in a task of its own.
+
+mod prepare;
+mod reload;
+mod retire;
+mod start;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedMutexGuard, RwLock, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use super::artifacts::{Artifacts, digest_of};
+use super::drain::{self, Draining};
+use super::history::{Action, DeployedBuild, Drained, History, Line, Origin, Pointer};
+use super::verify::Depth;
+use super::{Build, DeployError, DeployReport, Foundry, HistoryEntry, PluginStatus, Registry, RouteEntry, Slot};
+use crate::bindings::lifecycle::Description;
+use crate::capability::Plugin;
+use crate::capability::queue::QueueRoom;
+use crate::database::Database;
+use crate::engine::Engine;
+
+/// Builds of a plugin that stay compiled: the present one and the three before it.
+const COMPILED_KEPT: usize = 4;
+/// Old builds of a plugin that may drain at once; a further deploy is refused until one of them is done.
+const DRAINING_MAX: usize = 256;
+/// Characters of an actor that are kept.
+const ACTOR_CHARS_MAX: usize = 128;
+
+/// What the deployer needs to know of its host.
+#[derive(Clone, Debug)]
+pub(crate) struct DeployerOptions {
+    /// Where components are kept: `<data>/artifacts`.
+    pub artifacts: PathBuf,
+    /// The largest component that is taken.
+    pub component_bytes_max: usize,
+    /// Instances made ready before the switch.
+    pub warm_instances: usize,
+    /// How long each of describing, warming and `ready` may take before the deploy fails.
+    pub step_time_max: Duration,
+    /// Compilations at once.
+    pub compilations_max: usize,
+}
+
+impl DeployerOptions {
+    /// The defaults, with components in `artifacts`.
+    pub(crate) fn new(artifacts: PathBuf) -> Self {
+        Self {
+            artifacts,
+            component_bytes_max: 64 * 1024 * 1024,
+            warm_instances: 2,
+            step_time_max: Duration::from_secs(30),
+            compilations_max: std::thread::available_parallelism().map_or(2, usize::from),
+        }
+    }
+}
+
+/// How a deploy or rollback is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct DeployOptions {
+    /// Who asks: a user's id, `operator` or `host`. Written down.
+    pub actor: String,
+    /// Whether to answer only when the old build has drained, and not at the switch.
+    pub waits_for_drain: bool,
+}
+
+/// A build that has just begun to serve.
+#[derive(Clone, Debug)]
+pub(crate) struct Switched {
+    pub plugin: Arc<Plugin>,
+    pub revision: i64,
+    pub description: Option<Arc<Description>>,
+    /// What the plugin's queue is to be bound to: as described, or the grant's `consume` for a component that consumes
+    /// but does not describe itself. Empty for one that does not consume.
+    pub bindings: Vec<String>,
+    /// Name to schedule: as described, overridden by the manifest. Empty for a component that does not consume.
+    pub timers: BTreeMap<String, String>,
+}
+
+/// What wants to know about switches: the worker's bindings and timers, the API's document.
+pub(crate) trait DeployHooks: Send + Sync {
+    /// Called right after the switch, also at start. Must not block.
+    fn switched(&self, switched: &Switched);
+
+    /// Called when a plugin has left the manifest. Must not block.
+    fn removed(&self, _plugin: &str) {}
+}
+
+/// The deployer. Cheap to clone.
+pub(crate) struct Deployer<F: Foundry = Arc<Engine>> {
+    inner: Arc<Inner<F>>,
+}
+
+impl<F: Foundry> Clone for Deployer<F> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+struct Inner<F: Foundry> {
+    foundry: F,
+    registry: Arc<Registry<F::Revision>>,
+    database: Database,
+    history: History,
+    artifacts: Artifacts,
+    options: DeployerOptions,
+    hooks: Vec<Arc<dyn DeployHooks>>,
+    benches: Mutex<HashMap<Arc<str>, Arc<Bench<F::Compiled>>>>,
+    compilations: Semaphore,
+    /// Held for reading from the storing of a component to its commit, and for writing while unwanted ones are removed.
+    tidying: RwLock<()>,
+    /// Drains that run.
+    drains: TaskTracker,
+}
+
+/// What a plugin's deploys share.
+struct Bench<C> {
+    lock: Arc<tokio::sync::Mutex<()>>,
+    /// Newest first, by digest.
+    compiled: Mutex<VecDeque<(String, C)>>,
+}
+
+/// The one deploy of a plugin that may run.
+struct Turn<F: Foundry> {
+    slot: Arc<Slot<F::Revision>>,
+    bench: Arc<Bench<F::Compiled>>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+/// The contents of a build and where they came from.
+struct Candidate {
+    bytes: Bytes,
+    digest: String,
+    origin: Origin,
+    actor: String,
+}
+
+impl<F: Foundry> Deployer<F> {
+    /// A deployer over a registry whose slots are still empty; [`Deployer::start`] fills them.
+    pub(crate) fn new(
+        foundry: F,
+        registry: Arc<Registry<F::Revision>>,
+        database: Database,
+        queue: QueueRoom,
+        options: DeployerOptions,
+        hooks: Vec<Arc<dyn DeployHooks>>,
+    ) -> Self {
+        let inner = Inner {
+            foundry,
+            registry,
+            history: History::new(database.clone(), queue),
+            database,
+            artifacts: Artifacts::new(options.artifacts.clone()),
+            compilations: Semaphore::new(options.compilations_max.max(1)),
+            options,
+            hooks,
+            benches: Mutex::default(),
+            tidying: RwLock::new(()),
+            drains: TaskTracker::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The slots that this deployer fills.
+    pub(crate) fn registry(&self) -> &Arc<Registry<F::Revision>> {
+        &self.inner.registry
+    }
+
+    /// The largest component that is taken, in bytes.
+    pub(crate) fn component_bytes_max(&self) -> usize {
+        self.inner.options.component_bytes_max
+    }
+
+    /// Deploys a component into the slot `name`. Answers when the new build serves.
+    ///
+    /// # Errors
+    /// Every variant of [`DeployError`]; whatever it is, the old build serves on.
+    pub(crate) async fn deploy(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        options: DeployOptions,
+    ) -> Result<DeployReport, DeployError> {
+        let turn = self.turn(name)?;
+        let this = self.clone();
+        let DeployOptions { actor, waits_for_drain } = options;
+        let deploying = async move {
+            if bytes.len() > this.inner.options.component_bytes_max {
+                return Err(DeployError::TooLarge(this.inner.options.component_bytes_max));
+            }
+            let digest = digest_of(&bytes);
+            this.deploy_candidate(&turn, Candidate { bytes, digest, origin: Origin::Api, actor: short(&actor) }).await
+        };
+        self.finish(deploying, waits_for_drain).await
+    }
+
+    /// Goes back to the build before the present one, or to `revision`. Answers when it serves.
+    ///
+    /// # Errors
+    /// As [`Deployer::deploy`]; `UnknownRevision` when there is none to go back to.
+    pub(crate) async fn rollback(
+        &self,
+        name: &str,
+        revision: Option<i64>,
+        options: DeployOptions,
+    ) -> Result<DeployReport, DeployError> {
+        let turn = self.turn(name)?;
+        let this = self.clone();
+        let DeployOptions { actor, waits_for_drain } = options;
+        let rolling_back = async move { this.roll_back(&turn, revision, short(&actor)).await };
+        self.finish(rolling_back, waits_for_drain).await
+    }
+
+    /// The newest lines of a plugin's history, newest first; at most 200.
+    ///
+    /// # Errors
+    /// `UnknownPlugin`, or when the database cannot be read.
+    pub(crate) async fn history(&self, name: &str, limit: i64) -> Result<Vec<HistoryEntry>, DeployError> {
+        self.slot(name)?;
+        self.inner.history.list(name, limit).await.map_err(DeployError::of_host_tables)
+    }
+
+    /// Every plugin as it stands, by name.
+    pub(crate) fn plugins(&self) -> Vec<PluginStatus> {
+        self.inner.registry.slots().iter().map(|slot| PluginStatus::of(slot)).collect()
+    }
+
+    /// The effective route table, by path.
+    pub(crate) fn routes(&self) -> Vec<RouteEntry> {
+        self.inner.registry.prefixes().iter().map(|(prefix, slot)| RouteEntry::of(prefix, slot)).collect()
+    }
+
+    /// Lets every build finish what it began, for at most `limit`, and cancels the rest. For the end of the process, when
+    /// no new call comes any more.
+    pub(crate) async fn stop(&self, limit: Duration) {
+        let slots = self.inner.registry.slots();
+        let mut revisions: Vec<Arc<F::Revision>> = slots.iter().filter_map(|slot| slot.clear()).collect();
+        revisions.extend(slots.iter().flat_map(|slot| slot.draining()));
+        futures_util::future::join_all(revisions.iter().map(|revision| drain::wait(&**revision, limit))).await;
+        self.inner.drains.close();
+        if tokio::time::timeout(drain::CANCEL_TIME_MAX, self.inner.drains.wait()).await.is_err() {
+            tracing::warn!("an old build was still running at the end");
+        }
+    }
+
+    fn slot(&self, name: &str) -> Result<Arc<Slot<F::Revision>>, DeployError> {
+        self.inner.registry.slot(name).ok_or_else(|| DeployError::UnknownPlugin(name.to_owned()))
+    }
+
+    /// Takes the plugin's turn, or says that somebody else has it.
+    fn turn(&self, name: &str) -> Result<Turn<F>, DeployError> {
+        let slot = self.slot(name)?;
+        let bench = self.bench(slot.name());
+        let guard = Arc::clone(&bench.lock)
+            .try_lock_owned()
+            .map_err(|_| DeployError::Conflict(format!("another deploy of {name} is running")))?;
+        if slot.draining().len() >= DRAINING_MAX {
+            return Err(DeployError::Conflict(format!("{DRAINING_MAX} old builds of {name} are still draining")));
+        }
+        Ok(Turn { slot, bench, _guard: guard })
+    }
+
+    fn bench(&self, name: &Arc<str>) -> Arc<Bench<F::Compiled>> {
+        let make = || Arc::new(Bench { lock: Arc::default(), compiled: Mutex::default() });
+        Arc::clone(self.inner.benches.lock().entry(Arc::clone(name)).or_insert_with(make))
+    }
+
+    /// Runs a deploy in a task of its own, so that nobody who goes away can stop it half-way.
+    async fn finish(
+        &self,
+        deploying: impl Future<Output = Result<(DeployReport, Option<Draining>), DeployError>> + Send + 'static,
+        waits_for_drain: bool,
+    ) -> Result<DeployReport, DeployError> {
+        let task = tokio::spawn(deploying);
+        let (mut report, draining) = task.await.map_err(|error| DeployError::Internal(error.into()))??;
+        if waits_for_drain && let Some(draining) = draining {
+            let drained = draining.await.ok();
+            report.drained_ms = drained.map(|drained: Drained| drained.milliseconds);
+            report.is_cut_short = drained.map(|drained| drained.is_cut_short);
+        }
+        Ok(report)
+    }
+
+    async fn deploy_candidate(
+        &self,
+        turn: &Turn<F>,
+        candidate: Candidate,
+    ) -> Result<(DeployReport, Option<Draining>), DeployError> {
+        let inner = &self.inner;
+        let began = Instant::now();
+        let mut line = Line::new(turn.slot.name(), Action::Deploy, &candidate.digest, candidate.actor);
+        line.origin = candidate.origin;
+        line.size_bytes = candidate.bytes.len() as u64;
+        line.previous_revision = turn.slot.current().map(|revision| revision.number());
+        let prepared = async {
+            let number = inner.history.next_revision(turn.slot.name()).await.map_err(DeployError::of_host_tables)?;
+            let prepared = self.prepare(turn, candidate.bytes.clone(), &candidate.digest, number, Depth::Whole).await?;
+            Ok((number, prepared))
+        };
+        let (number, prepared) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(self.fail(turn, line, began, error).await),
+        };
+        line.revision = Some(number);
+        let stored = inner.tidying.read().await;
+        if let Err(error) = inner.artifacts.store(&candidate.digest, candidate.bytes).await {
+            let error = DeployError::unavailable("the component cannot be stored", error);
+            return Err(self.fail(turn, line, began, error).await);
+        }
+        let outcome = self.switch(turn, line, began, prepared).await;
+        drop(stored);
+        outcome
+    }
+
+    async fn roll_back(
+        &self,
+        turn: &Turn<F>,
+        revision: Option<i64>,
+        actor: String,
+    ) -> Result<(DeployReport, Option<Draining>), DeployError> {
+        let inner = &self.inner;
+        let began = Instant::now();
+        let name = turn.slot.name();
+        let pointer = inner.history.pointer(name).await.map_err(DeployError::of_host_tables)?;
+        let pointer = pointer.ok_or_else(|| DeployError::UnknownRevision(format!("{name} has never been deployed")))?;
+        let target = self.rollback_target(turn, &pointer, revision).await?;
+        let mut line = Line::new(name, Action::Rollback, &target.sha256, actor);
+        line.size_bytes = target.size_bytes;
+        line.previous_revision = Some(pointer.revision);
+        let prepared = async {
+            let bytes = self.stored(turn, &target.sha256).await?.ok_or_else(|| {
+                DeployError::UnknownRevision(format!("the component of revision {} is no longer kept", target.revision))
+            })?;
+            self.prepare(turn, bytes, &target.sha256, target.revision, Depth::AgainstManifest).await
+        };
+        match prepared.await {
+            Ok(prepared) => {
+                line.revision = Some(target.revision);
+                self.switch(turn, line, began, prepared).await
+            }
+            Err(error) => Err(self.fail(turn, line, began, error).await),
+        }
+    }
+
+    async fn rollback_target(
+        &self,
+        turn: &Turn<F>,
+        pointer: &Pointer,
+        revision: Option<i64>,
+    ) -> Result<DeployedBuild, DeployError> {
+        let history = &self.inner.history;
+        let name = turn.slot.name();
+        if let Some(revision) = revision {
+            if turn.slot.current().is_some_and(|current| current.number() == revision) {
+                return Err(DeployError::Conflict(format!("revision {revision} of {name} serves already")));
+            }
+            let build = history.build(name, revision).await.map_err(DeployError::of_host_tables)?;
+            return build
+                .ok_or_else(|| DeployError::UnknownRevision(format!("{name} has no revision {revision} to go back to")));
+        }
+        let build = history.previous(name, pointer).await.map_err(DeployError::of_host_tables)?;
+        build.ok_or_else(|| DeployError::UnknownRevision(format!("{name} has no build before revision {}", pointer.revision)))
+    }
+
+    /// Writes a failure down and hands the error on.
+    async fn fail(&self, turn: &Turn<F>, mut line: Line, began: Instant, error: DeployError) -> DeployError {
+        line.revision = None;
+        line.prepare_ms = milliseconds(began);
+        tracing::warn!(plugin = %turn.slot.name(), sha256 = line.sha256, error = &error as &dyn std::error::Error, "a deploy failed");
+        self.inner.history.record_failure(&line, &reason(&error)).await;
+        error
+    }
+}
+
+/// The sentence that is written down: the error, and what is behind it when it is the host's own trouble.
+fn reason(error: &DeployError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+fn short(actor: &str) -> String {
+    actor.chars().filter(|character| !character.is_control()).take(ACTOR_CHARS_MAX).collect()
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! From bytes to a build that could serve, and the switch to it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{COMPILED_KEPT, Deployer, Switched, Turn, milliseconds};
+use crate::bindings::lifecycle::{Description, Dialect};
+use crate::database::{self, DatabaseError, Migration};
+use crate::deploy::drain::Draining;
+use crate::deploy::history::Line;
+use crate::deploy::verify::{Depth, verify};
+use crate::deploy::{Build, DeployError, DeployReport, Foundry, SlotOptions};
+
+/// A build that is verified, migrated, warm and ready.
+pub(super) struct Prepared<R> {
+    pub revision: Arc<R>,
+    pub options: Arc<SlotOptions>,
+    /// Migrations that were applied for it.
+    pub migrations: Vec<String>,
+}
+
+impl<F: Foundry> Deployer<F> {
+    /// Takes a component through every step before the switch. Nothing that serves is touched.
+    pub(super) async fn prepare(
+        &self,
+        turn: &Turn<F>,
+        bytes: Bytes,
+        digest: &str,
+        number: i64,
+        depth: Depth,
+    ) -> Result<Prepared<F::Revision>, DeployError> {
+        self.prepare_for(turn, turn.slot.options(), bytes, digest, number, depth).await
+    }
+
+    /// The same, under settings that the slot may not have yet.
+    pub(super) async fn prepare_for(
+        &self,
+        turn: &Turn<F>,
+        options: Arc<SlotOptions>,
+        bytes: Bytes,
+        digest: &str,
+        number: i64,
+        depth: Depth,
+    ) -> Result<Prepared<F::Revision>, DeployError> {
+        let inner = &self.inner;
+        let compiled = self.compile(turn, bytes, digest).await?;
+        let assembling = inner.foundry.revision(&compiled, number, Arc::clone(&options.plugin), options.isolation);
+        let revision = self.in_time("instantiating and describing it", assembling).await??;
+        verify(&options, revision.exports(), revision.description().map(|described| &**described), depth)
+            .map_err(DeployError::Invalid)?;
+        let migrations = match revision.description() {
+            Some(description) => self.migrate(&options, description).await?,
+            None => Vec::new(),
+        };
+        self.in_time("warming it", revision.warm(inner.options.warm_instances)).await??;
+        self.in_time("its `ready`", revision.ready())
+            .await?
+            .map_err(|reason| DeployError::Invalid(format!("it is not ready: {}", plain(&reason))))?;
+        self.keep_compiled(turn, digest, compiled);
+        Ok(Prepared { revision, options, migrations })
+    }
+
+    async fn compile(&self, turn: &Turn<F>, bytes: Bytes, digest: &str) -> Result<F::Compiled, DeployError> {
+        let kept = turn.bench.compiled.lock().iter().find(|(known, _)| known == digest).map(|(_, code)| code.clone());
+        if let Some(compiled) = kept {
+            return Ok(compiled);
+        }
+        let _permit = self.inner.compilations.acquire().await.map_err(|error| DeployError::Internal(error.into()))?;
+        Ok(self.inner.foundry.compile(bytes).await?)
+    }
+
+    /// The newest code in front; what is beyond the last builds is let go.
+    fn keep_compiled(&self, turn: &Turn<F>, digest: &str, compiled: F::Compiled) {
+        let mut kept = turn.bench.compiled.lock();
+        kept.retain(|(known, _)| known != digest);
+        kept.push_front((digest.to_owned(), compiled));
+        kept.truncate(COMPILED_KEPT);
+    }
+
+    /// The bytes of a recorded build. Empty when its code is at hand and nothing will read them.
+    pub(super) async fn stored(&self, turn: &Turn<F>, digest: &str) -> Result<Option<Bytes>, DeployError> {
+        if turn.bench.compiled.lock().iter().any(|(known, _)| known == digest) {
+            return Ok(Some(Bytes::new()));
+        }
+        let loaded = self.inner.artifacts.load(digest, usize::MAX >> 1).await;
+        loaded.map_err(|error| DeployError::unavailable("the stored component cannot be read", error))
+    }
+
+    async fn in_time<T>(&self, what: &str, step: impl Future<Output = T>) -> Result<T, DeployError> {
+        let limit = self.inner.options.step_time_max;
+        tokio::time::timeout(limit, step)
+            .await
+            .map_err(|_| DeployError::Invalid(format!("{what} took longer than {} ms", limit.as_millis())))
+    }
+
+    async fn migrate(&self, options: &SlotOptions, description: &Description) -> Result<Vec<String>, DeployError> {
+        let mut migrations: Vec<Migration> = description
+            .migrations
+            .iter()
+            .map(|migration| Migration {
+                name: migration.name.clone().into(),
+                dialect: match migration.dialect {
+                    Dialect::Any => None,
+                    Dialect::Sqlite => Some(database::Dialect::Sqlite),
+                    Dialect::Postgres => Some(database::Dialect::Postgres),
+                },
+                sql: migration.sql.clone().into(),
+            })
+            .collect();
+        if migrations.is_empty() {
+            return Ok(Vec::new());
+        }
+        migrations.sort_by(|left, right| left.name.cmp(&right.name));
+        let plugin = &options.plugin;
+        let applied = self.inner.database.migrate_plugin(&plugin.name, &plugin.grant.tables, &migrations).await;
+        applied.map_err(|error| match error {
+            DatabaseError::Invalid(_) | DatabaseError::Conflict(_) | DatabaseError::TooLarge(_) => {
+                DeployError::Invalid(format!("its migrations are refused: {error}"))
+            }
+            other => DeployError::of_host_tables(other),
+        })
+    }
+
+    /// Records the build, puts it in front and lets the old one drain.
+    pub(super) async fn switch(
+        &self,
+        turn: &Turn<F>,
+        mut line: Line,
+        began: Instant,
+        prepared: Prepared<F::Revision>,
+    ) -> Result<(DeployReport, Option<Draining>), DeployError> {
+        let Prepared { revision, options, migrations } = prepared;
+        line.prepare_ms = milliseconds(began);
+        line.version = revision.description().map(|described| described.version.clone());
+        if let Err(error) = self.inner.history.record_switch(&line).await {
+            revision.retire();
+            return Err(self.fail(turn, line, began, error).await);
+        }
+        let (flip_us, old) = self.put_in_front(turn, &options, &revision);
+        self.inner.history.record_flip(&line.id, flip_us).await;
+        let report = DeployReport {
+            plugin: line.plugin.clone(),
+            action: line.action.as_str(),
+            revision: revision.number(),
+            previous_revision: line.previous_revision,
+            sha256: line.sha256.clone(),
+            size_bytes: line.size_bytes,
+            version: line.version.clone(),
+            routes: revision.description().map_or(0, |described| described.routes.len()),
+            migrations,
+            prepare_ms: line.prepare_ms,
+            flip_us,
+            drained_ms: None,
+            is_cut_short: None,
+        };
+        tracing::info!(
+            plugin = line.plugin, action = report.action, revision = report.revision, sha256 = line.sha256,
+            prepare_ms = report.prepare_ms, flip_us, "a build serves"
+        );
+        let draining = old.map(|old| self.drain(turn, old, Some(line.id)));
+        Ok((report, draining))
+    }
+
+    /// The switch itself: one pointer. From here on every new call goes to `revision`.
+    pub(super) fn put_in_front(
+        &self,
+        turn: &Turn<F>,
+        options: &SlotOptions,
+        revision: &Arc<F::Revision>,
+    ) -> (u64, Option<Arc<F::Revision>>) {
+        let began = Instant::now();
+        let old = turn.slot.switch(Arc::clone(revision));
+        let flip_us = u64::try_from(began.elapsed().as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
+        let switched = Switched::new(options, &**revision);
+        for hook in &self.inner.hooks {
+            hook.switched(&switched);
+        }
+        (flip_us, old)
+    }
+}
+
+impl Switched {
+    fn new(options: &SlotOptions, revision: &impl Build) -> Self {
+        let description = revision.description();
+        let mut switched = Self {
+            plugin: Arc::clone(&options.plugin),
+            revision: revision.number(),
+            description: description.cloned(),
+            bindings: Vec::new(),
+            timers: Default::default(),
+        };
+        if revision.exports().consumer {
+            let granted = &options.plugin.grant.consume;
+            switched.bindings = description.map_or(granted, |described| &described.bindings).clone();
+            let described = description.iter().flat_map(|described| &described.timers);
+            switched.timers = described.map(|timer| (timer.name.clone(), timer.schedule.clone())).collect();
+            switched.timers.extend(options.timers.clone());
+        }
+        switched
+    }
+}
+
+/// A guest's own words, in one line of bearable length.
+fn plain(text: &str) -> String {
+    text.chars().take(500).map(|character| if character.is_control() { ' ' } else { character }).collect()
+}

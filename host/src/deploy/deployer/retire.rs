@@ -1,0 +1,63 @@
+//! What happens behind a switch: the old build drains, old lines and components are removed.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{Deployer, Turn};
+use crate::deploy::drain::{self, Draining};
+use crate::deploy::{Build, Foundry, Slot};
+
+impl<F: Foundry> Deployer<F> {
+    /// Lets a build that was replaced drain in the background, within the plugin's own limit. `line` is the line of the
+    /// history that is completed at the end.
+    pub(super) fn drain(&self, turn: &Turn<F>, old: Arc<F::Revision>, line: Option<String>) -> Draining {
+        self.drain_slot(&turn.slot, old, line)
+    }
+
+    /// The same for a slot, for one that has left the manifest.
+    pub(super) fn drain_slot(
+        &self,
+        slot: &Arc<Slot<F::Revision>>,
+        old: Arc<F::Revision>,
+        line: Option<String>,
+    ) -> Draining {
+        let (sender, receiver) = oneshot::channel();
+        let (this, slot) = (self.clone(), Arc::clone(slot));
+        let limit = slot.plugin().limits.drain;
+        slot.begin_drain(Arc::clone(&old));
+        self.inner.drains.spawn(async move {
+            let drained = drain::wait(&*old, limit).await;
+            slot.end_drain(&old);
+            tracing::info!(
+                plugin = %slot.name(), revision = old.number(), drained_ms = drained.milliseconds,
+                is_cut_short = drained.is_cut_short, "an old build has gone"
+            );
+            drop(old);
+            if let Some(line) = line {
+                this.inner.history.record_drain(&line, drained).await;
+            }
+            // Nobody may be waiting for it.
+            let _ = sender.send(drained);
+            this.tidy(slot.name()).await;
+        });
+        receiver
+    }
+
+    /// Removes history that is too old, and components that no rollback can ask for any more. Best effort: the next
+    /// deploy tries again.
+    pub(super) async fn tidy(&self, plugin: &str) {
+        let inner = &self.inner;
+        inner.history.prune(plugin).await;
+        // While a deploy stores its component nobody wants it yet.
+        let Ok(_alone) = inner.tidying.try_write() else { return };
+        let removed = match inner.history.wanted().await {
+            Ok(wanted) => inner.artifacts.keep_only(wanted).await,
+            Err(error) => return tracing::warn!(error = &error as &dyn std::error::Error, "old components were not removed"),
+        };
+        match removed {
+            Ok(removed) => removed.iter().for_each(|digest| inner.foundry.forget(digest)),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old components were not removed"),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The engine as the deployer's foundry, and its revisions as builds.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Build, Foundry};
+use crate::bindings::lifecycle::Description;
+use crate::capability::Plugin;
+use crate::capability::grant::Isolation;
+use crate::engine::{Compiled, Engine, Exports, PrepareError, Revision, RevisionStatistics};
+
+impl Foundry for Arc<Engine> {
+    type Compiled = Compiled;
+    type Revision = Revision;
+
+    async fn compile(&self, wasm: Bytes) -> Result<Compiled, PrepareError> {
+        Engine::compile(self, wasm).await
+    }
+
+    async fn revision(
+        &self,
+        compiled: &Compiled,
+        number: i64,
+        plugin: Arc<Plugin>,
+        isolation: Isolation,
+    ) -> Result<Arc<Revision>, PrepareError> {
+        Engine::revision(self, compiled, number, plugin, isolation).await
+    }
+
+    fn forget(&self, digest: &str) {
+        Engine::forget(self, digest);
+    }
+}
+
+impl Build for Revision {
+    fn number(&self) -> i64 {
+        self.number
+    }
+
+    fn digest(&self) -> &Arc<str> {
+        &self.digest
+    }
+
+    fn exports(&self) -> Exports {
+        Revision::exports(self)
+    }
+
+    fn description(&self) -> Option<&Arc<Description>> {
+        Revision::description(self)
+    }
+
+    async fn warm(&self, instances: usize) -> Result<(), PrepareError> {
+        Revision::warm(self, instances).await
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        Revision::ready(self).await
+    }
+
+    fn statistics(&self) -> RevisionStatistics {
+        Revision::statistics(self)
+    }
+
+    fn retire(&self) {
+        Revision::retire(self);
+    }
+
+    async fn drained(&self) {
+        Revision::drained(self).await;
+    }
+
+    fn cancel(&self) {
+        Revision::cancel(self);
+    }
+}
