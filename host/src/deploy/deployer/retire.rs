@@ -46,11 +46,16 @@ impl<F: Foundry> Deployer<F> {
 
     /// Removes history that is too old, and components that no rollback can ask for any more. Best effort: the next
     /// deploy tries again.
-    pub(super) async fn tidy(&self, plugin: &str) {
+    async fn tidy(&self, plugin: &str) {
+        self.inner.history.prune(plugin).await;
+        self.tidy_components().await;
+    }
+
+    /// Removes components that no rollback can ask for any more, with what the engine has cached of them.
+    pub(super) async fn tidy_components(&self) {
         let inner = &self.inner;
-        inner.history.prune(plugin).await;
-        // While a deploy stores its component nobody wants it yet.
-        let Ok(_alone) = inner.tidying.try_write() else { return };
+        // A deploy stores its component before its commit makes it wanted.
+        let _alone = inner.tidying.write().await;
         let removed = match inner.history.wanted().await {
             Ok(wanted) => inner.artifacts.keep_only(wanted).await,
             Err(error) => return tracing::warn!(error = &error as &dyn std::error::Error, "old components were not removed"),

@@ -38,6 +38,8 @@ impl<F: Foundry> Deployer<F> {
         for load in futures_util::future::join_all(loads).await {
             load.map_err(|error| DeployError::Internal(error.into()))?;
         }
+        let this = self.clone();
+        self.inner.drains.spawn(async move { this.tidy_components().await });
         Ok(())
     }
 
@@ -65,7 +67,6 @@ impl<F: Foundry> Deployer<F> {
         if let Err(error) = self.load_recorded(&turn, &pointer, file.as_ref()).await {
             slot.fail(SlotState::Failed, &error.to_string());
         }
-        self.tidy(slot.name()).await;
     }
 
     async fn manifest_file(&self, turn: &Turn<F>) -> Option<File> {
