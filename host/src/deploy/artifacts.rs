@@ -72,7 +72,9 @@ impl Artifacts {
             for entry in entries {
                 let path = entry?.path();
                 let is_component = path.extension().is_some_and(|extension| extension == "wasm");
-                let Some(digest) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_component) else { continue };
+                let Some(digest) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_component) else {
+                    continue;
+                };
                 if !wanted.contains(digest) {
                     std::fs::remove_file(&path)?;
                     removed.push(digest.to_owned());

@@ -364,11 +364,14 @@ impl<F: Foundry> Deployer<F> {
                 return Err(DeployError::Conflict(format!("revision {revision} of {name} serves already")));
             }
             let build = history.build(name, revision).await.map_err(DeployError::of_host_tables)?;
-            return build
-                .ok_or_else(|| DeployError::UnknownRevision(format!("{name} has no revision {revision} to go back to")));
+            return build.ok_or_else(|| {
+                DeployError::UnknownRevision(format!("{name} has no revision {revision} to go back to"))
+            });
         }
         let build = history.previous(name, pointer).await.map_err(DeployError::of_host_tables)?;
-        build.ok_or_else(|| DeployError::UnknownRevision(format!("{name} has no build before revision {}", pointer.revision)))
+        build.ok_or_else(|| {
+            DeployError::UnknownRevision(format!("{name} has no build before revision {}", pointer.revision))
+        })
     }
 
     /// Writes a failure down and hands the error on.

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::history::Drained;
 use super::Build;
+use super::history::Drained;
 
 /// How long what was cancelled may take to end; after that it is dropped as it is.
 pub(super) const CANCEL_TIME_MAX: Duration = Duration::from_secs(5);

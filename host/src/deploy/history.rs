@@ -159,7 +159,11 @@ impl History {
     }
 
     /// The newest build before `pointer` with other contents: what a rollback goes back to.
-    pub(super) async fn previous(&self, plugin: &str, pointer: &Pointer) -> Result<Option<DeployedBuild>, DatabaseError> {
+    pub(super) async fn previous(
+        &self,
+        plugin: &str,
+        pointer: &Pointer,
+    ) -> Result<Option<DeployedBuild>, DatabaseError> {
         let sql = "SELECT revision, sha256, size_bytes FROM berth_versions \
                    WHERE plugin = $1 AND revision < $2 AND sha256 <> $3 AND action = 'deploy' AND outcome = 'switched' \
                    ORDER BY revision DESC LIMIT 1";
@@ -213,7 +217,11 @@ impl History {
     /// Writes down a failure and publishes the event. The deploy has failed already, so a fault here is only logged.
     pub(super) async fn record_failure(&self, line: &Line, reason: &str) {
         if let Err(error) = self.try_record_failure(line, reason).await {
-            tracing::error!(plugin = line.plugin, error = &error as &dyn std::error::Error, "a failed deploy could not be recorded");
+            tracing::error!(
+                plugin = line.plugin,
+                error = &error as &dyn std::error::Error,
+                "a failed deploy could not be recorded"
+            );
         }
         self.queue.wake();
     }
@@ -247,7 +255,10 @@ impl History {
 
     async fn amend(&self, sql: &str, parameters: &[crate::database::Value]) {
         if let Err(error) = self.database.execute(sql, parameters).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a line of a plugin's history could not be completed");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a line of a plugin's history could not be completed"
+            );
         }
     }
 

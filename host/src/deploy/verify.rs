@@ -66,7 +66,9 @@ fn judge_exports(exports: Exports, description: Option<&Description>, faults: &m
 fn judge_labels(description: &Description, faults: &mut Vec<String>) {
     for (what, text) in [("name", &description.name), ("version", &description.version)] {
         if text.is_empty() || text.len() > LABEL_CHARS_MAX || text.chars().any(char::is_control) {
-            faults.push(format!("its {what} is empty, longer than {LABEL_CHARS_MAX} characters or has control characters"));
+            faults.push(format!(
+                "its {what} is empty, longer than {LABEL_CHARS_MAX} characters or has control characters"
+            ));
         }
     }
 }

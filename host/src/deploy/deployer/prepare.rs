@@ -156,8 +156,13 @@ impl<F: Foundry> Deployer<F> {
             is_cut_short: None,
         };
         tracing::info!(
-            plugin = line.plugin, action = report.action, revision = report.revision, sha256 = line.sha256,
-            prepare_ms = report.prepare_ms, flip_us, "a build serves"
+            plugin = line.plugin,
+            action = report.action,
+            revision = report.revision,
+            sha256 = line.sha256,
+            prepare_ms = report.prepare_ms,
+            flip_us,
+            "a build serves"
         );
         let draining = old.map(|old| self.drain(turn, old, Some(line.id)));
         Ok((report, draining))

@@ -58,7 +58,9 @@ impl<F: Foundry> Deployer<F> {
         let _alone = inner.tidying.write().await;
         let removed = match inner.history.wanted().await {
             Ok(wanted) => inner.artifacts.keep_only(wanted).await,
-            Err(error) => return tracing::warn!(error = &error as &dyn std::error::Error, "old components were not removed"),
+            Err(error) => {
+                return tracing::warn!(error = &error as &dyn std::error::Error, "old components were not removed");
+            }
         };
         match removed {
             Ok(removed) => removed.iter().for_each(|digest| inner.foundry.forget(digest)),

@@ -98,7 +98,10 @@ impl<F: Foundry> Deployer<F> {
         let prepared = async {
             let stored = self.stored(turn, &pointer.sha256).await?.or_else(|| same_file.map(|file| file.bytes.clone()));
             let bytes = stored.ok_or_else(|| {
-                DeployError::Unavailable(format!("the component of revision {} is not kept here", pointer.revision), None)
+                DeployError::Unavailable(
+                    format!("the component of revision {} is not kept here", pointer.revision),
+                    None,
+                )
             })?;
             self.prepare(turn, bytes, &pointer.sha256, pointer.revision, Depth::AgainstManifest).await
         };

@@ -31,7 +31,8 @@ struct Noted(Mutex<Vec<String>>);
 
 impl DeployHooks for Noted {
     fn switched(&self, switched: &Switched) {
-        let line = format!("{} {} {:?} {:?}", switched.plugin.name, switched.revision, switched.bindings, switched.timers);
+        let line =
+            format!("{} {} {:?} {:?}", switched.plugin.name, switched.revision, switched.bindings, switched.timers);
         self.0.lock().push(line);
     }
 
@@ -97,7 +98,11 @@ impl Host {
     }
 
     fn serves(&self) -> Option<(i64, String)> {
-        self.deployer.plugins().into_iter().find(|status| status.name == "plans").and_then(|status| status.revision.zip(status.version))
+        self.deployer
+            .plugins()
+            .into_iter()
+            .find(|status| status.name == "plans")
+            .and_then(|status| status.revision.zip(status.version))
     }
 
     async fn history(&self) -> Vec<String> {
@@ -105,12 +110,21 @@ impl Host {
         let number = |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
         entries
             .iter()
-            .map(|entry| format!("{} {} {}{}", entry.action, number(entry.revision), entry.outcome, if entry.is_current { " *" } else { "" }))
+            .map(|entry| {
+                format!(
+                    "{} {} {}{}",
+                    entry.action,
+                    number(entry.revision),
+                    entry.outcome,
+                    if entry.is_current { " *" } else { "" }
+                )
+            })
             .collect()
     }
 
     async fn events(&self) -> Vec<String> {
-        let rows = self.database.query("SELECT message_type FROM berth_outbox ORDER BY published_at", &[]).await.unwrap();
+        let rows =
+            self.database.query("SELECT message_type FROM berth_outbox ORDER BY published_at", &[]).await.unwrap();
         rows.iter().map(|row| row.text("message_type").unwrap()).collect()
     }
 }
@@ -162,7 +176,10 @@ async fn whatever_fails_leaves_the_old_build_serving_and_is_written_down() {
         assert!(error.to_string().contains(expected), "{bytes}: {error}");
         assert_eq!(host.serves(), Some((1, "1".into())), "{bytes}");
         let line = &host.deployer.history("plans", 1).await.unwrap()[0];
-        assert_eq!((line.outcome.as_str(), line.revision, line.reason.as_deref()), ("failed", None, Some(&*error.to_string())));
+        assert_eq!(
+            (line.outcome.as_str(), line.revision, line.reason.as_deref()),
+            ("failed", None, Some(&*error.to_string()))
+        );
     }
     assert!(matches!(host.deploy(vec![b' '; 4_097]).await, Err(DeployError::TooLarge(4_096))));
     assert_eq!(host.events().await.iter().filter(|event| *event == "host.plugin.failed").count(), 9);
@@ -273,7 +290,10 @@ async fn a_rollback_goes_back_build_by_build_and_needs_no_compile() {
     assert!(matches!(host.rollback(Some(9)).await, Err(DeployError::UnknownRevision(_))));
     assert_eq!(host.foundry.compiled.load(Ordering::SeqCst), compiled);
     let lines = host.history().await;
-    assert_eq!(lines[..4], ["rollback 4 switched", "rollback 1 switched", "rollback 3 switched", "deploy 4 switched *"]);
+    assert_eq!(
+        lines[..4],
+        ["rollback 4 switched", "rollback 1 switched", "rollback 3 switched", "deploy 4 switched *"]
+    );
     assert_eq!(host.events().await.iter().filter(|event| *event == "host.plugin.rolled_back").count(), 3);
     // A deploy after a rollback has a number of its own.
     assert_eq!(host.deploy(component("5")).await.unwrap().revision, 5);

@@ -50,7 +50,10 @@ fn judge_timers(options: &SlotOptions, description: &Description, faults: &mut V
     let mut names = HashSet::new();
     for timer in &description.timers {
         if !is_timer_name(&timer.name) {
-            faults.push(format!("the timer name `{}` is not lower-case letters, digits, - and _", timer.name.escape_debug()));
+            faults.push(format!(
+                "the timer name `{}` is not lower-case letters, digits, - and _",
+                timer.name.escape_debug()
+            ));
         } else if !names.insert(&timer.name) {
             faults.push(format!("the timer `{}` is described twice", timer.name));
         }
@@ -118,7 +121,9 @@ fn is_topic(text: &str) -> bool {
             word == "*"
                 || word == "#"
                 || (!word.is_empty()
-                    && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'))
+                    && word
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'))
         })
 }
 

@@ -65,7 +65,8 @@ fn judge_access(route: &Route, faults: &mut Vec<String>) {
     let is_code = permission.len() <= 128
         && permission.split('.').count() == 3
         && permission.split('.').all(|segment| {
-            !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            !segment.is_empty()
+                && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         });
     if !is_code {
         faults.push(format!("the permission `{}` does not read module.resource.action", short(permission)));
@@ -91,10 +92,12 @@ fn judge_parts(route: &Route, depth: Depth, faults: &mut Vec<String>) {
         return;
     }
     let request = route.request_schema.iter().map(|schema| ("the request".to_owned(), schema));
-    let answers = route.answers.iter().filter_map(|answer| {
-        answer.schema.as_ref().map(|schema| (format!("the answer {}", answer.status), schema))
-    });
-    let parameters = route.parameters.iter().map(|parameter| (format!("`{}`", short(&parameter.name)), &parameter.schema));
+    let answers = route
+        .answers
+        .iter()
+        .filter_map(|answer| answer.schema.as_ref().map(|schema| (format!("the answer {}", answer.status), schema)));
+    let parameters =
+        route.parameters.iter().map(|parameter| (format!("`{}`", short(&parameter.name)), &parameter.schema));
     for (what, schema) in request.chain(answers).chain(parameters) {
         if let Err(fault) = judge_schema(schema) {
             faults.push(format!("the JSON Schema of {what} {fault}"));
@@ -110,9 +113,7 @@ fn judge_schema(text: &str) -> Result<(), String> {
     if !(schema.is_object() || schema.is_boolean()) {
         return Err("is neither an object nor a boolean".into());
     }
-    jsonschema::validator_for(&schema)
-        .map(drop)
-        .map_err(|error| format!("is not valid: {}", short(&error.to_string())))
+    jsonschema::validator_for(&schema).map(drop).map_err(|error| format!("is not valid: {}", short(&error.to_string())))
 }
 
 fn is_media_type(text: &str) -> bool {

@@ -54,7 +54,9 @@ fn a_sane_description_passes() {
         description.routes.push(Route {
             is_public: true,
             needs_organization: false,
-            request_schema: Some(r##"{"type":"object","properties":{"a":{"$ref":"#/$defs/a"}},"$defs":{"a":{"type":"string"}}}"##.into()),
+            request_schema: Some(
+                r##"{"type":"object","properties":{"a":{"$ref":"#/$defs/a"}},"$defs":{"a":{"type":"string"}}}"##.into(),
+            ),
             ..route("GET /api/plans/public/{token}")
         });
         description.bindings = vec!["execution.step.#".into(), "ai.agent.done".into()];
@@ -131,7 +133,9 @@ fn permissions_schemas_statuses_and_media_types_are_judged() {
         let said = judge_route("GET /api/plans", |route| route.permission = Some(code.into()));
         assert!(said.contains("module.resource.action"), "{code}: {said}");
     }
-    for schema in ["", "{", "[]", "1", r#"{"type":"banana"}"#, r#"{"minimum":"x"}"#, r#"{"$ref":"https://example.com/s"}"#] {
+    for schema in
+        ["", "{", "[]", "1", r#"{"type":"banana"}"#, r#"{"minimum":"x"}"#, r#"{"$ref":"https://example.com/s"}"#]
+    {
         let said = judge_route("POST /api/plans", |route| route.request_schema = Some(schema.into()));
         assert!(said.contains("the JSON Schema of the request"), "{schema}: {said}");
     }
@@ -141,7 +145,8 @@ fn permissions_schemas_statuses_and_media_types_are_judged() {
         schema: None,
         media_type: Some(media_type.into()),
     };
-    let said = judge_route("GET /api/plans", |route| route.answers = vec![answer(99, "text/event-stream; charset=utf-8")]);
+    let said =
+        judge_route("GET /api/plans", |route| route.answers = vec![answer(99, "text/event-stream; charset=utf-8")]);
     assert!(said.contains("the status 99") && !said.contains("media type"), "{said}");
     let said = judge_route("GET /api/plans", |route| route.answers = vec![answer(200, "json")]);
     assert!(said.contains("no media type"), "{said}");
