@@ -2,11 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use berth_sdk::{
-    prelude::*,
-    serde_json::Value,
-    validate::Path,
-};
+use berth_sdk::{prelude::*, serde_json::Value, validate::Path};
 
 use crate::{
     RollbackType, Step, StepType,
@@ -49,7 +45,12 @@ pub struct Finding {
 pub fn check(non_goals: &[String], steps: &[Step]) -> Report {
     let mut findings = Findings::default();
     if steps.is_empty() {
-        findings.errors.push(Finding { code: "NO_STEPS".into(), message: "The plan has no steps.".into(), step_id: None, order: None });
+        findings.errors.push(Finding {
+            code: "NO_STEPS".into(),
+            message: "The plan has no steps.".into(),
+            step_id: None,
+            order: None,
+        });
     }
     order(steps, &mut findings);
     dependencies(steps, &mut findings);
@@ -69,8 +70,14 @@ pub fn check(non_goals: &[String], steps: &[Step]) -> Report {
         });
     }
     let is_valid = findings.errors.is_empty();
-    let confidence = if is_valid { 0.9_f64.powi(i32::try_from(findings.warnings.len()).unwrap_or(i32::MAX)) } else { 0.0 };
-    Report { is_valid, errors: findings.errors, warnings: findings.warnings, confidence: (confidence * 100.0).round() / 100.0 }
+    let confidence =
+        if is_valid { 0.9_f64.powi(i32::try_from(findings.warnings.len()).unwrap_or(i32::MAX)) } else { 0.0 };
+    Report {
+        is_valid,
+        errors: findings.errors,
+        warnings: findings.warnings,
+        confidence: (confidence * 100.0).round() / 100.0,
+    }
 }
 
 #[derive(Default)]
@@ -95,7 +102,11 @@ fn order(steps: &[Step], findings: &mut Findings) {
     sorted.sort_by_key(|step| step.order);
     for (step, wanted) in sorted.into_iter().zip(1_i64..) {
         if step.order != wanted {
-            findings.error(step, "ORDER_NOT_CONTIGUOUS", format!("Step {} should have the order {wanted}.", step.order));
+            findings.error(
+                step,
+                "ORDER_NOT_CONTIGUOUS",
+                format!("Step {} should have the order {wanted}.", step.order),
+            );
             return;
         }
     }
@@ -104,12 +115,17 @@ fn order(steps: &[Step], findings: &mut Findings) {
 /// Dependencies exist, close no cycle, and leave every step reachable.
 fn dependencies(steps: &[Step], findings: &mut Findings) {
     let known: BTreeSet<&str> = steps.iter().map(|step| step.id.as_str()).collect();
-    let graph = Graph::new(steps.iter().map(|step| (step.id.as_str(), step.dependencies.iter().map(Id::as_str).collect())));
+    let graph =
+        Graph::new(steps.iter().map(|step| (step.id.as_str(), step.dependencies.iter().map(Id::as_str).collect())));
     let cyclic: BTreeSet<&str> = graph.cyclic().into_iter().collect();
     let mut blocked: BTreeSet<&str> = cyclic.clone();
     for step in steps {
         for dependency in step.dependencies.iter().filter(|id| !known.contains(id.as_str())) {
-            findings.error(step, "DEPENDENCY_MISSING", format!("Step {} waits for {dependency}, which is no step.", step.order));
+            findings.error(
+                step,
+                "DEPENDENCY_MISSING",
+                format!("Step {} waits for {dependency}, which is no step.", step.order),
+            );
             blocked.insert(step.id.as_str());
         }
         if cyclic.contains(step.id.as_str()) {
@@ -118,7 +134,11 @@ fn dependencies(steps: &[Step], findings: &mut Findings) {
     }
     for step in steps.iter().filter(|step| !blocked.contains(step.id.as_str())) {
         if blocked.iter().any(|other| graph.waits_for(step.id.as_str(), other)) {
-            findings.error(step, "UNREACHABLE", format!("Step {} can never begin: what it waits for cannot.", step.order));
+            findings.error(
+                step,
+                "UNREACHABLE",
+                format!("Step {} can never begin: what it waits for cannot.", step.order),
+            );
         }
     }
 }
@@ -167,7 +187,11 @@ fn reversibility(step: &Step, findings: &mut Findings) {
             findings.warnings.push(of(step, "IRREVERSIBLE", format!("Step {} cannot be undone.", step.order)));
         }
         (RollbackType::Compensatable, _) if step.rollback.is_none() => {
-            findings.error(step, "ROLLBACK_MISSING", format!("Step {} is compensatable but has no rollback.", step.order));
+            findings.error(
+                step,
+                "ROLLBACK_MISSING",
+                format!("Step {} is compensatable but has no rollback.", step.order),
+            );
         }
         _ => {}
     }
@@ -177,7 +201,8 @@ fn reversibility(step: &Step, findings: &mut Findings) {
 fn untouched(step: &Step, non_goals: &[String], findings: &mut Findings) {
     for path in writes::of(step) {
         for goal in non_goals.iter().map(|goal| goal.trim()).filter(|goal| is_path(goal)) {
-            let stem = goal.trim_start_matches("./").trim_end_matches("/**").trim_end_matches("/*").trim_end_matches('/');
+            let stem =
+                goal.trim_start_matches("./").trim_end_matches("/**").trim_end_matches("/*").trim_end_matches('/');
             if touches(&path, stem) {
                 findings.error(step, "NON_GOAL", format!("Step {} writes {path}, which is a non-goal.", step.order));
             }
@@ -191,7 +216,8 @@ fn is_path(goal: &str) -> bool {
 
 /// Steps that may run at the same time write different paths.
 fn parallel(steps: &[Step], findings: &mut Findings) {
-    let graph = Graph::new(steps.iter().map(|step| (step.id.as_str(), step.dependencies.iter().map(Id::as_str).collect())));
+    let graph =
+        Graph::new(steps.iter().map(|step| (step.id.as_str(), step.dependencies.iter().map(Id::as_str).collect())));
     let sets: Vec<(&Step, BTreeSet<String>)> = steps.iter().map(|step| (step, writes::of(step))).collect();
     for (index, (step, paths)) in sets.iter().enumerate() {
         for (other, others) in sets.iter().skip(index + 1) {
@@ -253,7 +279,8 @@ mod tests {
 
     #[test]
     fn a_cycle_and_what_waits_for_it_are_named() {
-        let steps = plan(json!([file("a", json!([2])), file("b", json!([1])), file("c", json!([2])), file("d", json!([]))]));
+        let steps =
+            plan(json!([file("a", json!([2])), file("b", json!([1])), file("c", json!([2])), file("d", json!([]))]));
         assert_eq!(codes(&[], &steps), ["DEPENDENCY_CYCLE", "DEPENDENCY_CYCLE", "UNREACHABLE"]);
         let steps = plan(json!([file("a", json!(["nobody"])), file("b", json!([1]))]));
         assert_eq!(codes(&[], &steps), ["DEPENDENCY_MISSING", "UNREACHABLE"]);

@@ -41,7 +41,8 @@ impl<'a> Graph<'a> {
                 .waits
                 .iter()
                 .filter(|(node, waits)| {
-                    !done.contains(**node) && waits.iter().all(|wait| done.contains(wait) || !self.waits.contains_key(wait))
+                    !done.contains(**node)
+                        && waits.iter().all(|wait| done.contains(wait) || !self.waits.contains_key(wait))
                 })
                 .map(|(node, _)| *node)
                 .collect();

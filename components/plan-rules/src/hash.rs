@@ -56,6 +56,8 @@ pub fn of(plan: &Value) -> String {
 fn picked(value: &Value, members: &[&str]) -> Map<String, Value> {
     members
         .iter()
-        .filter_map(|name| value.get(*name).filter(|value| !value.is_null()).map(|value| ((*name).into(), value.clone())))
+        .filter_map(|name| {
+            value.get(*name).filter(|value| !value.is_null()).map(|value| ((*name).into(), value.clone()))
+        })
         .collect()
 }

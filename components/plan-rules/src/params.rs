@@ -101,10 +101,9 @@ pub fn assertion(value: &mut Value, path: &Path<'_>, faults: &mut Faults) {
         }
         "equals" if compares_step => {
             checker.known(&["kind", "step", "pointer", "value"]);
-            let names_step = checker
-                .members
-                .get("step")
-                .is_some_and(|step| step.as_i64().is_some() || step.as_str().is_some_and(|id| validate::id(id).is_ok()));
+            let names_step = checker.members.get("step").is_some_and(|step| {
+                step.as_i64().is_some() || step.as_str().is_some_and(|id| validate::id(id).is_ok())
+            });
             if !names_step {
                 checker.add("step", "must be the order or the id of a step");
             }
@@ -199,7 +198,8 @@ fn http(checker: &mut Checker<'_, '_, '_>) {
     checker.texts_or_references("headers");
     if let Some(expected) = checker.members.get("expectStatus") {
         let fits = expected.as_array().is_some_and(|list| {
-            !list.is_empty() && list.iter().all(|status| status.as_i64().is_some_and(|status| (100..=599).contains(&status)))
+            !list.is_empty()
+                && list.iter().all(|status| status.as_i64().is_some_and(|status| (100..=599).contains(&status)))
         });
         if !fits {
             checker.add("expectStatus", "must be an array of statuses from 100 to 599");
@@ -372,11 +372,17 @@ mod tests {
                     {"kind": "equals", "path": "a", "value": "x"}, {"kind": "equals", "step": 1, "pointer": "/status", "value": 200},
                     {"kind": "json_schema", "path": "a", "schema": {}}]}),
             ),
-            (StepType::Http, json!({"method": "GET", "url": "https://example.com/", "expectStatus": [200], "headers": {"a": "b", "c": {"type": "SECRET_REF", "secretId": "s"}}})),
+            (
+                StepType::Http,
+                json!({"method": "GET", "url": "https://example.com/", "expectStatus": [200], "headers": {"a": "b", "c": {"type": "SECRET_REF", "secretId": "s"}}}),
+            ),
             (StepType::McpTool, json!({"serverId": "s", "tool": "t", "arguments": {}})),
             (StepType::Agent, json!({"agentId": "a", "input": "x", "context": {}})),
             (StepType::Human, json!({"message": "ok?", "approvers": ["u1"], "fields": {}})),
-            (StepType::Command, json!({"command": "true", "args": ["a"], "workingDirectory": "sub", "environment": {"A": "b"}, "timeoutMs": 5})),
+            (
+                StepType::Command,
+                json!({"command": "true", "args": ["a"], "workingDirectory": "sub", "environment": {"A": "b"}, "timeoutMs": 5}),
+            ),
         ];
         for (kind, params) in fine {
             assert_eq!(faults(kind, params.clone()), Vec::<String>::new(), "{kind} {params}");
@@ -394,10 +400,18 @@ mod tests {
             (StepType::FileEdit, json!({"path": "a", "search": "x"}), "params.replace"),
             (StepType::Validation, json!({"assertions": []}), "params.assertions"),
             (StepType::Validation, json!({"assertions": [{"kind": "magic"}]}), "params.assertions[0].kind"),
-            (StepType::Test, json!({"assertions": [{"kind": "equals", "step": 1, "pointer": "x", "value": 1}]}), "params.assertions[0].pointer"),
+            (
+                StepType::Test,
+                json!({"assertions": [{"kind": "equals", "step": 1, "pointer": "x", "value": 1}]}),
+                "params.assertions[0].pointer",
+            ),
             (StepType::Http, json!({"method": "get", "url": "https://a.b/"}), "params.method"),
             (StepType::Http, json!({"method": "GET", "url": "file:///x"}), "params.url"),
-            (StepType::Http, json!({"method": "GET", "url": "https://a.b/", "expectStatus": [99]}), "params.expectStatus"),
+            (
+                StepType::Http,
+                json!({"method": "GET", "url": "https://a.b/", "expectStatus": [99]}),
+                "params.expectStatus",
+            ),
             (StepType::Human, json!({}), "params.message"),
             (StepType::Command, json!({"command": "x", "args": [1]}), "params.args"),
             (StepType::Command, json!({"command": "x", "workingDirectory": "/tmp"}), "params.workingDirectory"),

@@ -348,7 +348,9 @@ mod tests {
 
     #[test]
     fn without_dependencies_each_step_waits_for_the_one_before() {
-        let resolved = resolve(steps(json!([file("a"), file("b"), with(file("c"), "dependencies", json!([]))])), |_| false).unwrap();
+        let resolved =
+            resolve(steps(json!([file("a"), file("b"), with(file("c"), "dependencies", json!([]))])), |_| false)
+                .unwrap();
         assert!(resolved[0].dependencies.is_empty());
         assert_eq!(resolved[1].dependencies, [resolved[0].id.clone()]);
         assert!(resolved[2].dependencies.is_empty());
@@ -357,7 +359,11 @@ mod tests {
 
     #[test]
     fn dependencies_name_orders_or_ids() {
-        let list = json!([with(file("a"), "id", json!("first")), file("b"), with(file("c"), "dependencies", json!([1, "first", 2, "elsewhere"]))]);
+        let list = json!([
+            with(file("a"), "id", json!("first")),
+            file("b"),
+            with(file("c"), "dependencies", json!([1, "first", 2, "elsewhere"]))
+        ]);
         let resolved = resolve(steps(list), |_| false).unwrap();
         let named: Vec<&str> = resolved[2].dependencies.iter().map(|id| id.as_str()).collect();
         assert_eq!(named, [resolved[0].id.as_str(), resolved[1].id.as_str(), "elsewhere"]);
@@ -374,8 +380,13 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_with_its_step() {
-        let list = json!([file("/a"), with(file("b"), "order", json!(1)), with(file("c"), "postconditions", json!([{"kind": "exists"}]))]);
-        let fields: Vec<String> = resolve(steps(list), |_| false).unwrap_err().errors.into_iter().map(|error| error.field).collect();
+        let list = json!([
+            file("/a"),
+            with(file("b"), "order", json!(1)),
+            with(file("c"), "postconditions", json!([{"kind": "exists"}]))
+        ]);
+        let fields: Vec<String> =
+            resolve(steps(list), |_| false).unwrap_err().errors.into_iter().map(|error| error.field).collect();
         assert_eq!(fields, ["steps[1].order", "steps[0].params.path", "steps[2].postconditions[0].path"]);
     }
 
@@ -384,7 +395,8 @@ mod tests {
         let http = |method: &str| json!({"title": "call", "type": "http", "params": {"method": method, "url": "https://example.com/"}});
         let undo = json!({"type": "http", "params": {"method": "DELETE", "url": "https://example.com/"}});
         let list = json!([file("a"), http("GET"), http("POST"), with(http("POST"), "rollback", undo)]);
-        let kinds: Vec<RollbackType> = resolve(steps(list), |_| false).unwrap().iter().map(|step| step.rollback_type).collect();
+        let kinds: Vec<RollbackType> =
+            resolve(steps(list), |_| false).unwrap().iter().map(|step| step.rollback_type).collect();
         use RollbackType::{Compensatable, Irreversible, Reversible};
         assert_eq!(kinds, [Reversible, Reversible, Irreversible, Compensatable]);
     }
