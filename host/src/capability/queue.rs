@@ -23,7 +23,9 @@ use tokio::sync::Notify;
 
 use super::Guest;
 use crate::database::{Database, Transaction};
-pub(crate) use backend::{BACKOFF, Claim, DeadLetter, QueueBackend, QueueError, QueueStats};
+pub(crate) use backend::{
+    BACKOFF, Claim, DeadLetter, QueueBackend, QueueError, QueueStats, dead_letter_name, queue_name,
+};
 use embedded::Embedded;
 pub(crate) use host::link;
 pub(crate) use message::{Kind, OutgoingMessage, timer_type};

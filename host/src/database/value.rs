@@ -28,7 +28,7 @@ pub(crate) enum Value {
 
 /// Parameters from anything that has a `From`: `values![id, 5_i64, None::<String>]`.
 macro_rules! values {
-    ($($value:expr),* $(,)?) => { vec![$($crate::database::Value::from($value)),*] };
+    ($($value:expr),* $(,)?) => { Vec::<$crate::database::Value>::from([$($crate::database::Value::from($value)),*]) };
 }
 pub(crate) use values;
 

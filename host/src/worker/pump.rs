@@ -119,6 +119,11 @@ struct Task {
 
 impl Task {
     async fn run(self) {
+        self.pump().await;
+        self.context.room.backend().rest(&self.consumer.plugin).await;
+    }
+
+    async fn pump(&self) {
         let changes = self.context.room.backend().changes(&self.consumer.plugin);
         let mut failures: u32 = 0;
         loop {

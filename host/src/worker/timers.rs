@@ -128,7 +128,7 @@ impl Due {
             return Ok(transaction.commit().await?);
         }
         let message_type = timer_type(&self.plugin, &self.name);
-        if !room.backend().holds_type(&mut transaction, &self.plugin, &message_type).await? {
+        if room.backend().may_tick(&mut transaction, &self.plugin, &message_type).await? {
             let data = json!({
                 "name": self.name,
                 "schedule": self.schedule,

@@ -121,6 +121,16 @@ pub(crate) struct QueueStats {
     pub oldest_at: Option<DateTime<Utc>>,
 }
 
+/// The name of a plugin's queue.
+pub(crate) fn queue_name(plugin: &str) -> String {
+    format!("{plugin}-queue")
+}
+
+/// The name of a plugin's dead letters.
+pub(crate) fn dead_letter_name(plugin: &str) -> String {
+    format!("{plugin}.dlq")
+}
+
 /// A message that was given up.
 #[derive(Clone, Debug)]
 pub(crate) struct DeadLetter {
@@ -172,13 +182,9 @@ pub(crate) trait QueueBackend: Send + Sync {
     /// Never again: to the dead letters at once.
     async fn reject(&self, claim: &Claim, reason: &str) -> Result<(), QueueError>;
 
-    /// Whether a message of this type waits or is being handled in the plugin's queue (for timers).
-    async fn holds_type(
-        &self,
-        transaction: &mut Transaction,
-        plugin: &str,
-        message_type: &str,
-    ) -> Result<bool, QueueError>;
+    /// Whether a tick of this type may be published in `transaction`: false while the one before still waits or is
+    /// being handled.
+    async fn may_tick(&self, transaction: &mut Transaction, plugin: &str, tick_type: &str) -> Result<bool, QueueError>;
 
     /// All queues by name.
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError>;
@@ -191,6 +197,9 @@ pub(crate) trait QueueBackend: Send + Sync {
 
     /// Throws away what is past its time and bounds what may grow; called about once a minute.
     async fn clean(&self) -> Result<(), QueueError>;
+
+    /// This host takes nothing more from the plugin's queue for now: what it fetched ahead goes back.
+    async fn rest(&self, _plugin: &str) {}
 
     /// Rings when messages may have come into the plugin's queue.
     fn changes(&self, plugin: &str) -> Arc<Notify>;

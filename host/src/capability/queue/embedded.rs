@@ -142,21 +142,16 @@ impl QueueBackend for Embedded {
         self.settle_dead(claim, reason).await
     }
 
-    async fn holds_type(
-        &self,
-        transaction: &mut Transaction,
-        plugin: &str,
-        message_type: &str,
-    ) -> Result<bool, QueueError> {
-        for sql in [
-            "SELECT 1 AS found FROM berth_queue WHERE queue = $1 AND message_type = $2 AND kind = 'timer' LIMIT 1",
-            "SELECT 1 AS found FROM berth_outbox WHERE queue = $1 AND message_type = $2 AND kind = 'timer' LIMIT 1",
-        ] {
-            if transaction.query_one(sql, &values![plugin, message_type]).await?.is_some() {
-                return Ok(true);
+    async fn may_tick(&self, transaction: &mut Transaction, plugin: &str, tick_type: &str) -> Result<bool, QueueError> {
+        for table in ["berth_queue", "berth_outbox"] {
+            let sql = format!(
+                "SELECT 1 AS found FROM {table} WHERE queue = $1 AND message_type = $2 AND kind = 'timer' LIMIT 1"
+            );
+            if transaction.query_one(&sql, &values![plugin, tick_type]).await?.is_some() {
+                return Ok(false);
             }
         }
-        Ok(false)
+        Ok(true)
     }
 
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {

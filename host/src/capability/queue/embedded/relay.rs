@@ -50,6 +50,11 @@ impl Embedded {
         }
         let rows = due_rows(&mut transaction, now).await?;
         let count = rows.len();
+        if count == 0 {
+            // Another host was faster.
+            drop(transaction);
+            return Ok(Relayed { next_due: self.next_held().await?, ..Relayed::default() });
+        }
         let queues = self.route(&mut transaction, &rows).await?;
         for (queue, entries) in &queues {
             self.copy_entries(&mut transaction, Origin::Outbox, queue, entries).await?;
