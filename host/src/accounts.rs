@@ -105,7 +105,9 @@ pub(crate) struct Accounts {
     passwords: password::Passwords,
     keyring: ArcSwap<token::Keyring>,
     keys_reloaded_at: AtomicI64,
-    identities: identity::Identities,
+    identities: Arc<identity::Identities>,
+    /// Writes of `last_access_at` that may be under way at once.
+    access_notes: Arc<Semaphore>,
     role_permissions: moka::sync::Cache<(String, i64), Arc<PermissionSet>>,
     login_counters: moka::sync::Cache<String, Arc<AtomicU32>>,
     operator_organization: OnceLock<Arc<str>>,
@@ -165,7 +167,8 @@ impl Accounts {
         let writer = tokio::spawn(audit::write(database.clone(), entries));
         let accounts = Self {
             is_cache_shared: cache.kind() != "memory",
-            identities: identity::Identities::new(options.operator_token.as_deref()),
+            identities: Arc::new(identity::Identities::new(options.operator_token.as_deref())),
+            access_notes: Arc::new(Semaphore::new(identity::ACCESS_NOTES_AT_ONCE_MAX)),
             passwords: password::Passwords::new(options.password_cost)?,
             mails: Arc::new(Semaphore::new(recovery::MAILS_AT_ONCE_MAX)),
             keyring: ArcSwap::from_pointee(keyring),

@@ -14,7 +14,7 @@ use super::password::{self, HISTORY_LENGTH};
 use super::roles::show_permissions;
 use super::sessions::{self, NewSession, REFRESH_DAYS};
 use super::token::{ACCESS_SECONDS, Claims};
-use super::{Accounts, Reply, attempts, invitations, organizations, users};
+use super::{Accounts, Reply, attempts, invitations, organizations, recovery, users};
 use crate::database::{Row, values};
 
 /// The longest refresh token or invitation token that is looked at, in characters: ours have 43.
@@ -80,6 +80,12 @@ pub(super) async fn register(context: &Context<'_>) -> Result<Reply, AccountsErr
     change.commit().await?;
     if let Some(made) = &made {
         accounts.note_operator(made);
+    }
+    if accounts.mail.is_configured() {
+        // The account is there already: a mail that fails is asked for again, and fails no registration.
+        if let Err(error) = recovery::send_verification(context, &user_id, email.clone()).await {
+            tracing::warn!(%error, "no verification mail was sent");
+        }
     }
     let access = accounts.access_of(&user_id, &organization_id).await?;
     let token = accounts.issue(&user_id, &opened.session_id, access.as_ref())?;

@@ -13,7 +13,7 @@ use super::error::AccountsError;
 use super::input::{Fields, Query, is_id};
 use super::{Accounts, Caller, Reply};
 use crate::capability::queue::OutgoingMessage;
-use crate::database::{Row, Rows, Transaction, Value, values};
+use crate::database::{DatabaseError, Row, Rows, Transaction, Value, values};
 
 /// The longest user agent that is stored, in characters.
 const USER_AGENT_CHARACTERS_MAX: usize = 256;
@@ -201,20 +201,26 @@ impl Change<'_> {
         self.touched.push(user_or_organization_id.into());
     }
 
-    /// Makes it so: rows first, then what depends on them.
+    /// Makes it so: rows first, then what depends on them. Runs to its end even when the client hangs up meanwhile, so
+    /// that nothing is committed without being told.
     pub(super) async fn commit(self) -> Result<(), AccountsError> {
-        self.transaction.commit().await?;
-        let accounts = self.context.accounts;
-        for id in &self.touched {
-            accounts.identities.touch(id);
-        }
-        for session_id in &self.revoked {
-            accounts.identities.revoke(session_id, &accounts.cache).await;
-        }
-        if self.has_events {
-            accounts.queue.wake();
-        }
-        Ok(())
+        let Self { transaction, context, has_events, revoked, touched } = self;
+        let identities = Arc::clone(&context.accounts.identities);
+        let (cache, queue) = (context.accounts.cache.clone(), context.accounts.queue.clone());
+        let done = tokio::spawn(async move {
+            transaction.commit().await?;
+            for id in &touched {
+                identities.touch(id);
+            }
+            for session_id in &revoked {
+                identities.revoke(session_id, &cache).await;
+            }
+            if has_events {
+                queue.wake();
+            }
+            Ok::<(), DatabaseError>(())
+        });
+        Ok(done.await.map_err(AccountsError::internal)??)
     }
 }
 

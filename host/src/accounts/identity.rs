@@ -22,7 +22,7 @@ use crate::database::{DatabaseError, Row, values};
 use crate::principal::{PermissionSet, Principal, PrincipalKind};
 
 /// Verified tokens that are remembered; the least used are forgotten and verified again.
-const TOKENS_MAX: u64 = 100_000;
+const TOKENS_MAX: u64 = 20_000;
 /// How long the answer of the `sessions` row is good when nothing changed on this host.
 const LIVE_FOR: Duration = Duration::from_secs(1);
 /// How long a revoked session is kept in the shared cache: as long as its access tokens can live.
@@ -31,6 +31,8 @@ const REVOKED_FOR: Duration = Duration::from_secs(token::ACCESS_SECONDS as u64 +
 const STRIPES: usize = 1_024;
 /// `last_access_at` is written at most this often.
 const ACCESS_NOTED_EVERY_SECONDS: i64 = 300;
+/// Writes of `last_access_at` that may be under way at once.
+pub(super) const ACCESS_NOTES_AT_ONCE_MAX: usize = 8;
 /// Principals of messages that are remembered, and how long.
 const MESSAGE_PRINCIPALS_MAX: u64 = 10_000;
 
@@ -218,7 +220,7 @@ impl Accounts {
         // A membership that has ended ends the token: refreshing it gives one without the organization.
         let access = self.access_of(&claims.sub, organization_id).await.map_err(unavailable)?;
         let access = access.ok_or(AuthenticationError::Ended)?;
-        self.note_access(&access).await;
+        self.note_access(&access);
         Ok(self.with_access(base, &access))
     }
 
@@ -234,18 +236,23 @@ impl Accounts {
         }
     }
 
-    /// Writes `last_access_at` now and then. A failure is not worth a request.
-    async fn note_access(&self, access: &Access) {
+    /// Writes `last_access_at` now and then, beside the request. Too many at once, and the next request does it.
+    fn note_access(&self, access: &Access) {
         let now = self.now();
         let before = now - chrono::Duration::seconds(ACCESS_NOTED_EVERY_SECONDS);
         if access.last_access_at.is_some_and(|at| at > before) {
             return;
         }
-        let sql = "UPDATE organization_memberships SET last_access_at = $2 \
-             WHERE id = $1 AND (last_access_at IS NULL OR last_access_at < $3)";
-        if let Err(error) = self.database.execute(sql, &values![&access.membership_id, now, before]).await {
-            tracing::debug!(%error, "the last access was not noted");
-        }
+        let Ok(permit) = Arc::clone(&self.access_notes).try_acquire_owned() else { return };
+        let (database, membership_id) = (self.database.clone(), access.membership_id.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let sql = "UPDATE organization_memberships SET last_access_at = $2 \
+                 WHERE id = $1 AND (last_access_at IS NULL OR last_access_at < $3)";
+            if let Err(error) = database.execute(sql, &values![membership_id, now, before]).await {
+                tracing::debug!(%error, "the last access was not noted");
+            }
+        });
     }
 
     /// A user's rights in an organization; none without an active membership.

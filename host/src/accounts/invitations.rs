@@ -1,6 +1,6 @@
 //! Invitations: a secret for one address, good once and for seven days.
 //!
-//! Only the holder of the invited address may use one. Without a mail server the secret is handed to who invites, once,
+//! Only the holder of the invited address may use one. The secret is mailed, or handed to who invites when it cannot be,
 //! so that it can be passed on; it is never stored and never shown again.
 
 use chrono::{DateTime, Duration, Utc};
@@ -14,6 +14,7 @@ use super::memberships::{self, Assignable, Joining, assignable};
 use super::organizations::lock;
 use super::token::{hash_of, random_secret};
 use super::{Accounts, Reply};
+use crate::capability::mail::Mail;
 use crate::database::{Database, DatabaseError, Row, values};
 
 /// How long an invitation is good.
@@ -161,7 +162,7 @@ async fn invite(context: &Context<'_>, wanted: Wanted) -> Result<Json, AccountsE
     tell(&mut change, "invitation.created", organization_id, user_id, &id, data).await?;
     let row = find(&mut change, organization_id, &id).await?;
     change.commit().await?;
-    with_token(to_json(&row, now)?, token)
+    Ok(deliver(context, to_json(&row, now)?, &wanted.email, token).await)
 }
 
 /// `POST /api/organizations/{id}/invitations/{iid}/resend`; the secret sent before is worth nothing afterwards.
@@ -186,7 +187,8 @@ pub(super) async fn resend(context: &Context<'_>) -> Result<Reply, AccountsError
     change.audit(Some(organization_id), "invitation.resent", ("invitation", id), json!({ "by": user_id })).await?;
     let row = find(&mut change, organization_id, id).await?;
     change.commit().await?;
-    Ok(ok(with_token(to_json(&row, now)?, token)?))
+    let email = row.text("email")?;
+    Ok(ok(deliver(context, to_json(&row, now)?, &email, token).await))
 }
 
 /// `DELETE /api/organizations/{id}/invitations/{iid}`
@@ -373,13 +375,30 @@ async fn tell(
     change.event(Event { kind, organization_id: Some(organization_id), user_id: Some(user_id), key: id, data }).await
 }
 
-/// The secret goes to who invites: there is no mail server to hand it to.
-fn with_token(mut invitation: Json, token: String) -> Result<Json, AccountsError> {
+/// Mails the secret to the invited address. When it cannot be mailed, who invites gets it, to pass it on.
+async fn deliver(context: &Context<'_>, mut invitation: Json, email: &str, token: String) -> Json {
+    let accounts = context.accounts;
+    let link = accounts.link("invitation", &token);
+    let mail = Mail {
+        to: vec![email.to_owned()],
+        subject: "You are invited".to_owned(),
+        text: format!("You are invited to join an organization.\n\nAccept within seven days:\n{link}"),
+        ..Mail::default()
+    };
+    let is_sent = accounts.mail.is_configured()
+        && accounts
+            .mail
+            .send(mail)
+            .await
+            .inspect_err(|error| tracing::warn!(%error, "an invitation was not mailed"))
+            .is_ok();
     if let Some(members) = invitation.as_object_mut() {
-        members.insert("token".into(), token.into());
-        members.insert("mailSent".into(), false.into());
+        members.insert("mailSent".into(), is_sent.into());
+        if !is_sent {
+            members.insert("token".into(), token.into());
+        }
     }
-    Ok(invitation)
+    invitation
 }
 
 fn to_json(row: &Row, now: DateTime<Utc>) -> Result<Json, DatabaseError> {

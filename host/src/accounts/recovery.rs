@@ -104,15 +104,24 @@ pub(super) async fn resend_verification(context: &Context<'_>) -> Result<Reply, 
     if !accounts.mail.is_configured() {
         return Err(NO_MAIL);
     }
-    let issued = issue(context, user_id, VERIFY, VERIFY_VALID_FOR, "user.email_verification_requested").await?;
-    let token = issued.ok_or(AccountsError::RateLimited { retry_after_seconds: 3_600 })?;
-    let link = accounts.link("verify-email", &token);
-    accounts.send_later(
-        user.text("email")?,
-        "Confirm your e-mail address",
-        format!("Confirm your address within one day:\n{link}"),
-    );
+    if !send_verification(context, user_id, user.text("email")?).await? {
+        return Err(AccountsError::RateLimited { retry_after_seconds: 3_600 });
+    }
     Ok(ok(json!({ "accepted": true })))
+}
+
+/// Sends a link that confirms the address. False when too many were asked for.
+pub(super) async fn send_verification(
+    context: &Context<'_>,
+    user_id: &str,
+    email: String,
+) -> Result<bool, AccountsError> {
+    let kind = "user.email_verification_requested";
+    let Some(token) = issue(context, user_id, VERIFY, VERIFY_VALID_FOR, kind).await? else { return Ok(false) };
+    let link = context.accounts.link("verify-email", &token);
+    let text = format!("Confirm your address within one day:\n{link}");
+    context.accounts.send_later(email, "Confirm your e-mail address", text);
+    Ok(true)
 }
 
 /// `/api/auth/google`, its callback, and linking.

@@ -1,11 +1,47 @@
 //! The main app's promises, on a real SQLite file with the real queue, cache and vault.
 
-mod members;
-mod recovery;
-mod sessions;
-mod sign_in;
+/// The promises on SQLite.
+#[path = "tests"]
+mod on_sqlite {
+    use super::*;
 
-use std::collections::HashMap;
+    async fn database() -> Option<Database> {
+        Some(Database::open_in_memory().await)
+    }
+
+    #[path = "hosts.rs"]
+    mod hosts;
+    #[path = "members.rs"]
+    mod members;
+    #[path = "recovery.rs"]
+    mod recovery;
+    #[path = "sessions.rs"]
+    mod sessions;
+    #[path = "sign_in.rs"]
+    mod sign_in;
+}
+
+/// The same on PostgreSQL, when `BERTH_TEST_POSTGRES_URL` names a server.
+#[path = "tests"]
+mod on_postgres {
+    use super::*;
+
+    async fn database() -> Option<Database> {
+        postgres_schema().await
+    }
+
+    #[path = "hosts.rs"]
+    mod hosts;
+    #[path = "members.rs"]
+    mod members;
+    #[path = "recovery.rs"]
+    mod recovery;
+    #[path = "sessions.rs"]
+    mod sessions;
+    #[path = "sign_in.rs"]
+    mod sign_in;
+}
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +54,6 @@ use super::*;
 use crate::capability::mail::{Mail, MailError};
 use crate::capability::queue::QueueOptions;
 use crate::capability::secrets::MasterKey;
-use crate::capability::secrets::backend::{KeyStore, VaultError, WrappedKey};
 use crate::database::HOST_MIGRATIONS;
 
 const PASSWORD: &str = "correct horse battery";
@@ -41,26 +76,6 @@ struct Person {
 
 type Answer = Result<(u16, Json), AccountsError>;
 
-#[derive(Default)]
-struct KeysInMemory(Mutex<HashMap<String, WrappedKey>>);
-
-#[async_trait]
-impl KeyStore for KeysInMemory {
-    async fn active(&self, purpose: &str, organization: &str) -> Result<Option<WrappedKey>, VaultError> {
-        let keys = self.0.lock();
-        Ok(keys.values().find(|key| key.purpose == purpose && key.organization == organization).cloned())
-    }
-
-    async fn by_id(&self, id: &str) -> Result<Option<WrappedKey>, VaultError> {
-        Ok(self.0.lock().get(id).cloned())
-    }
-
-    async fn insert(&self, key: WrappedKey) -> Result<WrappedKey, VaultError> {
-        self.0.lock().insert(key.id.clone(), key.clone());
-        Ok(key)
-    }
-}
-
 struct Letterbox(Arc<Mutex<Vec<Mail>>>);
 
 #[async_trait]
@@ -72,8 +87,9 @@ impl crate::capability::mail::backend::Mailer for Letterbox {
 }
 
 impl App {
-    async fn new() -> Self {
-        Self::with(AccountsOptions { logins_per_quarter_hour: 0, ..Self::options() }, false).await
+    /// An app without limits on sign-ins and without a mail server; none where there is no such database.
+    async fn on(database: Option<Database>) -> Option<Self> {
+        Self::with(database, AccountsOptions { logins_per_quarter_hour: 0, ..Self::options() }, false).await
     }
 
     fn options() -> AccountsOptions {
@@ -84,18 +100,20 @@ impl App {
         }
     }
 
-    async fn with(options: AccountsOptions, has_mail: bool) -> Self {
-        let database = Database::open_in_memory().await;
+    async fn with(database: Option<Database>, options: AccountsOptions, has_mail: bool) -> Option<Self> {
+        let database = database?;
         database.migrate("host", HOST_MIGRATIONS).await.unwrap();
+        Some(Self::over(database, CacheRoom::open("memory:").unwrap(), options, has_mail).await)
+    }
+
+    async fn over(database: Database, cache: CacheRoom, options: AccountsOptions, has_mail: bool) -> Self {
         let mails = Arc::new(Mutex::new(Vec::new()));
         let mail =
             if has_mail { MailRoom::new(Arc::new(Letterbox(Arc::clone(&mails)))) } else { MailRoom::unconfigured() };
         let foundations = Foundations {
             queue: QueueRoom::open(database.clone(), QueueOptions::default()).await.unwrap(),
-            cache: CacheRoom::open("memory:").unwrap(),
-            vault: Vault::over(Arc::new(KeysInMemory::default()), MasterKey::parse(&"ab".repeat(32)).unwrap())
-                .await
-                .unwrap(),
+            cache,
+            vault: Vault::open_with(database.clone(), MasterKey::parse(&"ab".repeat(32)).unwrap()).await.unwrap(),
             database,
             mail,
         };
@@ -201,6 +219,17 @@ impl App {
             self.accounts.database.query("SELECT message_type FROM berth_outbox ORDER BY position", &[]).await.unwrap();
         rows.iter().map(|row| row.text("message_type").unwrap()).collect()
     }
+}
+
+/// A schema of one test's own. It is left behind: the server is a throw-away one.
+async fn postgres_schema() -> Option<Database> {
+    let url = std::env::var("BERTH_TEST_POSTGRES_URL").ok()?;
+    let options = || crate::database::DatabaseOptions { connections_max: 4, ..Default::default() };
+    let schema = format!("accounts_{}", uuid::Uuid::now_v7().simple());
+    let admin = Database::open(&url, options()).await.unwrap();
+    admin.execute(&format!("CREATE SCHEMA {schema}"), &[]).await.unwrap();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    Some(Database::open(&format!("{url}{separator}options=-c%20search_path%3D{schema}"), options()).await.unwrap())
 }
 
 /// A text inside a document.

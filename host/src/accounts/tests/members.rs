@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn another_organization_does_not_exist() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let base = format!("/api/organizations/{}", ada.organization_id);
     let role = app.role(&ada, "Member").await;
@@ -30,7 +30,7 @@ async fn another_organization_does_not_exist() {
 
 #[tokio::test]
 async fn the_last_super_admin_stays() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let path = format!("/api/organizations/{}/memberships", ada.organization_id);
     let (_, members) = app.get(&path, &ada.token).await.unwrap();
@@ -49,7 +49,7 @@ async fn the_last_super_admin_stays() {
 
 #[tokio::test]
 async fn nobody_gives_or_takes_a_right_they_do_not_hold() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);
     let (_, admin) = app.add(&ada, &grace, "Admin").await;
     let path = format!("/api/organizations/{}/memberships", ada.organization_id);
@@ -74,7 +74,7 @@ async fn nobody_gives_or_takes_a_right_they_do_not_hold() {
 
 #[tokio::test]
 async fn members_join_once_up_to_the_limit_and_may_leave() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);
     let base = format!("/api/organizations/{}", ada.organization_id);
     let path = format!("{base}/memberships");
@@ -95,7 +95,7 @@ async fn members_join_once_up_to_the_limit_and_may_leave() {
 
 #[tokio::test]
 async fn organizations_are_merged_tagged_and_locked_optimistically() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let ada = app.register("Ada").await;
     let body = json!({ "name": "Analytical <Engines>", "slug": "engines", "description": "" });
     let reply = app.send("POST", "/api/organizations", &ada.token, body, &[]).await.unwrap();
@@ -129,7 +129,7 @@ async fn organizations_are_merged_tagged_and_locked_optimistically() {
 
 #[tokio::test]
 async fn switching_needs_an_active_membership() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let body = json!({ "organizationId": ada.organization_id });
     let refused = app.post("/api/auth/switch-organization", &grace.token, body.clone()).await;
@@ -147,7 +147,7 @@ async fn switching_needs_an_active_membership() {
 
 #[tokio::test]
 async fn custom_roles_allow_what_their_codes_say_and_system_roles_never_change() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let roles = format!("/api/organizations/{}/roles", ada.organization_id);
     let body = json!({ "name": "Auditor", "permissions": ["audit.*", "teams.team.read", "audit.*"] });
@@ -173,7 +173,7 @@ async fn custom_roles_allow_what_their_codes_say_and_system_roles_never_change()
 
 #[tokio::test]
 async fn a_denied_request_leaves_an_audit_row() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let (_, token) = app.add(&ada, &grace, "Member").await;
     assert!(matches!(app.get("/api/audit", &token).await, Err(AccountsError::Forbidden(_))));
@@ -186,7 +186,7 @@ async fn a_denied_request_leaves_an_audit_row() {
 
 #[tokio::test]
 async fn an_invitation_is_for_one_address_once_and_for_a_week() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let ada = app.register("Ada").await;
     let path = format!("/api/organizations/{}/invitations", ada.organization_id);
     let role_id = app.role(&ada, "Member").await;
@@ -227,7 +227,7 @@ async fn an_invitation_is_for_one_address_once_and_for_a_week() {
 
 #[tokio::test]
 async fn many_are_invited_with_an_answer_for_each() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let ada = app.register("Ada").await;
     let path = format!("/api/organizations/{}/invitations/bulk", ada.organization_id);
     let role_id = app.role(&ada, "Member").await;
@@ -245,7 +245,7 @@ async fn many_are_invited_with_an_answer_for_each() {
 
 #[tokio::test]
 async fn teams_nest_without_circles_and_hold_members_of_the_organization() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let (_, top) = app.post("/api/teams", &ada.token, json!({ "name": "Top Team" })).await.unwrap();
     let below = json!({ "name": "Below", "parentTeamId": top["id"] });
@@ -269,7 +269,7 @@ async fn teams_nest_without_circles_and_hold_members_of_the_organization() {
 
 #[tokio::test]
 async fn paths_and_methods_that_are_not_there_say_so() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let ada = app.register("Ada").await;
     assert!(matches!(app.get("/api/auth/nothing", &ada.token).await, Err(AccountsError::RouteNotFound)));
     let answer = app.delete("/api/organizations", &ada.token).await;

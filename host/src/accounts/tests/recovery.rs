@@ -15,14 +15,14 @@ async fn secret_in_mail(app: &App, count: usize) -> String {
     link.split_once("token=").unwrap().1.to_owned()
 }
 
-async fn app_with_mail() -> App {
+async fn app_with_mail() -> Option<App> {
     let options = AccountsOptions { public_url: Some("https://berth.example".into()), ..App::options() };
-    App::with(options, true).await
+    App::with(database().await, options, true).await
 }
 
 #[tokio::test]
 async fn without_a_mail_server_nothing_is_promised() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let ada = app.register("Ada").await;
     for email in [ada.email.as_str(), "nobody@example.com"] {
         let answer = app.post("/api/auth/forgot-password", "", json!({ "email": email })).await;
@@ -35,13 +35,13 @@ async fn without_a_mail_server_nothing_is_promised() {
 
 #[tokio::test]
 async fn a_reset_link_works_once_within_an_hour_and_ends_all_sessions() {
-    let app = app_with_mail().await;
+    let Some(app) = app_with_mail().await else { return };
     let ada = app.register("Ada").await;
     let forgot = |email: &str| json!({ "email": email });
     let known = app.post("/api/auth/forgot-password", "", forgot(&ada.email)).await.unwrap();
     let unknown = app.post("/api/auth/forgot-password", "", forgot("nobody@example.com")).await.unwrap();
     assert_eq!(known, unknown);
-    let token = secret_in_mail(&app, 1).await;
+    let token = secret_in_mail(&app, 2).await;
     let reset = |token: &str, new: &str| json!({ "token": token, "newPassword": new });
     let path = "/api/auth/reset-password";
     assert_eq!(faults(app.post(path, "", reset(&token, PASSWORD)).await), ["newPassword"]);
@@ -50,17 +50,17 @@ async fn a_reset_link_works_once_within_an_hour_and_ends_all_sessions() {
     assert!(app.get("/api/auth/me", &ada.token).await.is_err());
     assert!(app.login(&ada.email, "another fine one").await.is_ok());
     app.post("/api/auth/forgot-password", "", forgot(&ada.email)).await.unwrap();
-    let token = secret_in_mail(&app, 2).await;
+    let token = secret_in_mail(&app, 3).await;
     app.move_clock(chrono::Duration::minutes(61));
     assert_eq!(faults(app.post(path, "", reset(&token, "a third fine one")).await), ["token"]);
 }
 
 #[tokio::test]
 async fn an_address_is_confirmed_with_the_token_that_was_sent_to_it() {
-    let app = app_with_mail().await;
+    let Some(app) = app_with_mail().await else { return };
     let ada = app.register("Ada").await;
     app.post("/api/auth/resend-verification", &ada.token, Json::Null).await.unwrap();
-    let token = secret_in_mail(&app, 1).await;
+    let token = secret_in_mail(&app, 2).await;
     let path = "/api/auth/verify-email";
     assert_eq!(faults(app.post(path, "", json!({ "token": "guess" })).await), ["token"]);
     app.post(path, "", json!({ "token": token })).await.unwrap();
@@ -69,8 +69,23 @@ async fn an_address_is_confirmed_with_the_token_that_was_sent_to_it() {
 }
 
 #[tokio::test]
+async fn an_invitation_is_mailed_and_its_secret_shown_to_nobody_else() {
+    let Some(app) = app_with_mail().await else { return };
+    let ada = app.register("Ada").await;
+    let path = format!("/api/organizations/{}/invitations", ada.organization_id);
+    let body = json!({ "email": "grace@example.com", "roleId": app.role(&ada, "Member").await });
+    let (_, invitation) = app.post(&path, &ada.token, body).await.unwrap();
+    assert_eq!(invitation["mailSent"], true);
+    assert!(invitation.get("token").is_none());
+    let mail = app.mails.lock().iter().find(|mail| mail.subject == "You are invited").cloned().unwrap();
+    assert_eq!(mail.to, ["grace@example.com"]);
+    let token = mail.text.split_once("token=").unwrap().1.to_owned();
+    assert_eq!(app.get(&format!("/api/invitations/{token}"), "").await.unwrap().0, 200);
+}
+
+#[tokio::test]
 async fn the_own_profile_is_merged_and_the_last_provider_stays() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let body = json!({ "username": "countess", "preferences": { "theme": "dark" }, "email": "other@example.com" });
     let (_, user) = app.put("/api/users/me", &ada.token, body).await.unwrap();
@@ -90,7 +105,7 @@ async fn the_own_profile_is_merged_and_the_last_provider_stays() {
 
 #[tokio::test]
 async fn deleted_users_go_for_good_after_ninety_days() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (_first, grace) = (app.register("Ada").await, app.register("Grace").await);
     let joan = app.register("Joan").await;
     app.add(&grace, &joan, "Super Admin").await;

@@ -8,7 +8,7 @@ async fn refresh(app: &App, token: &str) -> Answer {
 
 #[tokio::test]
 async fn a_refresh_token_is_good_once_and_its_reuse_ends_the_family() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     let elsewhere = app.login(&person.email, PASSWORD).await.unwrap().1;
     let (_, second) = refresh(&app, &person.refresh_token).await.unwrap();
@@ -29,7 +29,7 @@ async fn a_refresh_token_is_good_once_and_its_reuse_ends_the_family() {
 
 #[tokio::test]
 async fn of_two_refreshes_at_once_one_wins_and_the_other_ends_the_family() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     let (left, right) = tokio::join!(refresh(&app, &person.refresh_token), refresh(&app, &person.refresh_token));
     assert!(left.is_ok() != right.is_ok());
@@ -39,7 +39,7 @@ async fn of_two_refreshes_at_once_one_wins_and_the_other_ends_the_family() {
 
 #[tokio::test]
 async fn a_refresh_token_expires_after_thirty_days() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     app.move_clock(chrono::Duration::days(29));
     let (_, next) = refresh(&app, &person.refresh_token).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_refresh_token_expires_after_thirty_days() {
 
 #[tokio::test]
 async fn logout_works_at_once() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     assert_eq!(app.get("/api/auth/me", &person.token).await.unwrap().0, 200);
     let reply = app.send("POST", "/api/auth/logout", &person.token, Json::Null, &[]).await.unwrap();
@@ -62,7 +62,7 @@ async fn logout_works_at_once() {
 
 #[tokio::test]
 async fn the_eleventh_session_ends_the_oldest() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     let mut tokens = vec![person.token.clone()];
     for _ in 0..10 {
@@ -77,7 +77,7 @@ async fn the_eleventh_session_ends_the_oldest() {
 
 #[tokio::test]
 async fn sessions_are_revoked_one_by_one_and_only_ones_own() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let other = text(&app.login(&ada.email, PASSWORD).await.unwrap().1, "/token");
     let session = app.accounts.authenticate(&other).await.unwrap().session_id.clone().unwrap();
@@ -95,7 +95,7 @@ async fn sessions_are_revoked_one_by_one_and_only_ones_own() {
 
 #[tokio::test]
 async fn a_changed_role_counts_with_the_next_request() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let (membership, token) = app.add(&ada, &grace, "Viewer").await;
     let team = json!({ "name": "Compilers" });
@@ -114,7 +114,7 @@ async fn a_changed_role_counts_with_the_next_request() {
 
 #[tokio::test]
 async fn the_same_token_gives_the_same_principal_without_asking_again() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     let first = app.accounts.authenticate(&person.token).await.unwrap();
     let second = app.accounts.authenticate(&person.token).await.unwrap();
@@ -124,7 +124,7 @@ async fn the_same_token_gives_the_same_principal_without_asking_again() {
 
 #[tokio::test]
 async fn tokens_of_the_previous_signing_key_stay_good_and_older_ones_do_not() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     app.accounts.rotate_signing_key().await.unwrap();
     app.accounts.identities.forget_tokens();
@@ -138,7 +138,7 @@ async fn tokens_of_the_previous_signing_key_stay_good_and_older_ones_do_not() {
 
 #[tokio::test]
 async fn an_expired_access_token_is_refused_although_it_is_remembered() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     assert!(app.accounts.authenticate(&person.token).await.is_ok());
     app.move_clock(chrono::Duration::minutes(15));
@@ -147,7 +147,11 @@ async fn an_expired_access_token_is_refused_although_it_is_remembered() {
 
 #[tokio::test]
 async fn browsers_get_cookies_that_scripts_cannot_read() {
-    let app = App::with(AccountsOptions { cookies_secure: true, ..App::options() }, false).await;
+    let Some(app) =
+        App::with(database().await, AccountsOptions { cookies_secure: true, ..App::options() }, false).await
+    else {
+        return;
+    };
     let person = app.register("Ada").await;
     for (remember, has_age) in [(true, true), (false, false)] {
         let body = json!({ "email": person.email, "password": PASSWORD, "rememberMe": remember });
@@ -168,7 +172,7 @@ async fn browsers_get_cookies_that_scripts_cannot_read() {
 
 #[tokio::test]
 async fn a_message_is_handled_with_the_present_rights_of_its_user() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let (membership, _) = app.add(&ada, &grace, "Viewer").await;
     let organization = Some(ada.organization_id.as_str());

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn the_first_user_is_super_admin_of_the_operator_organization_and_nobody_after() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let first = app.register("Ada").await;
     let second = app.register("Grace").await;
     let (_, me) = app.get("/api/auth/me", &first.token).await.unwrap();
@@ -23,7 +23,7 @@ async fn the_first_user_is_super_admin_of_the_operator_organization_and_nobody_a
 
 #[tokio::test]
 async fn the_operator_token_is_the_platform_and_no_user() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     let principal = app.accounts.authenticate(OPERATOR).await.unwrap();
     assert!(principal.is_platform && principal.user_id.is_none());
@@ -37,7 +37,7 @@ async fn the_operator_token_is_the_platform_and_no_user() {
 
 #[tokio::test]
 async fn an_unknown_user_and_a_wrong_password_look_alike() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     let wrong = app.login(&person.email, "wrong horse battery").await.unwrap_err();
     let unknown = app.login("nobody@example.com", "wrong horse battery").await.unwrap_err();
@@ -49,7 +49,7 @@ async fn an_unknown_user_and_a_wrong_password_look_alike() {
 
 #[tokio::test]
 async fn five_failures_lock_an_account_for_half_an_hour_known_or_not() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     for email in [person.email.as_str(), "nobody@example.com"] {
         for _ in 0..5 {
@@ -67,7 +67,7 @@ async fn five_failures_lock_an_account_for_half_an_hour_known_or_not() {
 
 #[tokio::test]
 async fn failures_that_are_far_apart_or_before_a_success_do_not_lock() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     for _ in 0..4 {
         app.login(&person.email, "wrong").await.unwrap_err();
@@ -85,7 +85,7 @@ async fn failures_that_are_far_apart_or_before_a_success_do_not_lock() {
 
 #[tokio::test]
 async fn an_address_may_sign_in_five_times_a_quarter_hour() {
-    let app = App::with(App::options(), false).await;
+    let Some(app) = App::with(database().await, App::options(), false).await else { return };
     let person = app.register("Ada").await;
     for _ in 0..5 {
         app.login(&person.email, PASSWORD).await.unwrap();
@@ -99,7 +99,7 @@ async fn an_address_may_sign_in_five_times_a_quarter_hour() {
 
 #[tokio::test]
 async fn bad_registrations_name_their_fields_and_leave_nothing_behind() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     assert_eq!(faults(app.post("/api/auth/register", "", Json::Null).await), ["email", "password", "name"]);
     let body = json!({ "email": "x@", "password": "password123", "name": 7, "unknown": true });
     assert_eq!(faults(app.post("/api/auth/register", "", body).await), ["email", "name", "password"]);
@@ -112,7 +112,7 @@ async fn bad_registrations_name_their_fields_and_leave_nothing_behind() {
 
 #[tokio::test]
 async fn two_people_of_one_name_get_two_slugs() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let mut slugs = Vec::new();
     for email in ["a1@example.com", "b2@example.com"] {
         let body = json!({ "email": email, "password": PASSWORD, "name": "Same Name" });
@@ -125,7 +125,7 @@ async fn two_people_of_one_name_get_two_slugs() {
 
 #[tokio::test]
 async fn a_new_password_ends_every_session_and_old_ones_do_not_come_back() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     let other = text(&app.login(&person.email, PASSWORD).await.unwrap().1, "/token");
     let change = |current: &str, new: &str| json!({ "currentPassword": current, "newPassword": new });
@@ -146,7 +146,7 @@ async fn a_new_password_ends_every_session_and_old_ones_do_not_come_back() {
 
 #[tokio::test]
 async fn what_happened_is_published_and_audited() {
-    let app = App::new().await;
+    let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
     app.login(&person.email, "wrong").await.unwrap_err();
     app.login(&person.email, PASSWORD).await.unwrap();

@@ -1,0 +1,110 @@
+//! Several hosts on one database, and many requests at once.
+
+use std::time::Duration;
+
+use super::*;
+use crate::capability::cache::backend::CacheBackend;
+use crate::capability::cache::{CacheError, MemoryCache};
+
+/// A cache that several hosts reach, as Redis is.
+struct Shared(Arc<MemoryCache>);
+
+#[async_trait]
+impl CacheBackend for Shared {
+    fn kind(&self) -> &'static str {
+        "shared"
+    }
+    async fn ping(&self) -> Result<(), CacheError> {
+        self.0.ping().await
+    }
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
+        self.0.get(key).await
+    }
+    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, CacheError> {
+        self.0.get_many(keys).await
+    }
+    async fn set(&self, key: &str, value: Bytes, ttl: Duration) -> Result<(), CacheError> {
+        self.0.set(key, value, ttl).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), CacheError> {
+        self.0.delete(key).await
+    }
+    async fn increment(&self, key: &str, delta: i64, ttl: Duration) -> Result<i64, CacheError> {
+        self.0.increment(key, delta, ttl).await
+    }
+    async fn add_if_absent(&self, key: &str, value: Bytes, ttl: Duration) -> Result<bool, CacheError> {
+        self.0.add_if_absent(key, value, ttl).await
+    }
+    async fn expire(&self, key: &str, ttl: Duration) -> Result<bool, CacheError> {
+        self.0.expire(key, ttl).await
+    }
+}
+
+/// Two hosts over one database and one cache.
+async fn two_hosts() -> Option<(App, App)> {
+    let database = database().await?;
+    database.migrate("host", HOST_MIGRATIONS).await.unwrap();
+    let cache = CacheRoom::new(Arc::new(Shared(Arc::new(MemoryCache::new(1 << 20)))));
+    let options = || AccountsOptions { logins_per_quarter_hour: 0, ..App::options() };
+    let first = App::over(database.clone(), cache.clone(), options(), false).await;
+    Some((first, App::over(database, cache, options(), false).await))
+}
+
+#[tokio::test]
+async fn a_session_ended_on_one_host_has_ended_on_the_other_at_once() {
+    let Some((here, there)) = two_hosts().await else { return };
+    let ada = here.register("Ada").await;
+    assert_eq!(there.get("/api/auth/me", &ada.token).await.unwrap().0, 200);
+    here.post("/api/auth/logout", &ada.token, Json::Null).await.unwrap();
+    assert!(matches!(there.get("/api/auth/me", &ada.token).await, Err(AccountsError::Unauthorized(_))));
+}
+
+#[tokio::test]
+async fn hosts_share_their_signing_keys_and_learn_of_new_ones() {
+    let Some((here, there)) = two_hosts().await else { return };
+    let ada = here.register("Ada").await;
+    assert!(there.accounts.authenticate(&ada.token).await.is_ok());
+    here.move_clock(chrono::Duration::milliseconds(5));
+    here.accounts.rotate_signing_key().await.unwrap();
+    let (_, body) = here.login(&ada.email, PASSWORD).await.unwrap();
+    assert!(there.accounts.authenticate(&text(&body, "/token")).await.is_ok());
+}
+
+#[tokio::test]
+async fn of_many_first_registrations_at_once_one_makes_the_operator_organization() {
+    let Some((here, there)) = two_hosts().await else { return };
+    let names = ["Ada", "Grace", "Joan", "Mary", "Jean", "Radia"];
+    let apps = [&here, &there].into_iter().cycle();
+    let people = futures_util::future::join_all(names.iter().zip(apps).map(|(name, app)| app.register(name))).await;
+    let mut platforms = 0;
+    here.accounts.load_operator_organization().await.unwrap();
+    for person in &people {
+        let (_, me) = here.get("/api/auth/me", &person.token).await.unwrap();
+        platforms += usize::from(me["isPlatform"] == true);
+    }
+    assert_eq!(platforms, 1);
+}
+
+#[tokio::test]
+async fn of_many_who_want_one_address_at_once_one_gets_it() {
+    let Some((here, there)) = two_hosts().await else { return };
+    let body = json!({ "email": "ada@example.com", "password": PASSWORD, "name": "Ada" });
+    let answers = futures_util::future::join_all(
+        [&here, &there, &here, &there].map(|app| app.post("/api/auth/register", "", body.clone())),
+    )
+    .await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(_) | Err(AccountsError::Conflict(_)))), "{answers:?}");
+}
+
+#[tokio::test]
+async fn two_super_admins_who_leave_at_once_do_not_both_go() {
+    let Some((here, there)) = two_hosts().await else { return };
+    let (ada, grace) = (here.register("Ada").await, here.register("Grace").await);
+    let (of_grace, token) = here.add(&ada, &grace, "Super Admin").await;
+    let path = format!("/api/organizations/{}/memberships", ada.organization_id);
+    let (_, members) = here.get(&format!("{path}?sortBy=email"), &ada.token).await.unwrap();
+    let (own, other) = (format!("{path}/{}", text(&members, "/items/0/id")), format!("{path}/{of_grace}"));
+    let (left, right) = tokio::join!(here.delete(&own, &ada.token), there.delete(&other, &token));
+    assert!(left.is_ok() != right.is_ok(), "{left:?} {right:?}");
+}
