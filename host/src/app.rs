@@ -1,13 +1,215 @@
-//! The composition root: builds the rooms bottom-up, and stops them top-down.
+//! The composition root: builds the rooms bottom-up, opens the ports last, and stops everything top-down.
+//!
+//! Nothing here decides anything about a request; it only hands each room what it stands on.
 
+mod administration;
+mod consumers;
+mod data;
+mod foundations;
+mod hooks;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::accounts::Accounts;
+use crate::deploy::{Deployer, DeployerOptions, Registry, SlotOptions};
+use crate::engine::{Compiler, Engine, EngineOptions};
+use crate::gateway::{Gateway, GatewayOptions, GatewayRooms, Listener, ListenerOptions, Server};
 use crate::plugins_file::Manifest;
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
+use crate::tasks::Tasks;
+use crate::telemetry::{self, TelemetryOptions};
+use crate::worker::Worker;
+use foundations::Foundations;
+
+/// How long requests in flight may take to end when the host stops.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long background work may take to end after that.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Runs the host until it is told to stop.
 ///
 /// # Errors
-/// What kept it from starting.
+/// What kept it from starting, as one sentence that names the setting.
 pub(crate) fn run(settings: Settings, manifest: Manifest) -> anyhow::Result<()> {
-    let _ = (settings, manifest);
-    anyhow::bail!("the rooms are not connected yet")
+    let _telemetry = start_telemetry(&settings)?;
+    // Two providers are compiled in through libraries; the process uses one.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider was chosen twice"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("berth")
+        .build()
+        .context("the runtime could not start")?;
+    let outcome = runtime.block_on(async {
+        let app = App::start(&settings, &manifest).await?;
+        app.announce(&settings);
+        wait_for_the_end().await?;
+        app.stop().await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(STOP_TIME_MAX);
+    outcome
+}
+
+/// A running host.
+struct App {
+    servers: Vec<Server>,
+    gateway: Arc<Gateway>,
+    worker: Worker,
+    deployer: Deployer,
+    accounts: Arc<Accounts>,
+    tasks: Tasks,
+    operator_token: data::OperatorToken,
+    /// Held for the life of the process: one host a data folder.
+    _lock: data::Lock,
+}
+
+impl App {
+    async fn start(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Self> {
+        let lock = data::prepare(&settings.data)?;
+        let operator_token = data::operator_token(settings)?;
+        let foundations = Foundations::open(settings).await?;
+        let accounts = foundations.accounts(settings, &operator_token).await?;
+        let engine = Engine::new(
+            EngineOptions {
+                compiled: settings.data.join("compiled"),
+                cache_key: foundations.compiled_key().await?,
+                compiler: Compiler::Child(std::env::current_exe().context("the path of this program is unknown")?),
+            },
+            foundations.rooms.clone(),
+        )?;
+        let registry = Arc::new(Registry::new(slots(settings, manifest)?)?);
+        let consumers = Arc::new(consumers::Deployed::new(registry.clone(), accounts.clone()));
+        let worker = Worker::start(foundations.rooms.queue.clone(), consumers);
+        let mut options = DeployerOptions::new(settings.data.join("artifacts"));
+        options.component_bytes_max = manifest.host.deploy_mib as usize * 1024 * 1024;
+        let deployer = Deployer::new(
+            engine,
+            registry.clone(),
+            foundations.database.clone(),
+            foundations.rooms.queue.clone(),
+            options,
+            vec![Arc::new(hooks::Background::new(foundations.rooms.queue.clone(), worker.clone()))],
+        );
+        let gateway = Gateway::new(
+            &gateway_options(settings, manifest),
+            GatewayRooms {
+                registry: registry.clone(),
+                accounts: accounts.clone(),
+                cache: foundations.rooms.cache.clone(),
+                database: foundations.database.clone(),
+                queue: foundations.rooms.queue.clone(),
+                administration: Some(Arc::new(administration::Deploying(deployer.clone()))),
+            },
+        );
+        foundations.rooms.http_out.set_dispatch(gateway.clone());
+        // Everything is judged and loaded; only now does the host answer anybody.
+        let listeners = bind(settings, &registry).await?;
+        deployer.start().await?;
+        let tasks = Tasks::new();
+        gateway.maintain(&tasks);
+        let servers = listeners
+            .into_iter()
+            .map(|listener| listener.serve(gateway.clone()).context("a port could not be served"))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self { servers, gateway, worker, deployer, accounts, tasks, operator_token, _lock: lock })
+    }
+
+    /// Says on standard output what a person needs to begin.
+    fn announce(&self, settings: &Settings) {
+        let address = self.servers.first().map_or(settings.listen, Server::address);
+        let mut lines = vec![
+            format!("Berth {} listens on http://{address}", env!("CARGO_PKG_VERSION")),
+            format!("  database  {}", foundations::database_name(settings)),
+            format!("  cache     {}", foundations::cache_name(settings)),
+            format!("  queue     {}", foundations::queue_name(settings)),
+        ];
+        for plugin in self.deployer.plugins() {
+            let revision = plugin.revision.map_or_else(|| "no build".into(), |number| format!("revision {number}"));
+            let digest: String = plugin.sha256.unwrap_or_default().chars().take(12).collect();
+            let state = plugin.state.to_string();
+            lines.push(format!("  plugin    {:<22} {revision:<12} {digest:<12} {state}", plugin.name));
+        }
+        lines.push(format!("  operator  {}", self.operator_token.place));
+        crate::cli::say_lines(&lines);
+    }
+
+    /// Stops top-down: ports first, then work in flight, then what is underneath.
+    async fn stop(self) {
+        tracing::info!("stopping: no new connections, requests in flight may end");
+        self.gateway.begin_shutdown();
+        let closing = self.servers.iter().map(|server| server.shutdown(DRAIN_TIME_MAX));
+        futures_util::future::join_all(closing).await;
+        self.worker.stop(STOP_TIME_MAX).await;
+        self.deployer.stop(STOP_TIME_MAX).await;
+        self.tasks.stop(STOP_TIME_MAX).await;
+        self.accounts.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+fn start_telemetry(settings: &Settings) -> anyhow::Result<telemetry::Telemetry> {
+    use std::io::IsTerminal;
+    let is_terminal = std::io::stderr().is_terminal();
+    let is_text = settings.log_format.map_or(is_terminal, |format| format == LogFormat::Text);
+    let options = TelemetryOptions {
+        filter: settings.log.clone(),
+        format: if is_text { telemetry::LogFormat::Text } else { telemetry::LogFormat::Json },
+        target: telemetry::LogTarget::StandardError,
+        ansi: is_text && is_terminal,
+    };
+    telemetry::start(&options).context("BERTH_LOG")
+}
+
+fn slots(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Vec<SlotOptions>> {
+    let direct_ports = settings.direct_ports.unwrap_or(manifest.host.direct_ports);
+    manifest
+        .plugins
+        .iter()
+        .map(|entry| SlotOptions::new(entry, direct_ports).map_err(|sentence| anyhow::anyhow!(sentence)))
+        .collect()
+}
+
+fn gateway_options(settings: &Settings, manifest: &Manifest) -> GatewayOptions {
+    let mut options = GatewayOptions {
+        allowed_origins: settings.allowed_origins.clone(),
+        deploy_bytes_max: manifest.host.deploy_mib as usize * 1024 * 1024,
+        ..GatewayOptions::default()
+    };
+    if let Some(limit) = settings.rate_limit_per_minute.or(manifest.host.rate_limit_per_minute) {
+        options.rate_limit_per_minute = limit;
+    }
+    options
+}
+
+/// Binds every port before any of them answers, so that a taken one is an error and not half a start.
+async fn bind(settings: &Settings, registry: &Registry) -> anyhow::Result<Vec<Listener>> {
+    let shared = ListenerOptions::default();
+    let mut listeners = Vec::new();
+    let gateway = Listener::bind(settings.listen, shared.clone()).await;
+    listeners.push(gateway.with_context(|| format!("BERTH_LISTEN: {} cannot be bound", settings.listen))?);
+    for (port, slot) in registry.ports() {
+        let address = SocketAddr::new(settings.listen.ip(), port);
+        let options = ListenerOptions { plugin: Some(slot.name().clone()), ..shared.clone() };
+        let listener = Listener::bind(address, options).await;
+        listeners.push(listener.with_context(|| format!("the port of {}: {address} cannot be bound", slot.name()))?);
+    }
+    Ok(listeners)
+}
+
+/// Waits for an interrupt or a termination.
+async fn wait_for_the_end() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }

@@ -151,6 +151,13 @@ fn dispatch(command: Command) -> Result<(), CommandError> {
     }
 }
 
+/// What a starting host tells whoever started it.
+pub(crate) fn say_lines(lines: &[String]) {
+    for line in lines {
+        output::say(line);
+    }
+}
+
 /// Judges settings and manifest together, so that one look shows every fault, and only then starts anything.
 fn start_host(flags: &RunFlags) -> Result<(), CommandError> {
     let settings = Settings::judge(flags, std::env::vars_os());

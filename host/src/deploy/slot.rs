@@ -1,6 +1,7 @@
 //! A plugin's place in the running host: its settings, the build that answers, and the builds that still drain.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,17 @@ pub(crate) struct SlotOptions {
     pub timers: BTreeMap<String, String>,
     /// Limits of requests below some paths, for the gateway.
     pub rate_limits: Vec<RouteLimit>,
+}
+
+impl fmt::Display for SlotState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Loaded => "loaded",
+            Self::Draining => "draining",
+            Self::Failed => "failed",
+            Self::Missing => "missing",
+        })
+    }
 }
 
 impl SlotOptions {

@@ -1,0 +1,127 @@
+//! What everything stands on: the database with its host tables, and the rooms over the backends that the settings name.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::data::OperatorToken;
+use crate::accounts::{self, Accounts, AccountsOptions};
+use crate::capability::cache::CacheRoom;
+use crate::capability::logging::LogRoom;
+use crate::capability::mail::MailRoom;
+use crate::capability::queue::{QueueOptions, QueueRoom};
+use crate::capability::secrets::{self, Vault};
+use crate::capability::{Rooms, http_out::Egress};
+use crate::database::{Database, DatabaseOptions, HOST_MIGRATIONS};
+use crate::settings::{CacheUrl, DatabaseUrl, MasterKey, QueueUrl, Settings};
+
+/// The owner of the host's own tables in the ledger of migrations.
+const HOST_OWNER: &str = "host";
+
+/// Database and rooms, open and migrated.
+pub(super) struct Foundations {
+    pub database: Database,
+    pub rooms: Arc<Rooms>,
+}
+
+impl Foundations {
+    /// Opens everything that the settings name.
+    ///
+    /// # Errors
+    /// One sentence that names the setting that cannot be used.
+    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let database = Database::open(&settings.database.url(), DatabaseOptions::default())
+            .await
+            .context("BERTH_DATABASE_URL: the database cannot be opened")?;
+        database.migrate(HOST_OWNER, HOST_MIGRATIONS).await.context("the host's tables cannot be made")?;
+        let vault = Vault::open_with(database.clone(), master_key(settings)?).await?;
+        let cache = match &settings.cache {
+            CacheUrl::Memory => CacheRoom::open("memory:"),
+            CacheUrl::Redis(url) => CacheRoom::open(url.reveal()),
+        }
+        .context("BERTH_CACHE_URL: the cache cannot be opened")?;
+        let queue = match &settings.queue {
+            QueueUrl::Embedded => QueueRoom::open(database.clone(), QueueOptions::default()).await,
+            QueueUrl::Amqp(_) => {
+                anyhow::bail!("BERTH_QUEUE_URL: this build has no RabbitMQ backend yet; use `embedded:`")
+            }
+        }
+        .context("the queue cannot be opened")?;
+        let mail = match &settings.mail {
+            Some(mail) => MailRoom::smtp(mail.url.reveal(), &mail.from).context("BERTH_SMTP_URL")?,
+            None => MailRoom::unconfigured(),
+        };
+        let rooms = Rooms {
+            cache,
+            queue,
+            secrets: vault,
+            logging: LogRoom::default(),
+            mail,
+            http_out: Arc::new(Egress::default()),
+        };
+        Ok(Self { database, rooms: Arc::new(rooms) })
+    }
+
+    /// Opens the main app on top.
+    pub(super) async fn accounts(&self, settings: &Settings, token: &OperatorToken) -> anyhow::Result<Arc<Accounts>> {
+        let foundations = accounts::Foundations {
+            database: self.database.clone(),
+            cache: self.rooms.cache.clone(),
+            queue: self.rooms.queue.clone(),
+            vault: self.rooms.secrets.clone(),
+            mail: self.rooms.mail.clone(),
+        };
+        let mut options = AccountsOptions {
+            operator_token: Some(token.value.clone()),
+            public_url: settings.public_url.clone(),
+            cookies_secure: settings.tls.is_some()
+                || settings.public_url.as_deref().is_some_and(|url| url.starts_with("https:")),
+            ..AccountsOptions::default()
+        };
+        if settings.rate_limit_per_minute == Some(0) {
+            options.logins_per_quarter_hour = 0;
+        }
+        Accounts::open(foundations, options).await.context("the main app cannot be opened")
+    }
+
+    /// The key that authenticates compiled components: derived from the master key, so that a copied cache is worthless.
+    pub(super) async fn compiled_key(&self) -> anyhow::Result<[u8; 32]> {
+        Ok(self.rooms.secrets.hmac(secrets::HOST, None, "compiled-components", b"berth").await?)
+    }
+}
+
+fn master_key(settings: &Settings) -> anyhow::Result<secrets::MasterKey> {
+    Ok(match &settings.master_key {
+        MasterKey::Given(key) => secrets::MasterKey::parse(key.reveal()).context("BERTH_MASTER_KEY")?,
+        MasterKey::File { path, make } => {
+            if !make && !path.exists() {
+                anyhow::bail!("BERTH_MASTER_KEY_FILE: {} does not exist", path.display());
+            }
+            secrets::MasterKey::load_or_create(path).context("BERTH_MASTER_KEY_FILE")?
+        }
+    })
+}
+
+/// What stands behind the database room, without passwords.
+pub(super) fn database_name(settings: &Settings) -> String {
+    match &settings.database {
+        DatabaseUrl::Sqlite(path) => format!("SQLite in {}", path.display()),
+        DatabaseUrl::Postgres(_) => "PostgreSQL".into(),
+    }
+}
+
+/// What stands behind the cache room.
+pub(super) fn cache_name(settings: &Settings) -> &'static str {
+    match settings.cache {
+        CacheUrl::Memory => "in this process",
+        CacheUrl::Redis(_) => "Redis",
+    }
+}
+
+/// What stands behind the queue room.
+pub(super) fn queue_name(settings: &Settings) -> &'static str {
+    match settings.queue {
+        QueueUrl::Embedded => "embedded, on the database",
+        QueueUrl::Amqp(_) => "RabbitMQ",
+    }
+}
