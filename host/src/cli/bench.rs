@@ -16,10 +16,10 @@ pub(super) struct BenchArguments {
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// The body of every answer
-    #[arg(long, default_value = "Hello from Berth")]
+    #[arg(long, default_value = r#"{"message":"hello","version":"1"}"#)]
     body: String,
     /// Its media type
-    #[arg(long, default_value = "text/plain")]
+    #[arg(long, default_value = "application/json")]
     media_type: String,
 }
 

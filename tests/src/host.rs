@@ -1,0 +1,416 @@
+//! A host in a folder of its own, on a port of its own; ended by its id when the test is over.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::guests;
+use crate::manifest::Manifest;
+use crate::{Client, wait};
+
+/// The operator's token of every test host.
+pub const OPERATOR_TOKEN: &str = "operator-token-of-the-tests-0123456789";
+/// The master key of every test host: one for all, so that they can share what was compiled.
+const MASTER_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+/// Compiling the services takes long on a small machine.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+/// The drain deadline and a margin.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+const LOG_LINES_SHOWN: usize = 60;
+
+/// A running host.
+pub struct Host {
+    process: Child,
+    log: Arc<Log>,
+    setup: Setup,
+    /// `http://127.0.0.1:<port>`.
+    pub base: String,
+}
+
+/// What a host is started from, and what outlives it.
+struct Setup {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+}
+
+/// A host that has ended; its data folder is still there.
+pub struct Stopped {
+    setup: Setup,
+    pub status: ExitStatus,
+    /// Everything it said.
+    pub log: String,
+}
+
+/// How a host shall be.
+#[derive(Default)]
+pub struct Builder {
+    manifest: Manifest,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+}
+
+impl Builder {
+    /// Sets a variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds a flag of `berth run`.
+    #[must_use]
+    pub fn flag(mut self, name: &str, value: &str) -> Self {
+        self.arguments.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start(self) -> Host {
+        self.setup().start().await
+    }
+
+    /// Starts what is expected to end by itself, and waits for its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn run_to_end(self) -> Output {
+        self.setup().command().output().unwrap_or_else(|error| panic!("the host cannot be started: {error}"))
+    }
+
+    fn setup(self) -> Setup {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
+        let setup = Setup { folder, environment: self.environment, arguments: self.arguments };
+        setup.write_manifest(&self.manifest);
+        setup
+    }
+}
+
+impl Host {
+    /// The repository's own services, embedded stores.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start() -> Self {
+        Self::with(Manifest::services()).start().await
+    }
+
+    /// A host with another manifest.
+    #[must_use]
+    pub fn with(manifest: Manifest) -> Builder {
+        Builder { manifest, ..Builder::default() }
+    }
+
+    /// Somebody without a token.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::anonymous(&self.base)
+    }
+
+    /// The operator.
+    #[must_use]
+    pub fn operator(&self) -> Client {
+        self.client().with_token(OPERATOR_TOKEN)
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.setup.data()
+    }
+
+    /// Address and port, for a connection by hand.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
+    /// The id of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Everything it has said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Replaces the manifest; the host takes it on SIGHUP or at its next start.
+    pub fn write_manifest(&self, manifest: &Manifest) {
+        self.setup.write_manifest(manifest);
+    }
+
+    /// A command of the host's own binary that talks to this host.
+    #[must_use]
+    pub fn berth(&self, arguments: &[&str]) -> Command {
+        let mut command = clean_command(&guests::host_binary());
+        command.args(arguments).env("BERTH_URL", &self.base).env("BERTH_OPERATOR_TOKEN", OPERATOR_TOKEN);
+        command.current_dir(self.setup.folder.path());
+        command
+    }
+
+    /// Sends a signal by the process's id.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "SIG{name} could not be sent");
+    }
+
+    /// Asks it to stop and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn stop(self) -> Stopped {
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Ends it in the middle of whatever it does.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn kill(self) -> Stopped {
+        self.signal("KILL");
+        self.ended().await
+    }
+
+    /// Stops it and starts it again on the same data.
+    ///
+    /// # Panics
+    /// When it does not stop or does not become ready.
+    pub async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+
+    /// Waits for its end, whoever causes it.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn ended(mut self) -> Stopped {
+        let begin = Instant::now();
+        loop {
+            match self.process.try_wait() {
+                Ok(Some(status)) => {
+                    let log = self.log.text_at_end();
+                    // Only the process is dropped with the host; the folder goes on.
+                    let setup = std::mem::replace(&mut self.setup, Setup::empty());
+                    return Stopped { setup, status, log };
+                }
+                Ok(None) if begin.elapsed() < STOP_PATIENCE => tokio::time::sleep(Duration::from_millis(20)).await,
+                other => panic!("the host does not end ({other:?}):\n{}", self.log.tail()),
+            }
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let is_running = matches!(self.process.try_wait(), Ok(None));
+        if is_running {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+        if std::thread::panicking() {
+            // The runner shows it together with the failed test.
+            #[expect(clippy::print_stderr, reason = "for whoever reads why the test failed")]
+            {
+                eprintln!("--- the host said:\n{}", self.log.tail());
+            }
+        }
+    }
+}
+
+impl Stopped {
+    /// Starts it again on the same data.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start(self) -> Host {
+        self.setup.start().await
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.setup.data()
+    }
+
+    /// Replaces the manifest for the next start.
+    pub fn write_manifest(&self, manifest: &Manifest) {
+        self.setup.write_manifest(manifest);
+    }
+}
+
+impl Setup {
+    fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
+        Self { folder, environment: Vec::new(), arguments: Vec::new() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) {
+        std::fs::write(self.folder.path().join("plugins.toml"), manifest.text())
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn command(&self) -> Command {
+        let mut command = clean_command(&guests::host_binary());
+        command
+            .current_dir(self.folder.path())
+            .args(["run", "--config", "plugins.toml", "--data", "data", "--listen", "127.0.0.1:0"])
+            .args(&self.arguments)
+            .env("BERTH_OPERATOR_TOKEN", OPERATOR_TOKEN)
+            .env("BERTH_MASTER_KEY", MASTER_KEY)
+            .env("BERTH_RATE_LIMIT_PER_MINUTE", "0")
+            .env("BERTH_LOG_FORMAT", "text")
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null());
+        command
+    }
+
+    async fn start(self) -> Host {
+        lend_compiled(&self.data());
+        let mut command = self.command();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap_or_else(|error| panic!("the host cannot be started: {error}"));
+        let log = Arc::new(Log::default());
+        if let Some(stream) = process.stdout.take() {
+            log.follow(stream);
+        }
+        if let Some(stream) = process.stderr.take() {
+            log.follow(stream);
+        }
+        let mut host = Host { process, log, setup: self, base: String::new() };
+        let begin = Instant::now();
+        while host.base.is_empty() {
+            let has_ended = !matches!(host.process.try_wait(), Ok(None));
+            let is_late = begin.elapsed() > START_PATIENCE;
+            assert!(!has_ended && !is_late, "the host does not start:\n{}", host.log.tail());
+            host.base = host.log.find(address_in, Duration::from_millis(50)).unwrap_or_default();
+        }
+        let client = host.client();
+        wait::eventually("the host's readiness", async || {
+            let answer = client.try_send(client.request(reqwest::Method::GET, "/ready")).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+        keep_compiled(&host.data());
+        host
+    }
+}
+
+/// A command without the variables of whoever runs the tests.
+fn clean_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BERTH_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What earlier hosts compiled, so that not each of them compiles the same.
+fn compiled_store() -> PathBuf {
+    // Beside the built guests, for every test process; files are named by digest, and `cargo xtask test` empties it.
+    guests::target().join("test-compiled")
+}
+
+fn lend_compiled(data: &Path) {
+    let folder = data.join("compiled");
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    if made.is_ok() {
+        copy_missing(&compiled_store(), &folder);
+    }
+}
+
+fn keep_compiled(data: &Path) {
+    if std::fs::DirBuilder::new().recursive(true).mode(0o700).create(compiled_store()).is_ok() {
+        copy_missing(&data.join("compiled"), &compiled_store());
+    }
+}
+
+/// By way of a rename: another test may look at the same moment.
+fn copy_missing(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let (target, temporary) = (to.join(&name), to.join(format!(".{name}.{:?}", std::thread::current().id())));
+        let is_whole = name.ends_with(".cwasm") || name.ends_with(".mac");
+        if is_whole && !target.exists() && std::fs::copy(entry.path(), &temporary).is_ok() {
+            let _ = std::fs::rename(temporary, target);
+        }
+    }
+}
+
+/// The lines of a process, as they come.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    has_more: Condvar,
+}
+
+impl Log {
+    fn follow(self: &Arc<Self>, stream: impl Read + Send + 'static) {
+        let log = Arc::clone(self);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                log.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                log.has_more.notify_all();
+            }
+        });
+    }
+
+    /// Something in a line that is there or comes within `patience`.
+    fn find<T>(&self, look: impl Fn(&str) -> Option<T>, patience: Duration) -> Option<T> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = lines.iter().find_map(|line| look(line));
+        if found.is_some() {
+            return found;
+        }
+        let (lines, _) = self.has_more.wait_timeout(lines, patience).unwrap_or_else(PoisonError::into_inner);
+        lines.iter().find_map(|line| look(line))
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
+    /// After the end of the process: what is still in the pipes comes at once.
+    fn text_at_end(&self) -> String {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let (lines, _) =
+            self.has_more.wait_timeout(lines, Duration::from_millis(200)).unwrap_or_else(PoisonError::into_inner);
+        lines.join("\n")
+    }
+
+    fn tail(&self) -> String {
+        let text = self.text();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(LOG_LINES_SHOWN)..).unwrap_or_default().join("\n")
+    }
+}
+
+/// The gateway's address in a line: the first `http://127.0.0.1:<port>` that is not the metrics'.
+fn address_in(line: &str) -> Option<String> {
+    if line.contains("metrics") || line.contains("3090") {
+        return None;
+    }
+    let at = line.find("http://127.0.0.1:")?;
+    let rest = line.get(at + "http://127.0.0.1:".len()..)?;
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    port.parse::<u16>().ok().filter(|port| *port > 0).map(|port| format!("http://127.0.0.1:{port}"))
+}
