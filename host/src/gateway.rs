@@ -213,7 +213,7 @@ impl<U: Upstream> Gateway<U> {
         }
         let target = route::find(&self.registry, parts.uri.path(), peer.plugin.as_deref());
         if !target.is_probe() {
-            self.count(exchange, peer, &identity, &target).await?;
+            self.count(exchange, peer, &identity, &target, parts.uri.path()).await?;
         }
         match target {
             Target::Plugin(slot) => self.forward(exchange, &slot, &identity, parts, body).await,
@@ -270,16 +270,17 @@ impl<U: Upstream> Gateway<U> {
         peer: &Peer,
         identity: &Identity,
         target: &Target<U>,
+        path: &str,
     ) -> Result<(), GatewayError> {
         let caller = match identity {
             Identity::Known(principal) => Caller::SignedIn(principal),
             _ => Caller::Anonymous(peer.ip),
         };
-        let plugin = match target {
-            Target::Plugin(slot) => Some(slot.plugin()),
+        let options = match target {
+            Target::Plugin(slot) => Some(slot.options()),
             _ => None,
         };
-        let own = plugin.as_ref().and_then(|plugin| Some((&*plugin.name, plugin.limits.rate_per_minute?)));
+        let own = options.as_deref().and_then(|options| throttle::own_limit(options, path));
         let (rate, result) = self.throttle.count(caller, own).await;
         exchange.rate = rate;
         result

@@ -132,6 +132,12 @@ impl<R> Slot<R> {
         self.failure.lock().as_ref().map(|(_, reason)| Arc::clone(reason))
     }
 
+    /// Puts a build in front, for tests of those who call it.
+    #[cfg(test)]
+    pub(crate) fn put(&self, revision: Arc<R>) {
+        self.switch(revision);
+    }
+
     pub(super) fn configure(&self, options: SlotOptions) {
         self.options.store(Arc::new(options));
     }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::GatewayError;
 use crate::capability::cache::CacheRoom;
+use crate::deploy::SlotOptions;
 use crate::principal::{Principal, PrincipalKind};
 
 /// Seconds of a window.
@@ -41,6 +42,14 @@ pub(super) struct Rate {
     reset_seconds: u64,
 }
 
+/// A limit that holds instead of the host's, counted by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnLimit<'a> {
+    /// The plugin, or the path prefix below which it holds.
+    pub name: &'a str,
+    pub per_minute: u32,
+}
+
 /// Who is counted.
 #[derive(Clone, Copy)]
 pub(super) enum Caller<'a> {
@@ -48,12 +57,25 @@ pub(super) enum Caller<'a> {
     Anonymous(IpAddr),
 }
 
+/// The limit that the manifest gives to a plugin's path: the longest prefix of whole segments, else the plugin's own.
+pub(super) fn own_limit<'a>(options: &'a SlotOptions, path: &str) -> Option<OwnLimit<'a>> {
+    let below = options.rate_limits.iter().filter(|limit| {
+        path.strip_prefix(limit.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    let longest = below.max_by_key(|limit| limit.prefix.len());
+    let of_route = longest.map(|limit| OwnLimit { name: &limit.prefix, per_minute: limit.per_minute });
+    of_route.or_else(|| {
+        let per_minute = options.plugin.limits.rate_per_minute?;
+        Some(OwnLimit { name: &options.plugin.name, per_minute })
+    })
+}
+
 impl Throttle {
     pub(super) fn new(cache: CacheRoom, per_principal: u32) -> Self {
         Self { cache, per_principal }
     }
 
-    /// Counts one request of `caller`; `plugin` is the plugin with a limit of its own, counted by itself.
+    /// Counts one request of `caller`.
     ///
     /// Returns what the answer has to say of it: nothing when the limit is off or the cache is lost.
     ///
@@ -62,11 +84,11 @@ impl Throttle {
     pub(super) async fn count(
         &self,
         caller: Caller<'_>,
-        plugin: Option<(&str, u32)>,
+        own: Option<OwnLimit<'_>>,
     ) -> (Option<Rate>, Result<(), GatewayError>) {
-        let Some(limit) = self.limit(caller, plugin.map(|(_, limit)| limit)) else { return (None, Ok(())) };
+        let Some(limit) = self.limit(caller, own.map(|own| own.per_minute)) else { return (None, Ok(())) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs());
-        let key = key(caller, plugin.map(|(name, _)| name), now / WINDOW_SECONDS);
+        let key = key(caller, own.map(|own| own.name), now / WINDOW_SECONDS);
         match self.cache.host_increment(&key, 1, COUNTER_TTL).await {
             Ok(count) => judge(limit, count, now),
             Err(error) => {
@@ -77,11 +99,11 @@ impl Throttle {
     }
 
     /// The limit that holds; none when it is off.
-    fn limit(&self, caller: Caller<'_>, of_plugin: Option<u32>) -> Option<u32> {
+    fn limit(&self, caller: Caller<'_>, own: Option<u32>) -> Option<u32> {
         if self.per_principal == 0 {
             return None;
         }
-        let limit = of_plugin.unwrap_or(self.per_principal);
+        let limit = own.unwrap_or(self.per_principal);
         let limit = match caller {
             // The operator's own tool must work above all when something is wrong.
             Caller::SignedIn(principal) if principal.kind == PrincipalKind::Operator => 0,
@@ -111,23 +133,23 @@ fn judge(limit: u32, count: i64, now: u64) -> (Option<Rate>, Result<(), GatewayE
     (rate, Ok(()))
 }
 
-/// One counter for each caller, window and plugin with a limit of its own. Ids cannot hold a slash.
-fn key(caller: Caller<'_>, plugin: Option<&str>, window: u64) -> String {
+/// One counter for each caller, window and limit. Ids cannot hold a slash.
+fn key(caller: Caller<'_>, own: Option<&str>, window: u64) -> String {
     let mut key = String::with_capacity(112);
-    let plugin = plugin.unwrap_or("-");
+    let own = own.unwrap_or("-");
     // Writing to a string cannot fail.
     let _ = match caller {
         Caller::SignedIn(principal) => {
             let organization = principal.organization_id.as_deref().unwrap_or("-");
             let user = principal.user_id.as_deref().unwrap_or("-");
-            write!(key, "rate/{plugin}/{window}/{organization}/{user}")
+            write!(key, "rate/{own}/{window}/{organization}/{user}")
         }
         // A provider hands out whole /64 networks: an address of its own for each request must not help.
         Caller::Anonymous(IpAddr::V6(ip)) => {
             let [a, b, c, d, ..] = ip.segments();
-            write!(key, "rate/{plugin}/{window}/ip/{a:x}:{b:x}:{c:x}:{d:x}")
+            write!(key, "rate/{own}/{window}/ip/{a:x}:{b:x}:{c:x}:{d:x}")
         }
-        Caller::Anonymous(IpAddr::V4(ip)) => write!(key, "rate/{plugin}/{window}/ip/{ip}"),
+        Caller::Anonymous(IpAddr::V4(ip)) => write!(key, "rate/{own}/{window}/ip/{ip}"),
     };
     key
 }
@@ -186,7 +208,13 @@ mod tests {
         assert!(count(&throttle, Caller::SignedIn(&user("o", "v"))).await);
         assert!(count(&throttle, Caller::SignedIn(&user("p", "u"))).await);
         assert!(count(&throttle, Caller::Anonymous(ADDRESS)).await);
-        assert!(throttle.count(Caller::SignedIn(&user("o", "u")), Some(("slow", 1))).await.1.is_ok());
+        assert!(
+            throttle
+                .count(Caller::SignedIn(&user("o", "u")), Some(OwnLimit { name: "slow", per_minute: 1 }))
+                .await
+                .1
+                .is_ok()
+        );
     }
 
     #[tokio::test]

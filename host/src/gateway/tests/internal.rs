@@ -1,0 +1,109 @@
+//! Calls of plugins to each other.
+
+use http_body_util::BodyExt;
+
+use super::*;
+use crate::capability::http_out::{DispatchError, InternalDispatch, Refusal};
+use crate::principal::{Principal, PrincipalKind};
+
+fn call(permissions: &[&str]) -> Call {
+    let mut principal = Principal::anonymous();
+    principal.kind = PrincipalKind::User;
+    principal.user_id = Some("user-1".into());
+    principal.organization_id = Some("organization-1".into());
+    let codes = permissions.iter().map(|code| (*code).to_owned()).collect();
+    principal.permissions = Arc::new(crate::principal::PermissionSet { codes, actions: vec![] });
+    Call {
+        principal: Arc::new(principal),
+        request_id: "request-1".into(),
+        source_service: Some("execution-service".into()),
+        causation_id: None,
+        correlation_id: None,
+        depth: 3,
+        deadline: Some(std::time::Instant::now() + Duration::from_secs(5)),
+    }
+}
+
+fn request(path: &str) -> http::Request<Body> {
+    http::Request::get(format!("http://planning.internal{path}")).body(body::empty()).unwrap()
+}
+
+async fn read(response: http::Response<Body>) -> (u16, Value) {
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    (parts.status.as_u16(), serde_json::from_slice(&bytes).unwrap())
+}
+
+#[tokio::test]
+async fn a_plugin_calls_another_as_its_own_caller() {
+    let host = Host::start(Setting::default()).await;
+    let response = host.gateway.dispatch("planning", call(&[]), request("/api/plans/1?x=2")).await.unwrap();
+    let (status, echo) = read(response).await;
+    assert_eq!(status, 200);
+    assert_eq!((&echo["path"], &echo["query"]), (&json!("/api/plans/1"), &json!("x=2")));
+    assert_eq!(
+        (&echo["user"], &echo["source"], &echo["depth"]),
+        (&json!("user-1"), &json!("execution-service"), &json!(3))
+    );
+    assert_eq!((&echo["requestId"], &echo["headers"]["host"]), (&json!("request-1"), &json!("planning.internal")));
+}
+
+#[tokio::test]
+async fn a_plugin_may_do_no_more_than_its_caller() {
+    let build =
+        FakeBuild::new(1).handling(echo).described(vec![route("GET", "/api/plans", Some("planning.plans.read"))]);
+    let host = Host::start(Setting { build: Some(build), ..Setting::default() }).await;
+    let refused =
+        host.gateway.dispatch("planning", call(&["planning.plans.update"]), request("/api/plans")).await.unwrap();
+    let (status, problem) = read(refused).await;
+    assert_eq!((status, &problem["code"], &problem["requestId"]), (403, &json!("FORBIDDEN"), &json!("request-1")));
+    let allowed =
+        host.gateway.dispatch("planning", call(&["planning.plans.read"]), request("/api/plans")).await.unwrap();
+    assert_eq!(read(allowed).await.0, 200);
+    let mut nobody = call(&[]);
+    nobody.principal = Arc::new(Principal::anonymous());
+    let refused = host.gateway.dispatch("planning", nobody, request("/api/plans")).await.unwrap();
+    assert_eq!(read(refused).await.0, 401);
+}
+
+#[tokio::test]
+async fn only_the_plugins_own_paths_are_reached() {
+    let host = Host::start(Setting::default()).await;
+    for path in ["/api/admin/plugins", "/api/other", "/", "/api/plans/../other"] {
+        let response = host.gateway.dispatch("planning", call(&[]), request(path)).await.unwrap();
+        let status = read(response).await.0;
+        assert!(status == 404 || status == 400, "{path} was answered with {status}");
+    }
+    let unknown = host.gateway.dispatch("nobody", call(&[]), request("/api/plans")).await;
+    assert!(matches!(unknown, Err(DispatchError::NotFound)));
+}
+
+#[tokio::test]
+async fn a_failing_target_is_a_failure_and_not_an_answer() {
+    type Check = fn(&DispatchError) -> bool;
+    let cases: [(CallError, Check); 3] = [
+        (CallError::Busy, |error| matches!(error, DispatchError::Unavailable)),
+        (CallError::TimedOut, |error| matches!(error, DispatchError::Timeout)),
+        (CallError::Trapped("x".into()), |error| matches!(error, DispatchError::Failed(Some(_)))),
+    ];
+    for (error, expected) in cases {
+        let failing = error.clone();
+        let build = FakeBuild::new(1).handling(move |_, _| std::future::ready(Err(failing.clone())));
+        let host = Host::start(Setting { build: Some(build), ..Setting::default() }).await;
+        let failure = host.gateway.dispatch("planning", call(&[]), request("/api/plans")).await.unwrap_err();
+        assert!(expected(&failure), "{error} became {failure}");
+    }
+    let host = Host::start(Setting { build: None, ..Setting::default() }).await;
+    let failure = host.gateway.dispatch("planning", call(&[]), request("/api/plans")).await.unwrap_err();
+    assert!(matches!(failure, DispatchError::Unavailable));
+}
+
+#[tokio::test]
+async fn a_call_that_was_not_made_is_503() {
+    let host = Host::start(Setting::default()).await;
+    for refusal in [Refusal::TooDeep, Refusal::CircuitOpen] {
+        let response = InternalDispatch::refuse(&*host.gateway, &call(&[]), refusal);
+        assert!(response.headers().contains_key("retry-after"));
+        assert_eq!(read(response).await.0, 503);
+    }
+}
