@@ -404,4 +404,6 @@ fn milliseconds(since: Instant) -> u64 {
 }
 
 #[cfg(test)]
+mod engine_tests;
+#[cfg(test)]
 mod tests;
