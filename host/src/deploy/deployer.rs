@@ -114,13 +114,16 @@ struct Inner<F: Foundry> {
     artifacts: Artifacts,
     options: DeployerOptions,
     hooks: Vec<Arc<dyn DeployHooks>>,
-    benches: Mutex<HashMap<Arc<str>, Arc<Bench<F::Compiled>>>>,
+    benches: Mutex<Benches<F::Compiled>>,
     compilations: Semaphore,
     /// Held for reading from the storing of a component to its commit, and for writing while unwanted ones are removed.
     tidying: RwLock<()>,
     /// Drains that run.
     drains: TaskTracker,
 }
+
+/// By the plugin's name; as many as the manifest has had plugins.
+type Benches<C> = HashMap<Arc<str>, Arc<Bench<C>>>;
 
 /// What a plugin's deploys share.
 struct Bench<C> {

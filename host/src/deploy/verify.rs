@@ -54,7 +54,8 @@ fn judge_exports(exports: Exports, description: Option<&Description>, faults: &m
     if !answers_http && !description.routes.is_empty() {
         faults.push("it describes routes but exports no interface that answers HTTP".into());
     }
-    if !exports.consumer && !(description.bindings.is_empty() && description.timers.is_empty()) {
+    let works_alone = !description.bindings.is_empty() || !description.timers.is_empty();
+    if works_alone && !exports.consumer {
         faults.push("it describes bindings or timers but does not export berth:platform/consumer".into());
     }
     let streams = description.routes.iter().find(|route| route.is_streaming);

@@ -41,9 +41,25 @@ impl DeployHooks for Noted {
     }
 }
 
+/// A fresh database of every kind that can be had: SQLite always, PostgreSQL where `BERTH_TEST_POSTGRES_URL` names one.
+async fn databases(folder: &Path) -> Vec<String> {
+    let mut urls = vec![format!("sqlite:{}", folder.join("berth.db").display())];
+    if let Ok(server) = std::env::var("BERTH_TEST_POSTGRES_URL") {
+        let admin = Database::open(&server, DatabaseOptions::default()).await.unwrap();
+        let name = format!("berth_deploy_{}", uuid::Uuid::now_v7().simple());
+        admin.execute(&format!("CREATE DATABASE {name}"), &[]).await.unwrap();
+        let (base, _) = server.rsplit_once('/').unwrap();
+        urls.push(format!("{base}/{name}"));
+    }
+    urls
+}
+
 async fn host(folder: &Path, plugins: Vec<SlotOptions>) -> Host {
-    let url = format!("sqlite:{}", folder.join("berth.db").display());
-    let database = Database::open(&url, DatabaseOptions::default()).await.unwrap();
+    host_on(&format!("sqlite:{}", folder.join("berth.db").display()), folder, plugins).await
+}
+
+async fn host_on(url: &str, folder: &Path, plugins: Vec<SlotOptions>) -> Host {
+    let database = Database::open(url, DatabaseOptions::default()).await.unwrap();
     database.migrate("host", HOST_MIGRATIONS).await.unwrap();
     let queue = QueueRoom::open(database.clone(), QueueOptions::default()).await.unwrap();
     let foundry = Arc::new(FakeFoundry::default());
@@ -302,22 +318,30 @@ async fn a_rollback_goes_back_build_by_build_and_needs_no_compile() {
 #[tokio::test]
 async fn a_restart_serves_what_served_before() {
     let folder = tempfile::tempdir().unwrap();
-    let plugins = || vec![plugin("plans", PATIENCE), plugin("tasks", PATIENCE)];
-    let first = host(folder.path(), plugins()).await;
-    first.deploy(component("1")).await.unwrap();
-    first.deploy(component("2")).await.unwrap();
-    first.rollback(None).await.unwrap();
-    first.deployer.stop(PATIENCE).await;
-    drop(first);
+    for (number, url) in databases(folder.path()).await.iter().enumerate() {
+        let folder = folder.path().join(number.to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let plugins = || vec![plugin("plans", PATIENCE), plugin("tasks", PATIENCE)];
+        let first = host_on(url, &folder, plugins()).await;
+        first.deploy(component("1")).await.unwrap();
+        first.deploy(component("2")).await.unwrap();
+        first.deploy("garbage").await.unwrap_err();
+        first.rollback(None).await.unwrap();
+        first.deployer.stop(PATIENCE).await;
+        assert!(first.history().await.len() == 4 && first.events().await.len() == 4);
+        drop(first);
 
-    let second = host(folder.path(), plugins()).await;
-    second.deployer.start().await.unwrap();
-    assert_eq!(second.serves(), Some((1, "1".into())));
-    assert_eq!(second.deployer.plugins()[1].state, SlotState::Missing);
-    assert_eq!(second.history().await, ["rollback 1 switched", "deploy 2 switched", "deploy 1 switched *"]);
-    // Nothing is compiled at hand, and the component comes from its file.
-    assert_eq!(second.rollback(Some(2)).await.unwrap().version.as_deref(), Some("2"));
-    assert_eq!(second.deploy(component("3")).await.unwrap().revision, 3);
+        let second = host_on(url, &folder, plugins()).await;
+        second.deployer.start().await.unwrap();
+        assert_eq!(second.serves(), Some((1, "1".into())));
+        assert_eq!(second.deployer.plugins()[1].state, SlotState::Missing);
+        let lines = ["rollback 1 switched", "deploy - failed", "deploy 2 switched", "deploy 1 switched *"];
+        assert_eq!(second.history().await, lines);
+        // Nothing is compiled at hand, and the component comes from its file.
+        assert_eq!(second.rollback(Some(2)).await.unwrap().version.as_deref(), Some("2"));
+        assert_eq!(second.deploy(component("3")).await.unwrap().revision, 3);
+        second.deployer.tidy_components().await;
+    }
 }
 
 #[tokio::test]
