@@ -52,7 +52,8 @@ async fn deployer(folder: &Path) -> Deployer {
         mail: mail::MailRoom::unconfigured(),
         http_out: Arc::new(http_out::Egress::default()),
     });
-    let options = EngineOptions { compiled: folder.join("compiled"), cache_key: [7; 32], compiler: Compiler::InProcess };
+    let options =
+        EngineOptions { compiled: folder.join("compiled"), cache_key: [7; 32], compiler: Compiler::InProcess };
     let engine = Engine::new(options, rooms).unwrap();
     let plugin = SlotOptions {
         plugin: Arc::new(Plugin {
@@ -155,7 +156,11 @@ async fn real_swaps_under_load_fail_no_request() {
     for caller in callers {
         caller.await.unwrap();
     }
-    println!("{} requests over 200 swaps, longest flip {} us", answered.load(Ordering::Relaxed), flips_us.iter().max().unwrap());
+    println!(
+        "{} requests over 200 swaps, longest flip {} us",
+        answered.load(Ordering::Relaxed),
+        flips_us.iter().max().unwrap()
+    );
     assert!(flips_us.iter().all(|flip_us| *flip_us < 5_000), "{flips_us:?}");
 }
 
