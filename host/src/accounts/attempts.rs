@@ -25,10 +25,15 @@ const ADDRESS_WINDOW_SECONDS: u64 = 900;
 /// Addresses that are counted here when the shared cache is away.
 pub(super) const ADDRESSES_MAX: u64 = 50_000;
 
-/// The last failures since the last success, newest first.
-const LAST_FAILURES: &str = "SELECT at FROM login_attempts a WHERE a.email = $1 AND a.success = $2 AND a.at > $3 \
-    AND NOT EXISTS (SELECT 1 FROM login_attempts s WHERE s.email = $1 AND s.success = $4 AND s.at > $3 AND s.at >= a.at) \
-    ORDER BY a.at DESC LIMIT 5";
+/// The last failures since the last success, newest first. Parameters: address, false, since, true.
+fn last_failures() -> String {
+    format!(
+        "SELECT at FROM login_attempts a WHERE a.email = $1 AND a.success = $2 AND a.at > $3 \
+             AND NOT EXISTS (\
+                 SELECT 1 FROM login_attempts s WHERE s.email = $1 AND s.success = $4 AND s.at > $3 AND s.at >= a.at) \
+         ORDER BY a.at DESC LIMIT {FAILURES_MAX}"
+    )
+}
 
 impl Accounts {
     /// Counts a sign-in of an address. Over the limit the answer is 429, or 423 when the account is locked anyway.
@@ -58,7 +63,8 @@ impl Accounts {
     /// Refuses while the account is locked.
     pub(super) async fn refuse_locked(&self, email: &str) -> Result<(), AccountsError> {
         let now = self.now();
-        let rows = self.database.query(LAST_FAILURES, &values![email, false, now - WINDOW - LOCKED_FOR, true]).await?;
+        let rows =
+            self.database.query(&last_failures(), &values![email, false, now - WINDOW - LOCKED_FOR, true]).await?;
         judge(&rows, now)
     }
 }
@@ -69,7 +75,7 @@ pub(super) async fn refuse_locked_in(
     email: &str,
     now: DateTime<Utc>,
 ) -> Result<(), AccountsError> {
-    let rows = change.query(LAST_FAILURES, &values![email, false, now - WINDOW - LOCKED_FOR, true]).await?;
+    let rows = change.query(&last_failures(), &values![email, false, now - WINDOW - LOCKED_FOR, true]).await?;
     judge(&rows, now)
 }
 

@@ -28,7 +28,7 @@ impl Accounts {
     /// Notes an audit row. Never waits: it goes into a bounded queue, and what does not fit is counted and dropped.
     pub(crate) fn audit(&self, entry: AuditEntry) {
         let queue = self.audit_queue.load();
-        if !queue.as_ref().is_some_and(|queue| queue.try_send((self.now(), entry)).is_ok()) {
+        if queue.as_ref().is_none_or(|queue| queue.try_send((self.now(), entry)).is_err()) {
             let dropped = self.audit_dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
             // Once for every power of two, so that a flood does not become a flood of log lines.
             if dropped.is_power_of_two() {

@@ -49,17 +49,26 @@ impl Accounts {
         let endpoint = endpoint.ok_or_else(|| AccountsError::MethodNotAllowed(allowed(matched.value)))?;
         let parameters: Vec<(String, String)> =
             matched.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let access = self.admit(caller, endpoint, &parameters).await?;
-        let context = Context {
+        let mut context = Context {
             accounts: self,
             caller,
             headers: &parts.headers,
             body: &body,
             query: Query::parse(parts.uri.query()),
             parameters,
-            access,
+            access: None,
         };
-        (endpoint.run)(&context).await
+        let outcome = match self.admit(caller, endpoint, &context.parameters).await {
+            Ok(access) => {
+                context.access = access;
+                (endpoint.run)(&context).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(AccountsError::Forbidden(reason)) = &outcome {
+            self.note_denial(&context, endpoint, reason);
+        }
+        outcome
     }
 
     /// Checks a route's scope. Returns the caller's rights in the organization that the path names, where it names one.
@@ -76,30 +85,22 @@ impl Accounts {
         match endpoint.scope {
             Scope::Public | Scope::SignedIn => Ok(None),
             Scope::Platform if principal.is_platform => Ok(None),
-            Scope::Platform => Err(self.deny(caller, principal.organization_id.as_deref(), "the platform role")),
+            Scope::Platform => Err(denied("the platform role")),
             Scope::Organization(code) => {
                 let organization_id =
                     principal.organization_id.as_deref().ok_or(AccountsError::OrganizationRequired)?;
-                if principal.has_permission(code) {
-                    Ok(None)
-                } else {
-                    Err(self.deny(caller, Some(organization_id), code))
-                }
+                if principal.has_permission(code) { Ok(None) } else { Err(denied(code)) }
             }
             Scope::Member(code) => {
                 let access = self.access_to_path(caller, parameters).await?;
                 match code {
-                    Some(code) if !access.allows(code) => Err(self.deny(caller, Some(&access.organization_id), code)),
+                    Some(code) if !access.allows(code) => Err(denied(code)),
                     _ => Ok(Some(access)),
                 }
             }
             Scope::SuperAdmin => {
                 let access = self.access_to_path(caller, parameters).await?;
-                if access.is_super_admin {
-                    Ok(Some(access))
-                } else {
-                    Err(self.deny(caller, Some(&access.organization_id), "the role Super Admin"))
-                }
+                if access.is_super_admin { Ok(Some(access)) } else { Err(denied("the role Super Admin")) }
             }
         }
     }
@@ -115,20 +116,36 @@ impl Accounts {
         self.access_of(user_id, id).await?.ok_or(AccountsError::NotFound("organization"))
     }
 
-    /// Notes a denial and makes the answer to it.
-    pub(super) fn deny(&self, caller: &Caller, organization_id: Option<&str>, needed: &str) -> AccountsError {
+    /// Every refusal for want of a right leaves an audit row.
+    fn note_denial(&self, context: &Context<'_>, endpoint: &Endpoint, reason: &str) {
+        let caller = context.caller;
+        let is_about_path = matches!(endpoint.scope, Scope::Member(_) | Scope::SuperAdmin);
+        let organization_id = match caller.principal.user_id {
+            // Only a member gets so far.
+            Some(_) if is_about_path => Some(context.parameter("id")),
+            _ => caller.principal.organization_id.as_deref(),
+        };
         self.audit(AuditEntry {
             organization_id: organization_id.map(Into::into),
             user_id: caller.principal.user_id.as_deref().map(Into::into),
             action: "request.denied".into(),
-            resource_type: "permission".into(),
+            resource_type: "route".into(),
             resource_id: None,
-            metadata: Some(serde_json::json!({ "needed": needed, "requestId": &*caller.request_id })),
+            metadata: Some(serde_json::json!({
+                "method": endpoint.method.as_str(),
+                "route": endpoint.path,
+                "reason": reason,
+                "requestId": &*caller.request_id,
+            })),
             ip: caller.ip,
             user_agent: caller.user_agent.clone(),
         });
-        AccountsError::Forbidden(format!("this needs {needed}"))
     }
+}
+
+/// What somebody without a right is told.
+pub(super) fn denied(needed: &str) -> AccountsError {
+    AccountsError::Forbidden(format!("this needs {needed}"))
 }
 
 /// The methods of a path, for `Allow`.

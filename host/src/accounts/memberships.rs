@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::access::{self, Access};
 use super::context::{Change, Context, Event, created, entity_reply, new_id, no_content};
+use super::dispatch::denied;
 use super::error::AccountsError;
 use super::list::{Select, contains, page, timestamp};
 use super::organizations::lock;
@@ -187,8 +188,7 @@ pub(super) async fn remove(context: &Context<'_>) -> Result<Reply, AccountsError
     let (user_id, access) = (row.text("user_id")?, context.access()?);
     if context.user_id()? != user_id {
         if !access.allows(MANAGE) {
-            drop(change);
-            return Err(context.accounts.deny(context.caller, Some(organization_id), MANAGE));
+            return Err(denied(MANAGE));
         }
         require_super_admin_for(access, row.boolean("is_super_admin")?)?;
     }

@@ -2,6 +2,7 @@
 
 /// The promises on SQLite.
 #[path = "tests"]
+#[expect(clippy::duplicate_mod, reason = "the same promises hold on both databases")]
 mod on_sqlite {
     use super::*;
 
@@ -23,6 +24,7 @@ mod on_sqlite {
 
 /// The same on PostgreSQL, when `BERTH_TEST_POSTGRES_URL` names a server.
 #[path = "tests"]
+#[expect(clippy::duplicate_mod, reason = "the same promises hold on both databases")]
 mod on_postgres {
     use super::*;
 

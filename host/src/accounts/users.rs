@@ -5,6 +5,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::context::{Change, Context, Event, entity_reply, no_content, ok};
+use super::dispatch::denied;
 use super::error::AccountsError;
 use super::input::{Text, is_id};
 use super::list::{Select, contains, page, timestamp};
@@ -158,7 +159,7 @@ pub(super) async fn permissions(context: &Context<'_>) -> Result<Reply, Accounts
     if context.caller.principal.user_id.as_deref() != Some(id)
         && !context.caller.principal.has_permission("users.user.manage")
     {
-        return Err(context.accounts.deny(context.caller, Some(organization_id), "users.user.manage"));
+        return Err(denied("users.user.manage"));
     }
     let access = context.accounts.access_of(id, organization_id).await?.ok_or(AccountsError::NotFound("user"))?;
     Ok(ok(json!({
