@@ -13,6 +13,7 @@ mod migrate;
 mod postgres;
 mod row;
 mod sqlite;
+mod statement;
 mod transaction;
 mod value;
 
@@ -24,6 +25,7 @@ pub(crate) use error::DatabaseError;
 pub(crate) use host_tables::HOST_MIGRATIONS;
 pub(crate) use migrate::{Migration, PlannedMigration};
 pub(crate) use row::{Row, Rows};
+pub(crate) use statement::{PARAMETERS_MAX, Refusal, Statement};
 pub(crate) use transaction::Transaction;
 pub(crate) use value::{Value, format_timestamp, parse_timestamp, values};
 
@@ -205,6 +207,32 @@ impl Database {
     ) -> Result<Vec<u8>, DatabaseError> {
         let mut collector = Collector::json(limits);
         self.fetch(scope, sql, parameters, &mut collector).await?;
+        Ok(collector.into_json())
+    }
+
+    /// Reads rows by a checked statement.
+    pub(crate) async fn query_checked(
+        &self,
+        scope: Scope<'_>,
+        statement: &Statement,
+        parameters: &[Value],
+        limits: QueryLimits,
+    ) -> Result<Rows, DatabaseError> {
+        let mut collector = Collector::values(limits).with_hints(statement.hints());
+        self.fetch(scope, statement.sql(), parameters, &mut collector).await?;
+        Ok(collector.into_rows())
+    }
+
+    /// Reads rows as JSON by a checked statement.
+    pub(crate) async fn query_json_checked(
+        &self,
+        scope: Scope<'_>,
+        statement: &Statement,
+        parameters: &[Value],
+        limits: QueryLimits,
+    ) -> Result<Vec<u8>, DatabaseError> {
+        let mut collector = Collector::json(limits).with_hints(statement.hints());
+        self.fetch(scope, statement.sql(), parameters, &mut collector).await?;
         Ok(collector.into_json())
     }
 

@@ -1,9 +1,77 @@
 //! The database room: what a guest may ask of the database.
 //!
-//! Every statement is checked before it runs: one plain statement, only tables under the plugin's own prefixes. A
-//! call has at most one open transaction, and it never outlives the call.
+//! Every statement is checked before it runs: one plain statement, only tables under the plugin's own prefixes, only
+//! harmless functions. A call has at most one open transaction, and it never outlives the call.
 
 pub(crate) mod backend;
+#[cfg(test)]
+mod conformance;
+mod host;
+mod statement;
+mod transaction;
 
-/// The guest's handle to the call's transaction; the transaction itself is in the call's state.
-pub struct TransactionHandle;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Guest;
+use crate::database::{Database, DatabaseError, Scope, Transaction, values};
+use backend::TransactionalOutbox;
+use host::Handles;
+pub use host::TransactionHandle;
+pub(crate) use host::link;
+use statement::Statements;
+pub(crate) use transaction::CallState;
+
+/// How long a guest's transaction may stay open.
+pub(crate) const TRANSACTION_MAX: Duration = Duration::from_secs(10);
+/// Bytes of all parameters of one statement.
+pub(crate) const PARAMETER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Messages one transaction may publish.
+pub(crate) const MESSAGES_MAX: u32 = 1_000;
+/// Bytes of a message id.
+pub(crate) const MESSAGE_ID_BYTES_MAX: usize = 256;
+/// How long a handled message is remembered.
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(72 * 60 * 60);
+
+/// The room, host-wide. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct DatabaseRoom {
+    database: Database,
+    outbox: Arc<dyn TransactionalOutbox>,
+    statements: Statements,
+}
+
+/// What the room may know of a call.
+pub(crate) struct View<'a> {
+    pub guest: &'a Guest,
+    pub room: &'a DatabaseRoom,
+    pub state: &'a mut CallState,
+    pub table: &'a mut Handles,
+}
+
+impl DatabaseRoom {
+    /// The room over a database whose host migrations have been applied.
+    pub(crate) fn new(database: Database, outbox: Arc<dyn TransactionalOutbox>) -> Self {
+        Self { database, outbox, statements: Statements::new() }
+    }
+
+    /// The database itself, for the host.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+}
+
+/// On whose behalf a guest's statements run.
+fn scope(guest: &Guest) -> Scope<'_> {
+    Scope { plugin: Some(&guest.plugin.name), organization: guest.call.principal.organization_id.as_deref() }
+}
+
+/// Notes a handled message in the plugin's ledger. False when it is there already.
+async fn note_handled(transaction: &mut Transaction, guest: &Guest, id: &str) -> Result<bool, DatabaseError> {
+    let sql = "INSERT INTO berth_handled (plugin, message_id, handled_at) VALUES ($1, $2, $3) \
+               ON CONFLICT (plugin, message_id) DO UPDATE SET handled_at = excluded.handled_at \
+               WHERE berth_handled.handled_at < $4";
+    let now = chrono::Utc::now();
+    let noted = transaction.execute(sql, &values![&guest.plugin.name, id, now, now - REMEMBERED]).await?;
+    Ok(noted == 1)
+}

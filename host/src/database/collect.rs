@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 
+use super::statement::Hint;
 use super::value::{format_timestamp, is_json};
 use super::{DatabaseError, Row, Rows, Value};
 
@@ -94,12 +95,14 @@ pub(super) struct Collector {
     output: Output,
     rows: usize,
     bytes: usize,
+    hints: Arc<[Option<Hint>]>,
 }
 
 impl Collector {
     /// Gathers values.
     pub(super) fn values(limits: QueryLimits) -> Self {
-        Self { limits, columns: Arc::default(), output: Output::Values(Vec::new()), rows: 0, bytes: 0 }
+        let output = Output::Values(Vec::new());
+        Self { limits, columns: Arc::default(), output, rows: 0, bytes: 0, hints: Arc::default() }
     }
 
     /// Gathers JSON text.
@@ -107,12 +110,23 @@ impl Collector {
         Self { output: Output::Json(b"[".to_vec(), Vec::new()), ..Self::values(limits) }
     }
 
+    /// Says what kinds of values the statement's expressions have.
+    pub(super) fn with_hints(self, hints: &Arc<[Option<Hint>]>) -> Self {
+        Self { hints: Arc::clone(hints), ..self }
+    }
+
+    /// What is known of a column that has no declared type.
+    pub(super) fn hint(&self, column: usize) -> Option<Hint> {
+        self.hints.get(column).copied().flatten()
+    }
+
     /// The same, but empty: for a statement that is run again.
     pub(super) fn restart(&mut self) {
-        *self = match self.output {
+        let empty = match self.output {
             Output::Values(_) => Self::values(self.limits),
             Output::Json(..) => Self::json(self.limits),
         };
+        *self = empty.with_hints(&self.hints);
     }
 
     pub(super) fn limits(&self) -> &QueryLimits {

@@ -12,7 +12,7 @@ use chrono::Utc;
 use sha2::{Digest as _, Sha256};
 use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Statement};
 
-use super::{Backend, Database, DatabaseError, Dialect, QueryLimits, Transaction, values};
+use super::{Backend, Database, DatabaseError, Dialect, QueryLimits, Transaction, statement, values};
 
 /// How long one statement of a migration may run.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -108,12 +108,18 @@ impl<'a> Rules<'a> {
     }
 
     /// An expression in a check or an index.
-    fn expression(&self, _expression: &Expr) -> Result<(), String> {
-        Ok(())
+    fn expression(&self, expression: &Expr, dialect: Dialect) -> Result<(), String> {
+        match self.prefixes {
+            Some(_) => statement::check_expression(expression, dialect).map_err(|refusal| refusal.to_string()),
+            None => Ok(()),
+        }
     }
 
-    /// A statement that changes rows.
-    fn data_statement(&self, statement: Statement) -> Result<String, String> {
+    /// A statement that changes rows, for a back-fill.
+    fn data_statement(&self, mut statement: Statement, dialect: Dialect) -> Result<String, String> {
+        if let Some(prefixes) = self.prefixes {
+            statement::check_parsed(&mut statement, prefixes, dialect).map_err(|refusal| refusal.to_string())?;
+        }
         Ok(statement.to_string())
     }
 }

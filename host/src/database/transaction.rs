@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::collect::Collector;
 use super::postgres::PostgresTransaction;
 use super::sqlite::SqliteTransaction;
-use super::{DatabaseError, Dialect, QueryLimits, Row, Rows, Value};
+use super::{DatabaseError, Dialect, QueryLimits, Row, Rows, Statement, Value};
 
 /// An open transaction. Dropped without `commit`, it is rolled back.
 pub(crate) struct Transaction {
@@ -74,6 +74,30 @@ impl Transaction {
     ) -> Result<Vec<u8>, DatabaseError> {
         let mut collector = Collector::json(limits);
         self.fetch(sql, parameters, &mut collector).await?;
+        Ok(collector.into_json())
+    }
+
+    /// `Database::query_checked` within the transaction.
+    pub(crate) async fn query_checked(
+        &mut self,
+        statement: &Statement,
+        parameters: &[Value],
+        limits: QueryLimits,
+    ) -> Result<Rows, DatabaseError> {
+        let mut collector = Collector::values(limits).with_hints(statement.hints());
+        self.fetch(statement.sql(), parameters, &mut collector).await?;
+        Ok(collector.into_rows())
+    }
+
+    /// `Database::query_json_checked` within the transaction.
+    pub(crate) async fn query_json_checked(
+        &mut self,
+        statement: &Statement,
+        parameters: &[Value],
+        limits: QueryLimits,
+    ) -> Result<Vec<u8>, DatabaseError> {
+        let mut collector = Collector::json(limits).with_hints(statement.hints());
+        self.fetch(statement.sql(), parameters, &mut collector).await?;
         Ok(collector.into_json())
     }
 

@@ -31,10 +31,10 @@ pub(super) fn translate(sql: &str, dialect: Dialect, rules: &Rules<'_>) -> Resul
     for statement in statements {
         match statement {
             Statement::CreateTable(table) => translated.push(create_table(table, dialect, rules)?),
-            Statement::CreateIndex(index) => translated.push(create_index(index, rules)?),
+            Statement::CreateIndex(index) => translated.push(create_index(index, dialect, rules)?),
             Statement::AlterTable(table) => alter_table(table, dialect, rules, &mut translated)?,
             statement @ (Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Query(_)) => {
-                translated.push(rules.data_statement(statement)?);
+                translated.push(rules.data_statement(statement, dialect)?);
             }
             statement if rules.is_host() => translated.push(statement.to_string()),
             statement => {
@@ -63,7 +63,7 @@ fn create_table(table: CreateTable, dialect: Dialect, rules: &Rules<'_>) -> Resu
     }
     let mut keys = Vec::new();
     for constraint in &table.constraints {
-        table_constraint(constraint, &name, rules)?;
+        table_constraint(constraint, &name, dialect, rules)?;
         if let TableConstraint::PrimaryKey(key) = constraint {
             keys.extend(key.columns.iter().filter_map(column_name));
         }
@@ -84,7 +84,7 @@ fn create_table(table: CreateTable, dialect: Dialect, rules: &Rules<'_>) -> Resu
     Ok(rewritten.to_string())
 }
 
-fn create_index(index: CreateIndex, rules: &Rules<'_>) -> Result<String, String> {
+fn create_index(index: CreateIndex, dialect: Dialect, rules: &Rules<'_>) -> Result<String, String> {
     let Some(index_name) = &index.name else { return Err("an index needs a name".to_owned()) };
     let name = rules.own_name(index_name)?;
     rules.own_name(&index.table_name)?;
@@ -111,10 +111,10 @@ fn create_index(index: CreateIndex, rules: &Rules<'_>) -> Result<String, String>
         if column.operator_class.is_some() {
             return Err(format!("CREATE INDEX {name} may not name an operator class"));
         }
-        rules.expression(&column.column.expr)?;
+        rules.expression(&column.column.expr, dialect)?;
     }
     if let Some(predicate) = &index.predicate {
-        rules.expression(predicate)?;
+        rules.expression(predicate, dialect)?;
     }
     Ok(index.to_string())
 }
@@ -165,7 +165,7 @@ fn column(definition: ColumnDef, in_key: bool, dialect: Dialect, rules: &Rules<'
             ColumnOption::PrimaryKey(_) => is_key = true,
             ColumnOption::Default(value) if is_literal(value) => {}
             ColumnOption::Default(_) => return Err(format!("column {name}: a default must be a literal")),
-            ColumnOption::Check(check) => rules.expression(&check.expr)?,
+            ColumnOption::Check(check) => rules.expression(&check.expr, dialect)?,
             ColumnOption::ForeignKey(key) => foreign_key(key, rules)?,
             other => return Err(format!("column {name} may not have {other}")),
         }
@@ -194,17 +194,48 @@ fn numbered(name: Ident, data_type: DataType, mut options: Vec<ColumnOptionDef>,
     ColumnDef { name, data_type: DataType::Integer(None), options }
 }
 
-fn table_constraint(constraint: &TableConstraint, table: &str, rules: &Rules<'_>) -> Result<(), String> {
+fn table_constraint(constraint: &TableConstraint, table: &str, dialect: Dialect, rules: &Rules<'_>) -> Result<(), String> {
     match constraint {
         TableConstraint::Unique(_) | TableConstraint::PrimaryKey(_) => Ok(()),
         TableConstraint::ForeignKey(key) => foreign_key(key, rules),
-        TableConstraint::Check(check) => rules.expression(&check.expr),
+        TableConstraint::Check(check) => rules.expression(&check.expr, dialect),
         other => Err(format!("table {table} may not have {other}")),
     }
 }
 
 fn foreign_key(key: &ForeignKeyConstraint, rules: &Rules<'_>) -> Result<(), String> {
     rules.own_name(&key.foreign_table).map(|_| ())
+}
+
+/// `BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY`: a number the database gives, never twice.
+fn is_counter(kind: ColumnKind, options: &[ColumnOptionDef]) -> bool {
+    let generated = |option: &ColumnOptionDef| {
+        matches!(
+            &option.option,
+            ColumnOption::Generated { generation_expr: None, sequence_options, .. }
+                if sequence_options.as_ref().is_none_or(Vec::is_empty)
+        )
+    };
+    let key = |option: &ColumnOptionDef| matches!(option.option, ColumnOption::PrimaryKey(_));
+    let not_null = |option: &ColumnOptionDef| matches!(option.option, ColumnOption::NotNull);
+    matches!(kind, ColumnKind::Integer)
+        && options.iter().any(generated)
+        && options.iter().any(key)
+        && options.iter().all(|option| generated(option) || key(option) || not_null(option))
+}
+
+fn counter(name: Ident, dialect: Dialect) -> ColumnDef {
+    let data_type = custom(match dialect {
+        // Only this spelling makes it the row's own number; AUTOINCREMENT keeps a deleted one from coming back.
+        Dialect::Sqlite => "INTEGER PRIMARY KEY AUTOINCREMENT",
+        Dialect::Postgres => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    });
+    ColumnDef { name, data_type, options: Vec::new() }
+}
+
+/// A type as it is spelled.
+fn custom(spelling: &str) -> DataType {
+    DataType::Custom(ObjectName::from(vec![Ident::new(spelling)]), Vec::new())
 }
 
 fn column_name(column: &IndexColumn) -> Option<String> {
@@ -255,7 +286,6 @@ impl ColumnKind {
     }
 
     fn data_type(self, dialect: Dialect) -> DataType {
-        let custom = |name: &str| DataType::Custom(ObjectName::from(vec![Ident::new(name)]), Vec::new());
         match (self, dialect) {
             (Self::Text, Dialect::Sqlite) => DataType::Text,
             (Self::Text, Dialect::Postgres) => custom("TEXT COLLATE \"C\""),

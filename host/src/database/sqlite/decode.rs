@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
 use sqlx::{Arguments as _, Column as _, Row as _, Sqlite, TypeInfo as _, ValueRef as _};
 
 use super::super::collect::Cell;
+use super::super::statement::Hint;
 use super::super::value::{format_timestamp, is_canonical_timestamp, parse_timestamp};
 use super::super::{DatabaseError, Value};
 use super::error::from_driver;
@@ -21,20 +22,21 @@ pub(super) enum Declared {
     Timestamp,
     /// Bytes, or JSON when the value is not a blob.
     Blob,
-    /// An expression: the value alone says what it is.
-    Nothing,
+    /// An expression: the value says what it is, and the statement's text as far as it can be told.
+    Nothing(Option<Hint>),
     Other,
 }
 
 /// What each column of the answer was declared as.
-pub(super) fn declared(row: &SqliteRow) -> Vec<Declared> {
+pub(super) fn declared(row: &SqliteRow, hint: impl Fn(usize) -> Option<Hint>) -> Vec<Declared> {
     row.columns()
         .iter()
-        .map(|column| match column.type_info().name() {
+        .enumerate()
+        .map(|(index, column)| match column.type_info().name() {
             "BOOLEAN" => Declared::Boolean,
             "DATETIME" => Declared::Timestamp,
             "BLOB" => Declared::Blob,
-            "NULL" => Declared::Nothing,
+            "NULL" => Declared::Nothing(hint(index)),
             _ => Declared::Other,
         })
         .collect()
@@ -48,7 +50,7 @@ pub(super) fn cell<'r>(row: &'r SqliteRow, index: usize, declared: Declared) -> 
     }
     let storage = value.type_info().into_owned();
     Ok(match (storage.name(), declared) {
-        ("INTEGER", Declared::Boolean) => Cell::Boolean(integer(value)? != 0),
+        ("INTEGER", Declared::Boolean | Declared::Nothing(Some(Hint::Boolean))) => Cell::Boolean(integer(value)? != 0),
         ("INTEGER", Declared::Blob) => Cell::Json(Cow::Owned(integer(value)?.to_string())),
         ("INTEGER", _) => Cell::Integer(integer(value)?),
         ("REAL", Declared::Blob) => Cell::Json(Cow::Owned(float(value)?.to_string())),
@@ -57,10 +59,10 @@ pub(super) fn cell<'r>(row: &'r SqliteRow, index: usize, declared: Declared) -> 
         ("TEXT", declared) => {
             let text = <&str as sqlx::Decode<Sqlite>>::decode(value).map_err(undecodable)?;
             match declared {
-                Declared::Blob => Cell::Json(Cow::Borrowed(text)),
+                Declared::Blob | Declared::Nothing(Some(Hint::Json)) => Cell::Json(Cow::Borrowed(text)),
                 Declared::Timestamp => parse_timestamp(text).map_or(Cell::Text(Cow::Borrowed(text)), Cell::Timestamp),
                 // `MAX(created_at)` has no declared type; only a time has this exact form.
-                Declared::Nothing if is_canonical_timestamp(text) => {
+                Declared::Nothing(None) if is_canonical_timestamp(text) => {
                     parse_timestamp(text).map_or(Cell::Text(Cow::Borrowed(text)), Cell::Timestamp)
                 }
                 _ => Cell::Text(Cow::Borrowed(text)),

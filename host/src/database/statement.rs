@@ -1,0 +1,156 @@
+//! Statements of guests: checked against a grant, and written anew for the database that shall run them.
+//!
+//! What runs is never the text that came in but the text made of the parsed tree, so that a database cannot read a
+//! statement in another way than the check did: comments, quoting and case are settled before. Everything is refused
+//! that is not listed here. Names given by WITH are renamed, so that they can never mean a table.
+
+mod check;
+mod expression;
+mod functions;
+mod hint;
+mod query;
+
+use std::sync::Arc;
+
+use sqlparser::ast::{Expr, Statement as Parsed, VisitMut as _};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::{Parser, ParserError, ParserOptions};
+
+use super::Dialect;
+use check::Checker;
+pub(super) use hint::Hint;
+
+/// Bytes of one statement.
+pub(crate) const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Parameters of one statement.
+pub(crate) const PARAMETERS_MAX: usize = 500;
+/// Open parentheses and CASEs at once. The parser looks ahead at each of them, so deep nesting costs it dearly.
+const NESTING_MAX: usize = 16;
+/// How deep the parser may recurse.
+const RECURSION_MAX: usize = 48;
+
+/// A statement that may run.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    sql: Arc<str>,
+    parameters: usize,
+    hints: Arc<[Option<Hint>]>,
+}
+
+/// Why a statement may not run; each with a sentence for its author.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// It names something that is not the plugin's, or does something no guest may do.
+    #[error("{0}")]
+    Denied(String),
+    /// It is no statement, or one that not both databases have.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    TooLarge(String),
+}
+
+impl Statement {
+    /// Checks a statement of a plugin that owns the tables under `prefixes`, and writes it for `dialect`.
+    pub(crate) fn check(sql: &str, prefixes: &[String], dialect: Dialect) -> Result<Self, Refusal> {
+        if sql.len() > TEXT_BYTES_MAX {
+            return Err(Refusal::TooLarge(format!("a statement has at most {TEXT_BYTES_MAX} bytes")));
+        }
+        if sql.contains('\0') {
+            return Err(Refusal::Invalid("a statement must not contain the NUL character".to_owned()));
+        }
+        if nesting(sql) > NESTING_MAX {
+            return Err(Refusal::TooLarge(format!("at most {NESTING_MAX} parentheses or CASEs may be open at once")));
+        }
+        let mut statements = parser(sql).and_then(|mut parser| parser.parse_statements()).map_err(|error| unparsable(&error))?;
+        let (Some(mut statement), true) = (statements.pop(), statements.is_empty()) else {
+            return Err(Refusal::Invalid("exactly one statement is allowed".to_owned()));
+        };
+        // Before the rewriting, which loses what a cast was to.
+        let hints = hint::of(&statement);
+        let mut checker = Checker::new(prefixes, dialect);
+        checker.run(&mut statement)?;
+        let text = statement.to_string();
+        // A printer's mistake must not become a hole.
+        let again = parser(&text).and_then(|mut parser| parser.parse_statements()).map_err(|error| unparsable(&error))?;
+        if !checker.is_same(&again, &statement) {
+            return Err(Refusal::Invalid("the statement cannot be written in one way only: simplify it".to_owned()));
+        }
+        let parameters = checker.parameters();
+        Ok(Self { sql: text.into(), parameters, hints })
+    }
+
+    /// The text to run.
+    pub(crate) fn sql(&self) -> &Arc<str> {
+        &self.sql
+    }
+
+    /// How many parameters it takes.
+    pub(crate) fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    pub(super) fn hints(&self) -> &Arc<[Option<Hint>]> {
+        &self.hints
+    }
+
+    /// About how many bytes it takes in a cache.
+    pub(crate) fn size(&self) -> usize {
+        self.sql.len() + self.hints.len() + 64
+    }
+}
+
+/// Checks a statement of a migration that changes rows, and writes it for the dialect.
+pub(super) fn check_parsed(statement: &mut Parsed, prefixes: &[String], dialect: Dialect) -> Result<(), Refusal> {
+    let mut checker = Checker::new(prefixes, dialect);
+    checker.run(statement)?;
+    if checker.parameters() > 0 {
+        return Err(Refusal::Invalid("a migration has no parameters".to_owned()));
+    }
+    Ok(())
+}
+
+/// Checks an expression of an index or a constraint: no query, no parameter, no function that is not listed.
+pub(super) fn check_expression(expression: &Expr, dialect: Dialect) -> Result<(), Refusal> {
+    let mut checker = Checker::new(&[], dialect);
+    checker.forbid_queries();
+    let outcome = expression.clone().visit(&mut checker);
+    match outcome {
+        std::ops::ControlFlow::Break(refusal) => Err(*refusal),
+        std::ops::ControlFlow::Continue(()) if checker.parameters() > 0 => {
+            Err(Refusal::Invalid("an index or a constraint has no parameters".to_owned()))
+        }
+        std::ops::ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+fn parser(sql: &str) -> Result<Parser<'static>, ParserError> {
+    const DIALECT: &PostgreSqlDialect = &PostgreSqlDialect {};
+    Parser::new(DIALECT)
+        .with_recursion_limit(RECURSION_MAX)
+        // Literals stay as they are written, so that they are written out as they were.
+        .with_options(ParserOptions::new().with_unescape(false))
+        .try_with_sql(sql)
+}
+
+fn unparsable(error: &ParserError) -> Refusal {
+    match error {
+        ParserError::RecursionLimitExceeded => Refusal::TooLarge("the statement is nested too deeply".to_owned()),
+        ParserError::ParserError(text) | ParserError::TokenizerError(text) => Refusal::Invalid(text.clone()),
+    }
+}
+
+/// The most parentheses and CASEs open at once, counted without regard to quotes: too many is the safe side.
+fn nesting(sql: &str) -> usize {
+    let (mut open, mut most) = (0_usize, 0_usize);
+    for byte in sql.bytes() {
+        match byte {
+            b'(' | b'[' => open += 1,
+            b')' | b']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    let cases = sql.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    most.max(cases.filter(|word| word.eq_ignore_ascii_case("case")).count() / 4)
+}
