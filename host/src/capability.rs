@@ -45,6 +45,7 @@ pub(crate) struct Guest {
 /// Every room that has a backend, one set a host: what a store needs to serve its guest.
 pub(crate) struct Rooms {
     pub cache: cache::CacheRoom,
+    pub database: database::DatabaseRoom,
     pub queue: queue::QueueRoom,
     pub secrets: secrets::Vault,
     pub logging: logging::LogRoom,

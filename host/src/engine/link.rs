@@ -91,7 +91,7 @@ pub(super) fn linker(engine: &wasmtime::Engine, grant: &Grant) -> Result<Linker<
 }
 
 fn link_all(linker: &mut Linker<State>, grant: &Grant) -> wasmtime::Result<()> {
-    use capability::{auth, cache, config, logging, mail, queue, secrets, shims};
+    use capability::{auth, cache, config, database, logging, mail, queue, secrets, shims};
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi::p3::add_to_linker(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
@@ -107,6 +107,14 @@ fn link_all(linker: &mut Linker<State>, grant: &Grant) -> wasmtime::Result<()> {
         cache::link(linker, |state| cache::View { guest: &state.guest, room: &state.rooms.cache })?;
         shims::link_keyvalue(linker, |state| shims::KeyValueView {
             cache: cache::View { guest: &state.guest, room: &state.rooms.cache },
+            table: &mut state.table,
+        })?;
+    }
+    if Need::Tables.is_met(grant) {
+        database::link(linker, |state| database::View {
+            guest: &state.guest,
+            room: &state.rooms.database,
+            state: &mut state.database,
             table: &mut state.table,
         })?;
     }

@@ -331,6 +331,8 @@ impl Revision {
         mut instance: Instance,
         result: Result<wasmtime::Result<T>, CallError>,
     ) -> Result<T, CallError> {
+        // A transaction never outlives its call.
+        instance.store.data_mut().database.finish().await;
         if let Some(text) = instance.store.data().output.take() {
             let guest = &instance.store.data().guest;
             instance.store.data().rooms.logging.write(guest, logging::Level::Info, text, Vec::new());

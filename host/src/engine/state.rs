@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::limits::Limiter;
 use super::output::GuestOutput;
-use crate::capability::{Guest, Rooms, http_out};
+use crate::capability::{Guest, Rooms, database, http_out};
 
 /// Handles a guest may hold at once: a guest that floods them gets an error and then a trap.
 const HANDLES_MAX: usize = 2_000;
@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub table: ResourceTable,
     pub limiter: Limiter,
     pub output: GuestOutput,
+    /// The transaction the call has open.
+    pub database: database::CallState,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: http_out::EgressHooks,
@@ -40,7 +42,7 @@ impl State {
         table.set_max_capacity(HANDLES_MAX);
         let hooks = http_out::EgressHooks::new(rooms.http_out.clone(), guest.clone());
         let limiter = Limiter::new(guest.plugin.limits.memory_mib);
-        Self { guest, rooms, table, limiter, output, wasi, http, hooks }
+        Self { guest, rooms, table, limiter, output, database: database::CallState::default(), wasi, http, hooks }
     }
 
     /// Begins another call in the same store.
