@@ -258,7 +258,8 @@ async fn step(
                     if declared.is_none() {
                         collector.begin(row.columns().iter().map(|column| column.name()))?;
                     }
-                    let declared = declared.get_or_insert_with(|| decode::declared(&row, |column| collector.hint(column)));
+                    let declared =
+                        declared.get_or_insert_with(|| decode::declared(&row, |column| collector.hint(column)));
                     collector.row(declared.iter().enumerate().map(|(index, kind)| decode::cell(&row, index, *kind)))?;
                 }
                 (Either::Right(_), None) => {}

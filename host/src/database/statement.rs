@@ -62,7 +62,8 @@ impl Statement {
         if nesting(sql) > NESTING_MAX {
             return Err(Refusal::TooLarge(format!("at most {NESTING_MAX} parentheses or CASEs may be open at once")));
         }
-        let mut statements = parser(sql).and_then(|mut parser| parser.parse_statements()).map_err(|error| unparsable(&error))?;
+        let mut statements =
+            parser(sql).and_then(|mut parser| parser.parse_statements()).map_err(|error| unparsable(&error))?;
         let (Some(mut statement), true) = (statements.pop(), statements.is_empty()) else {
             return Err(Refusal::Invalid("exactly one statement is allowed".to_owned()));
         };
@@ -72,7 +73,8 @@ impl Statement {
         checker.run(&mut statement)?;
         let text = statement.to_string();
         // A printer's mistake must not become a hole.
-        let again = parser(&text).and_then(|mut parser| parser.parse_statements()).map_err(|error| unparsable(&error))?;
+        let again =
+            parser(&text).and_then(|mut parser| parser.parse_statements()).map_err(|error| unparsable(&error))?;
         if !checker.is_same(&again, &statement) {
             return Err(Refusal::Invalid("the statement cannot be written in one way only: simplify it".to_owned()));
         }

@@ -13,7 +13,8 @@ use crate::bindings::imports::database::{self, Host, HostTransaction, Message, R
 use crate::bindings::imports::types::Fault;
 use crate::capability::database::backend::Destination;
 use crate::database::{
-    DatabaseError, PARAMETERS_MAX, QueryLimits, Refusal, Statement, Transaction, Value, format_timestamp, parse_timestamp,
+    DatabaseError, PARAMETERS_MAX, QueryLimits, Refusal, Statement, Transaction, Value, format_timestamp,
+    parse_timestamp,
 };
 
 /// The store's table of handles.
@@ -40,7 +41,11 @@ impl Host for View<'_> {
         Ok(self.read(&sql, parameters).await)
     }
 
-    async fn query_json(&mut self, sql: String, parameters: Vec<GuestValue>) -> wasmtime::Result<Result<Vec<u8>, Fault>> {
+    async fn query_json(
+        &mut self,
+        sql: String,
+        parameters: Vec<GuestValue>,
+    ) -> wasmtime::Result<Result<Vec<u8>, Fault>> {
         Ok(self.read_json(&sql, parameters).await)
     }
 

@@ -194,7 +194,12 @@ fn numbered(name: Ident, data_type: DataType, mut options: Vec<ColumnOptionDef>,
     ColumnDef { name, data_type: DataType::Integer(None), options }
 }
 
-fn table_constraint(constraint: &TableConstraint, table: &str, dialect: Dialect, rules: &Rules<'_>) -> Result<(), String> {
+fn table_constraint(
+    constraint: &TableConstraint,
+    table: &str,
+    dialect: Dialect,
+    rules: &Rules<'_>,
+) -> Result<(), String> {
     match constraint {
         TableConstraint::Unique(_) | TableConstraint::PrimaryKey(_) => Ok(()),
         TableConstraint::ForeignKey(key) => foreign_key(key, rules),

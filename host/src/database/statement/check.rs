@@ -245,7 +245,9 @@ impl VisitorMut for Checker<'_> {
                 let text = text.clone();
                 self.placeholder(&text)
             }
-            Value::Number(text, false) if text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte)) => {
+            Value::Number(text, false)
+                if text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte)) =>
+            {
                 ControlFlow::Continue(())
             }
             Value::SingleQuotedString(_) | Value::Boolean(_) | Value::Null => ControlFlow::Continue(()),

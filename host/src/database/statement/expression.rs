@@ -74,12 +74,7 @@ pub(super) fn rewrite(expr: &mut Expr, dialect: Dialect) {
     // There `->>` answers a number for a number, where PostgreSQL answers text.
     if dialect == Dialect::Sqlite && matches!(expr, Expr::BinaryOp { op: BinaryOperator::LongArrow, .. }) {
         let inner = std::mem::replace(expr, Expr::Tuple(Vec::new()));
-        *expr = Expr::Cast {
-            kind: CastKind::Cast,
-            expr: Box::new(inner),
-            data_type: DataType::Text,
-            format: None,
-        };
+        *expr = Expr::Cast { kind: CastKind::Cast, expr: Box::new(inner), data_type: DataType::Text, format: None };
     }
 }
 
@@ -150,9 +145,11 @@ fn call(function: &Function) -> Walk {
 fn cast(data_type: &DataType, dialect: Dialect) -> Option<DataType> {
     let (sqlite, postgres) = match data_type {
         DataType::Text | DataType::Varchar(None) => (DataType::Text, DataType::Text),
-        DataType::BigInt(None) | DataType::Int8(None) | DataType::Integer(None) | DataType::Int(None) | DataType::Int4(None) => {
-            (DataType::Integer(None), DataType::BigInt(None))
-        }
+        DataType::BigInt(None)
+        | DataType::Int8(None)
+        | DataType::Integer(None)
+        | DataType::Int(None)
+        | DataType::Int4(None) => (DataType::Integer(None), DataType::BigInt(None)),
         DataType::DoublePrecision | DataType::Float8 | DataType::Real | DataType::Double(ExactNumberInfo::None) => {
             (DataType::Real, DataType::DoublePrecision)
         }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use sqlparser::ast::{BinaryOperator, DataType, Expr, ObjectNamePart, SelectItem, SetExpr, Statement, UnaryOperator, Value};
+use sqlparser::ast::{
+    BinaryOperator, DataType, Expr, ObjectNamePart, SelectItem, SetExpr, Statement, UnaryOperator, Value,
+};
 
 use super::functions;
 
@@ -76,13 +78,13 @@ fn hint(expr: &Expr) -> Option<Hint> {
             DataType::Boolean | DataType::Bool => Some(Hint::Boolean),
             _ => None,
         },
-        Expr::Case { conditions, else_result, .. } => conditions
-            .iter()
-            .map(|when| &when.result)
-            .chain(else_result.as_deref())
-            .find_map(hint),
+        Expr::Case { conditions, else_result, .. } => {
+            conditions.iter().map(|when| &when.result).chain(else_result.as_deref()).find_map(hint)
+        }
         Expr::Function(function) => match function.name.0.as_slice() {
-            [ObjectNamePart::Identifier(name)] if functions::is_json(&name.value.to_ascii_lowercase()) => Some(Hint::Json),
+            [ObjectNamePart::Identifier(name)] if functions::is_json(&name.value.to_ascii_lowercase()) => {
+                Some(Hint::Json)
+            }
             _ => None,
         },
         _ => None,

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     AssignmentTarget, ConflictTarget, Distinct, FromTable, GroupByExpr, Ident, Insert, Join, JoinOperator, LimitClause,
     ObjectName, ObjectNamePart, OnConflictAction, OnInsert, OrderByKind, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Statement, TableAlias, TableFactor, TableObject,
-    TableWithJoins, UpdateTableFromKind, WildcardAdditionalOptions,
+    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Statement, TableAlias, TableFactor,
+    TableObject, TableWithJoins, UpdateTableFromKind, WildcardAdditionalOptions,
 };
 
 use super::super::Dialect;
@@ -168,7 +168,9 @@ pub(super) fn query(query: &mut Query, dialect: Dialect) -> Walk {
 
 fn body(body: &SetExpr) -> Walk {
     match body {
-        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) => CONTINUE,
+        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) => {
+            CONTINUE
+        }
         SetExpr::SetOperation { left, op, set_quantifier, right } => {
             if matches!(op, SetOperator::Minus)
                 || !matches!(set_quantifier, SetQuantifier::All | SetQuantifier::None | SetQuantifier::Distinct)
