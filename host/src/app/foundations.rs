@@ -7,6 +7,7 @@ use anyhow::Context;
 use super::data::OperatorToken;
 use crate::accounts::{self, Accounts, AccountsOptions};
 use crate::capability::cache::CacheRoom;
+use crate::capability::database::DatabaseRoom;
 use crate::capability::logging::LogRoom;
 use crate::capability::mail::MailRoom;
 use crate::capability::queue::{QueueOptions, QueueRoom};
@@ -53,6 +54,7 @@ impl Foundations {
         };
         let rooms = Rooms {
             cache,
+            database: DatabaseRoom::new(database.clone(), Arc::new(queue.clone())),
             queue,
             secrets: vault,
             logging: LogRoom::default(),
