@@ -46,6 +46,7 @@ async fn deployer(folder: &Path) -> Deployer {
     let key = secrets::MasterKey::load_or_create(&folder.join("master.key")).unwrap();
     let rooms = Arc::new(Rooms {
         cache: cache::CacheRoom::open("memory:").unwrap(),
+        database: crate::capability::database::DatabaseRoom::new(database.clone(), Arc::new(queue.clone())),
         queue: queue.clone(),
         secrets: secrets::Vault::open_with(database.clone(), key).await.unwrap(),
         logging: logging::LogRoom::default(),
