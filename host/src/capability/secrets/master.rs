@@ -42,6 +42,15 @@ impl MasterKey {
         Self::load(path)?.ok_or_else(|| fault(path, "vanished"))
     }
 
+    /// A key for one purpose of this host alone, such as authenticating its own files: the same for the same master key,
+    /// and worthless for anything else.
+    ///
+    /// # Errors
+    /// Never with a key of this length.
+    pub(crate) fn derive(&self, purpose: &str) -> Result<[u8; KEY_BYTES], VaultError> {
+        super::authenticate(self.bytes(), &[b"berth derived key", &[0], purpose.as_bytes()])
+    }
+
     pub(super) fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
