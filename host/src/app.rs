@@ -79,7 +79,7 @@ impl App {
         let engine = Engine::new(
             EngineOptions {
                 compiled: settings.data.join("compiled"),
-                cache_key: foundations.compiled_key().await?,
+                cache_key: foundations.compiled_key,
                 compiler: Compiler::Child(std::env::current_exe().context("the path of this program is unknown")?),
             },
             foundations.rooms.clone(),

@@ -22,6 +22,8 @@ const HOST_OWNER: &str = "host";
 /// Database and rooms, open and migrated.
 pub(super) struct Foundations {
     pub database: Database,
+    /// Authenticates compiled components: derived from the master key, so that a copied cache is worthless elsewhere.
+    pub compiled_key: [u8; 32],
     pub rooms: Arc<Rooms>,
 }
 
@@ -35,7 +37,9 @@ impl Foundations {
             .await
             .context("BERTH_DATABASE_URL: the database cannot be opened")?;
         database.migrate(HOST_OWNER, HOST_MIGRATIONS).await.context("the host's tables cannot be made")?;
-        let vault = Vault::open_with(database.clone(), master_key(settings)?).await?;
+        let master = master_key(settings)?;
+        let compiled_key = master.derive("compiled components")?;
+        let vault = Vault::open_with(database.clone(), master).await?;
         let cache = match &settings.cache {
             CacheUrl::Memory => CacheRoom::open("memory:"),
             CacheUrl::Redis(url) => CacheRoom::open(url.reveal()),
@@ -61,7 +65,7 @@ impl Foundations {
             mail,
             http_out: Arc::new(Egress::default()),
         };
-        Ok(Self { database, rooms: Arc::new(rooms) })
+        Ok(Self { database, compiled_key, rooms: Arc::new(rooms) })
     }
 
     /// Opens the main app on top.
@@ -84,11 +88,6 @@ impl Foundations {
             options.logins_per_quarter_hour = 0;
         }
         Accounts::open(foundations, options).await.context("the main app cannot be opened")
-    }
-
-    /// The key that authenticates compiled components: derived from the master key, so that a copied cache is worthless.
-    pub(super) async fn compiled_key(&self) -> anyhow::Result<[u8; 32]> {
-        Ok(self.rooms.secrets.hmac(secrets::HOST, None, "compiled-components", b"berth").await?)
     }
 }
 

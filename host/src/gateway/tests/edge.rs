@@ -186,7 +186,7 @@ async fn the_document_describes_what_is_loaded() {
     let build =
         FakeBuild::new(1).handling(echo).described(vec![route("GET", "/api/plans/{id}", Some("planning.plans.read"))]);
     let host = Host::start(Setting { build: Some(build), ..Setting::default() }).await;
-    assert_eq!(host.send("GET", "/openapi.json", &[], "").await.status(), 200, "a tool reads it before it has a token");
+    assert_eq!(host.send("GET", "/openapi.json", &[], "").await.status, 200, "a tool reads it before it has a token");
     let document = host.call("GET", "/openapi.json", &[], "").await.json();
     assert!(document["paths"]["/api/plans/{id}"]["get"].is_object());
     assert!(document["paths"]["/api/auth/login"]["post"].is_object(), "the main app is described too");
