@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::accounts::Accounts;
 use crate::deploy::{Deployer, DeployerOptions, Registry, SlotOptions};
 use crate::engine::{Compiler, Engine, EngineOptions};
-use crate::gateway::{Gateway, GatewayOptions, GatewayRooms, Listener, ListenerOptions, Server};
+use crate::gateway::{Gateway, GatewayOptions, GatewayRooms, Handshake, Listener, ListenerOptions, Server, Tls};
 use crate::plugins_file::Manifest;
 use crate::settings::{LogFormat, Settings};
 use crate::tasks::Tasks;
@@ -110,10 +110,14 @@ impl App {
         );
         foundations.rooms.http_out.set_dispatch(gateway.clone());
         // Everything is judged and loaded; only now does the host answer anybody.
-        let listeners = bind(settings, &registry).await?;
+        let tls = tls(settings)?;
+        let listeners = bind(settings, &registry, tls.clone()).await?;
         deployer.start().await?;
         let tasks = Tasks::new();
         gateway.maintain(&tasks);
+        if let Some(tls) = tls {
+            tls.watch(&tasks);
+        }
         let servers = listeners
             .into_iter()
             .map(|listener| listener.serve(gateway.clone()).context("a port could not be served"))
@@ -124,8 +128,9 @@ impl App {
     /// Says on standard output what a person needs to begin.
     fn announce(&self, settings: &Settings) {
         let address = self.servers.first().map_or(settings.listen, Server::address);
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let mut lines = vec![
-            format!("Berth {} listens on http://{address}", env!("CARGO_PKG_VERSION")),
+            format!("Berth {} listens on {scheme}://{address}", env!("CARGO_PKG_VERSION")),
             format!("  database  {}", foundations::database_name(settings)),
             format!("  cache     {}", foundations::cache_name(settings)),
             format!("  queue     {}", foundations::queue_name(settings)),
@@ -188,9 +193,16 @@ fn gateway_options(settings: &Settings, manifest: &Manifest) -> GatewayOptions {
     options
 }
 
+/// The gateway's certificate, where one is named.
+fn tls(settings: &Settings) -> anyhow::Result<Option<Arc<Tls>>> {
+    let loaded = settings.tls.as_ref().map(|files| Tls::load(&files.certificate, &files.key));
+    loaded.transpose().context("BERTH_TLS_CERT, BERTH_TLS_KEY")
+}
+
 /// Binds every port before any of them answers, so that a taken one is an error and not half a start.
-async fn bind(settings: &Settings, registry: &Registry) -> anyhow::Result<Vec<Listener>> {
-    let shared = ListenerOptions::default();
+async fn bind(settings: &Settings, registry: &Registry, tls: Option<Arc<Tls>>) -> anyhow::Result<Vec<Listener>> {
+    let handshake = tls.map(|tls| tls as Arc<dyn Handshake>);
+    let shared = ListenerOptions { handshake, ..ListenerOptions::default() };
     let mut listeners = Vec::new();
     let gateway = Listener::bind(settings.listen, shared.clone()).await;
     listeners.push(gateway.with_context(|| format!("BERTH_LISTEN: {} cannot be bound", settings.listen))?);

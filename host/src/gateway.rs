@@ -52,7 +52,7 @@ use cors::Cors;
 pub(crate) use error::GatewayError;
 use exchange::Exchange;
 use idempotency::Idempotency;
-pub(crate) use listener::{Handshake, Listener, ListenerOptions, Peer, Serve, Server};
+pub(crate) use listener::{Handshake, Listener, ListenerOptions, Peer, Serve, Server, Tls, TlsError};
 use problem::Problem;
 use request_id::X_REQUEST_ID;
 use respond::ResponseBody;
@@ -188,7 +188,7 @@ impl<U: Upstream> Gateway<U> {
         if let Some(rate) = &exchange.rate {
             rate.decorate(headers);
         }
-        respond::harden(headers);
+        respond::harden(headers, peer.is_tls);
         self.cors.decorate(origin, headers);
         exchange.end(response.status());
         response
