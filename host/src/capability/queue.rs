@@ -12,6 +12,7 @@ mod embedded;
 mod host;
 mod message;
 mod outbox;
+mod rabbitmq;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,12 +24,11 @@ use tokio::sync::Notify;
 
 use super::Guest;
 use crate::database::{Database, Transaction};
-pub(crate) use backend::{
-    BACKOFF, Claim, DeadLetter, QueueBackend, QueueError, QueueStats, dead_letter_name, queue_name,
-};
+pub(crate) use backend::{BACKOFF, Claim, DeadLetter, QueueBackend, QueueError, QueueStats};
 use embedded::Embedded;
 pub(crate) use host::link;
 pub(crate) use message::{Kind, OutgoingMessage, timer_type};
+use rabbitmq::RabbitMq;
 
 /// Tells the time; tests bring their own.
 pub(crate) type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -86,6 +86,18 @@ impl QueueRoom {
         let instance = Arc::clone(&options.instance);
         let (clock, backoff) = (Arc::clone(&options.clock), Arc::clone(&options.backoff));
         let backend = Arc::new(Embedded::open(database.clone(), instance, clock, backoff).await?);
+        Ok(Self::with_backend(database, backend, options))
+    }
+
+    /// Opens the queue on a RabbitMQ broker (`amqp://…`, `amqps://…`), with the outbox in the host database. The broker
+    /// need not be reachable yet. `namespace` stands before every name on the broker; empty but in tests.
+    pub(crate) async fn open_rabbitmq(
+        database: Database,
+        url: &str,
+        namespace: &str,
+        options: QueueOptions,
+    ) -> Result<Self, QueueError> {
+        let backend = Arc::new(RabbitMq::open(database.clone(), url, namespace, options.clone()).await?);
         Ok(Self::with_backend(database, backend, options))
     }
 

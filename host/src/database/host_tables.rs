@@ -10,4 +10,5 @@ pub(crate) const HOST_MIGRATIONS: &[Migration] = &[
     Migration::both("0003_deploy", include_str!("../../../migrations/host/0003_deploy.sql")),
     Migration::both("0004_gateway", include_str!("../../../migrations/host/0004_gateway.sql")),
     Migration::both("0005_secrets", include_str!("../../../migrations/host/0005_secrets.sql")),
+    Migration::both("0006_queue_ticks", include_str!("../../../migrations/host/0006_queue_ticks.sql")),
 ];

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::message::QueuedMessage;
 use crate::database::{DatabaseError, Transaction};
@@ -83,8 +84,8 @@ pub(crate) struct Claim {
 pub(crate) enum Ticket {
     /// Row and lease of the embedded queue, and the key whose next message waits for it.
     Row { position: i64, lease_id: Arc<str>, ordering_key: Option<Arc<str>> },
-    /// Delivery tag of a broker's channel, and which connection it belongs to.
-    Tag { tag: u64, epoch: u64 },
+    /// Delivery tag, which of the broker's channels it belongs to, and the key whose next message waits for it.
+    Tag { tag: u64, epoch: Uuid, ordering_key: Option<Arc<str>> },
 }
 
 /// How one failed delivery ended.
@@ -119,6 +120,18 @@ pub(crate) struct QueueStats {
     pub dead_letters: u64,
     /// When the oldest of them was published.
     pub oldest_at: Option<DateTime<Utc>>,
+}
+
+impl QueueStats {
+    /// As it is shown: `<plugin>-queue`.
+    pub(crate) fn name(&self) -> String {
+        queue_name(&self.plugin)
+    }
+
+    /// Where its dead letters lie: `<plugin>.dlq`.
+    pub(crate) fn dead_letter_name(&self) -> String {
+        dead_letter_name(&self.plugin)
+    }
 }
 
 /// The name of a plugin's queue.

@@ -25,6 +25,8 @@ pub(crate) const KEY_BYTES_MAX: usize = 200;
 pub(crate) const ID_BYTES_MAX: usize = 64;
 /// The longest a message may be held back: beyond it a publish is invalid.
 pub(crate) const DELAY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The longest reason that is kept with a dead letter; what is over is cut off.
+pub(crate) const REASON_BYTES_MAX: usize = 1_000;
 /// The `source.service` of what the host itself publishes.
 pub(crate) const HOST_SERVICE: &str = "host";
 
@@ -275,6 +277,23 @@ pub(crate) fn check_received(message: &QueuedMessage) -> Result<(), QueueError> 
     check_data(&message.data)
 }
 
+/// Whether a queue takes an event. Its own events only where a binding names the type in full.
+pub(crate) fn takes(patterns: &[String], message_type: &str, is_own: bool) -> bool {
+    patterns.iter().any(|pattern| if is_own { pattern == message_type } else { topic_matches(pattern, message_type) })
+}
+
+/// A reason may be a guest's text: no control characters, and bounded.
+pub(crate) fn clean_reason(reason: &str) -> String {
+    let mut cleaned = String::new();
+    for character in reason.chars().map(|character| if character.is_control() { ' ' } else { character }) {
+        if cleaned.len() + character.len_utf8() > REASON_BYTES_MAX {
+            break;
+        }
+        cleaned.push(character);
+    }
+    cleaned
+}
+
 /// A timer's type holds the plugin's name, so hyphens are allowed there and nowhere else.
 fn check_type(kind: Kind, message_type: &str) -> Result<(), QueueError> {
     let is_allowed = |byte: u8| {
@@ -413,5 +432,14 @@ mod tests {
              \"organizationId\":null,\"source\":{\"service\":\"planning\",\"instance\":\"host-1\"},\"correlationId\":\"c\",\
              \"data\":{\"a\":1.0}}"
         );
+    }
+
+    #[test]
+    fn own_events_come_back_only_when_named_in_full() {
+        let patterns = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
+        assert!(takes(&patterns(&["#"]), "plan.created", false));
+        assert!(!takes(&patterns(&["#", "plan.*"]), "plan.created", true));
+        assert!(takes(&patterns(&["#", "plan.created"]), "plan.created", true));
+        assert!(!takes(&patterns(&["task.#"]), "plan.created", false));
     }
 }

@@ -14,6 +14,9 @@ use crate::database::{Row, Transaction, values};
 /// How long an id that a publisher chose is remembered; and the database room's, that a consumer handled.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(72 * 60 * 60);
 
+/// The most remembered ids that one cleaning removes from each ledger.
+pub(super) const FORGET_MAX: i64 = 10_000;
+
 /// The columns that a message has in every table that holds one.
 pub(super) const MESSAGE_COLUMNS: &str = "kind, message_id, message_type, data, ordering_key, organization_id, user_id, \
      source_service, source_instance, correlation_id, causation_id, published_at";

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Embedded, MESSAGE_COLUMNS};
 use crate::capability::queue::backend::{Claim, QueueError, Retried, Ticket};
-use crate::capability::queue::message::{DELAY_MAX, check_received};
+use crate::capability::queue::message::{DELAY_MAX, check_received, clean_reason};
 use crate::capability::queue::outbox;
 use crate::database::{Row, Transaction, Value, values};
 
@@ -17,8 +17,6 @@ use crate::database::{Row, Transaction, Value, values};
 const CLAIM_MAX: usize = 16;
 /// How often a message may be lost with the host that handled it before it is given up.
 const RECOVERIES_MAX: i64 = 20;
-/// The longest reason that is kept with a dead letter; what is over is cut off.
-const REASON_BYTES_MAX: usize = 1_000;
 
 impl Embedded {
     /// Takes back every lease of a former life: nobody else can have this database file.
@@ -201,16 +199,4 @@ async fn unblock(transaction: &mut Transaction, queue: &str, key: &str) -> Resul
                (SELECT MIN(position) FROM berth_queue WHERE queue = $1 AND ordering_key = $2 AND is_blocked = TRUE)";
     transaction.execute(sql, &[Value::from(queue), Value::from(key)]).await?;
     Ok(())
-}
-
-/// A reason may be a guest's text: no control characters, and bounded.
-fn clean_reason(reason: &str) -> String {
-    let mut cleaned = String::new();
-    for character in reason.chars().map(|character| if character.is_control() { ' ' } else { character }) {
-        if cleaned.len() + character.len_utf8() > REASON_BYTES_MAX {
-            break;
-        }
-        cleaned.push(character);
-    }
-    cleaned
 }

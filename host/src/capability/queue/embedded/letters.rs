@@ -12,8 +12,6 @@ use crate::database::{Value, values};
 const DEAD_LETTERS_MAX: i64 = 100_000;
 /// The most dead letters of one answer: their payloads together stay within what one query may give.
 const DEAD_LETTERS_READ_MAX: usize = 16;
-/// The most remembered ids that one cleaning removes.
-const FORGET_MAX: i64 = 10_000;
 
 impl Embedded {
     pub(super) async fn read_stats(&self) -> Result<Vec<QueueStats>, QueueError> {
@@ -107,7 +105,7 @@ impl Embedded {
 
     pub(super) async fn clean_up(&self) -> Result<(), QueueError> {
         let mut transaction = self.database.begin().await?;
-        outbox::forget(&mut transaction, self.now(), FORGET_MAX).await?;
+        outbox::forget(&mut transaction, self.now(), outbox::FORGET_MAX).await?;
         transaction.commit().await?;
         let mut full = HashSet::new();
         for stats in self.read_stats().await? {

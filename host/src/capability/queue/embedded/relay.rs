@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 
 use super::{BATCH_MAX, Embedded, MESSAGE_COLUMNS, list_parameters};
-use crate::capability::grant::topic_matches;
 use crate::capability::queue::backend::{QueueError, Relayed};
+use crate::capability::queue::message::takes;
 use crate::database::{Dialect, Row, Transaction, Value, values};
 
 /// The advisory lock that lets one host at a time put keyed messages into queues: their order depends on it.
@@ -194,11 +194,6 @@ impl Embedded {
     }
 }
 
-/// Whether a queue takes an event. Its own events only where a binding names the type in full.
-fn takes(patterns: &[String], message_type: &str, is_own: bool) -> bool {
-    patterns.iter().any(|pattern| if is_own { pattern == message_type } else { topic_matches(pattern, message_type) })
-}
-
 /// What is due, held-back messages first but at most half of it, so that neither kind keeps the other waiting.
 async fn due_rows(transaction: &mut Transaction, now: DateTime<Utc>) -> Result<Vec<Row>, QueueError> {
     let select = "SELECT position, message_type, queue, ordering_key, source_service FROM berth_outbox WHERE";
@@ -221,18 +216,4 @@ pub(super) async fn delete(
         .execute(&format!("DELETE FROM {} WHERE position IN ({placeholders})", origin.table()), &positions)
         .await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::takes;
-
-    #[test]
-    fn own_events_come_back_only_when_named_in_full() {
-        let patterns = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
-        assert!(takes(&patterns(&["#"]), "plan.created", false));
-        assert!(!takes(&patterns(&["#", "plan.*"]), "plan.created", true));
-        assert!(takes(&patterns(&["#", "plan.created"]), "plan.created", true));
-        assert!(!takes(&patterns(&["task.#"]), "plan.created", false));
-    }
 }
