@@ -85,6 +85,7 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> syn::Result<
                 soft_delete: #soft_delete,
                 global: #global,
                 token: #token,
+                scope: || <#owner as ::berth_sdk::entity::Rules>::scope(),
             };
             fn statements() -> &'static ::berth_sdk::entity::Statements {
                 static STATEMENTS: ::std::sync::OnceLock<::berth_sdk::entity::Statements> = ::std::sync::OnceLock::new();

@@ -39,7 +39,7 @@ mod stored;
 pub use column::{Column, Kind};
 pub use select::Select;
 pub use statements::Statements;
-pub use store::{create, delete, find, read, read_text, save, update};
+pub use store::{create, create_as, create_from, delete, find, read, read_text, save, update};
 pub use stored::Stored;
 
 use schemars::JsonSchema;
@@ -111,6 +111,30 @@ pub struct Definition {
     pub global: bool,
     /// The column with the version: `version`, or `lock_version` where the entity has a textual `version` of its own.
     pub token: &'static str,
+    /// See [`Rules::scope`].
+    pub scope: fn() -> Option<Condition>,
+}
+
+/// A piece of SQL that must hold of a row; each `?` stands for the next value.
+///
+/// ```
+/// use berth_sdk::entity::Condition;
+/// let mine = Condition::new("\"created_by\" = ?", ["u1"]);
+/// assert_eq!(mine.values.len(), 1);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    /// The SQL.
+    pub sql: String,
+    /// The values of its `?`, in their order.
+    pub values: Vec<crate::database::Value>,
+}
+
+impl Condition {
+    /// SQL with its values.
+    pub fn new<V: Into<crate::database::Value>>(sql: impl Into<String>, values: impl IntoIterator<Item = V>) -> Self {
+        Self { sql: sql.into(), values: values.into_iter().map(Into::into).collect() }
+    }
 }
 
 impl Definition {
@@ -131,6 +155,11 @@ pub trait Entity: Serialize + DeserializeOwned + JsonSchema + Tidy + Clone + 'st
 /// What is particular to an entity. Every method has a default that does nothing; those with a transaction run inside
 /// the one that changes the row, so that a problem undoes everything.
 pub trait Rules: Entity {
+    /// Only rows of which this holds exist for the caller: others are a 404 and in no list. The caller's organization
+    /// holds anyway; this is for what is private within it.
+    fn scope() -> Option<Condition> {
+        None
+    }
     /// Checks what concerns several fields; runs before create and update.
     fn check(&self, faults: &mut Faults) {
         let _ = faults;

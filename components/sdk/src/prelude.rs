@@ -8,12 +8,12 @@
 //! ```
 
 pub use crate::{
-    Fault, Id, auth, choice, clock,
+    Fault, Id, auth, choice, clock, config,
     clock::Timestamp,
     data,
     database::{self, Executor, Pool, Transaction, params},
     entity,
-    entity::{Entity, Rules, Select, Stored},
+    entity::{Condition, Entity, Rules, Select, Stored},
     events::{self, Envelope, Outcome},
     http::{
         Accepted, Answer, Created, FromRequest, IfMatch, Json, JsonText, NoContent, Params, Query, Request, Response,

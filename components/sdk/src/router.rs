@@ -36,7 +36,7 @@ pub(crate) type Run = Arc<dyn Fn(&mut Request) -> Result<Response> + Send + Sync
 /// assert_eq!(router.handle(Request::new("DELETE", "/api/greetings")).status, 405);
 /// assert_eq!(router.handle(Request::new("GET", "/api/other")).status, 404);
 /// ```
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Router {
     routes: Vec<(Route, Run)>,
     /// How many routes at the end the modifiers speak of.

@@ -30,7 +30,7 @@ type Ready = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 pub struct Service {
     name: String,
     version: String,
-    router: Option<Router>,
+    router: Router,
     built: OnceLock<Result<BuiltRouter, String>>,
     consumers: Vec<(Kind, String, Consume)>,
     timers: Vec<(String, String)>,
@@ -45,7 +45,7 @@ impl Service {
         Self {
             name: name.to_string(),
             version: version.to_string(),
-            router: None,
+            router: Router::new(),
             built: OnceLock::new(),
             consumers: Vec::new(),
             timers: Vec::new(),
@@ -58,8 +58,8 @@ impl Service {
     /// Adds routes.
     #[must_use]
     pub fn routes(mut self, router: Router) -> Self {
-        let before = self.router.take().unwrap_or_default();
-        self.built = OnceLock::from(before.merge(router).build());
+        self.router = std::mem::take(&mut self.router).merge(router);
+        self.built = OnceLock::new();
         self
     }
 
@@ -156,7 +156,7 @@ impl Service {
 
     /// Its routes; an error when two of them collide.
     pub fn router(&self) -> Result<&BuiltRouter, &str> {
-        self.built.get_or_init(|| Router::new().build()).as_ref().map_err(String::as_str)
+        self.built.get_or_init(|| self.router.clone().build()).as_ref().map_err(String::as_str)
     }
 
     /// Answers a request.

@@ -2,7 +2,9 @@
 
 use std::marker::PhantomData;
 
-use super::{Entity, Kind, Stored, store::tenancy};
+use super::{Condition, Entity, Kind, Stored,
+    store::{place, visible},
+};
 use crate::{
     database::{Executor, Value},
     http::JsonText,
@@ -16,6 +18,7 @@ use crate::{
 /// use berth_sdk::{Problem, database::Pool, entity, entity::{Select, Stored}};
 /// #[entity(table = "note_notes")]
 /// pub struct Note { #[field(filter)] pub title: String, pub stars: i64 }
+/// impl entity::Rules for Note {}
 /// fn best() -> Result<Vec<Stored<Note>>, Problem> {
 ///     Select::new().equal("title", "a").condition("\"stars\" > ?", [3]).sort("-stars").limit(10).all(&Pool)
 /// }
@@ -23,8 +26,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Select<T> {
-    conditions: Vec<String>,
-    values: Vec<Value>,
+    conditions: Vec<Condition>,
     sort: Option<String>,
     limit: Option<i64>,
     kind: PhantomData<fn() -> T>,
@@ -39,7 +41,7 @@ impl<T: Entity> Default for Select<T> {
 impl<T: Entity> Select<T> {
     /// Every row of the caller's organization that is not deleted.
     pub fn new() -> Self {
-        Self { conditions: Vec::new(), values: Vec::new(), sort: None, limit: None, kind: PhantomData }
+        Self { conditions: Vec::new(), sort: None, limit: None, kind: PhantomData }
     }
 
     /// Only rows with this value in this column.
@@ -62,21 +64,7 @@ impl<T: Entity> Select<T> {
     /// Only rows of which this SQL holds; each `?` stands for the next value.
     #[must_use]
     pub fn condition<V: Into<Value>>(mut self, sql: &str, values: impl IntoIterator<Item = V>) -> Self {
-        let mut values = values.into_iter();
-        let mut placed = String::with_capacity(sql.len() + 8);
-        for letter in sql.chars() {
-            match (letter, letter == '?') {
-                (_, true) => {
-                    if let Some(value) = values.next() {
-                        self.values.push(value.into());
-                        // The organization is `$1`.
-                        placed.push_str(&format!("${}", self.values.len() + 1));
-                    }
-                }
-                (letter, _) => placed.push(letter),
-            }
-        }
-        self.conditions.push(placed);
+        self.conditions.push(Condition::new(sql, values));
         self
     }
 
@@ -147,15 +135,12 @@ impl<T: Entity> Select<T> {
     }
 
     fn from(&self) -> Result<(String, Vec<Value>)> {
-        let (condition, organization_id) = tenancy(T::DEFINITION)?;
-        let mut sql = format!("FROM {} WHERE {condition}{}", T::DEFINITION.table, T::statements().alive);
+        let (condition, mut values) = visible(T::DEFINITION)?;
+        let mut sql = format!("FROM {} WHERE {condition}", T::DEFINITION.table);
         for condition in &self.conditions {
-            sql.push_str(" AND (");
-            sql.push_str(condition);
-            sql.push(')');
+            let placed = place(&condition.sql, condition.values.iter().cloned(), &mut values);
+            sql.push_str(&format!(" AND ({placed})"));
         }
-        let mut values = vec![organization_id];
-        values.extend(self.values.iter().cloned());
         Ok((sql, values))
     }
 
@@ -224,6 +209,7 @@ mod tests {
         #[field(default)]
         tags: Vec<String>,
     }
+    impl crate::entity::Rules for Note {}
 
     fn query(text: &str) -> PageQuery {
         PageQuery::from_request(&mut Request::new("GET", &format!("/?{text}"))).unwrap()

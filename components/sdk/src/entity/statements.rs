@@ -8,6 +8,7 @@ use super::Definition;
 /// use berth_sdk::{entity, entity::Entity};
 /// #[entity(table = "note_notes")]
 /// pub struct Note { pub title: String }
+/// impl entity::Rules for Note {}
 /// assert!(Note::statements().insert.starts_with("INSERT INTO note_notes (\"id\", "));
 /// ```
 #[derive(Debug)]
@@ -18,8 +19,6 @@ pub struct Statements {
     pub all: String,
     /// Makes a row: the common columns first, then the fields in their order.
     pub insert: String,
-    /// What every read demands: not deleted.
-    pub alive: &'static str,
 }
 
 impl Statements {
@@ -56,7 +55,6 @@ impl Statements {
             shown: select(false),
             all: select(true),
             insert: format!("INSERT INTO {} ({}) VALUES ({})", definition.table, columns.join(", "), places.join(", ")),
-            alive: if definition.soft_delete { " AND \"deleted_at\" IS NULL" } else { "" },
         }
     }
 }

@@ -30,7 +30,12 @@ pub(crate) const LOST_RACE: &str = "CHANGED_MEANWHILE";
 /// }
 /// assert_eq!(note("x").unwrap_err().status, 503); // natively there is no database
 /// ```
-pub fn create<T: Rules>(transaction: &Transaction, mut data: T) -> Result<Stored<T>> {
+pub fn create<T: Rules>(transaction: &Transaction, data: T) -> Result<Stored<T>> {
+    create_as(transaction, Id::new(), data)
+}
+
+/// The same, under an id that the service has made already, because something else names it.
+pub fn create_as<T: Rules>(transaction: &Transaction, id: Id, mut data: T) -> Result<Stored<T>> {
     checked(&mut data)?;
     data.before_create(transaction)?;
     let principal = auth::principal();
@@ -45,7 +50,7 @@ pub fn create<T: Rules>(transaction: &Transaction, mut data: T) -> Result<Stored
     check_parents(transaction, T::DEFINITION, &fields, None)?;
     let now = clock::now();
     let row = Stored {
-        id: Id::new(),
+        id,
         organization_id,
         created_by: principal.user_id,
         created_at: now,
@@ -66,6 +71,14 @@ pub fn create<T: Rules>(transaction: &Transaction, mut data: T) -> Result<Stored
     T::after_create(&row, transaction)?;
     publish(transaction, T::DEFINITION.created, &row)?;
     Ok(row)
+}
+
+/// The same from a JSON object: what only the service sets is left out, 400 with every fault.
+pub fn create_from<T: Rules>(transaction: &Transaction, mut fields: Map<String, Json>) -> Result<Stored<T>> {
+    for field in T::DEFINITION.fields.iter().filter(|field| field.access == Access::Readonly) {
+        fields.remove(field.name);
+    }
+    create(transaction, crate::http::read_value(Json::Object(fields))?)
 }
 
 /// The row of this id, if the caller's organization has one.
@@ -154,24 +167,43 @@ pub fn delete<T: Rules>(transaction: &Transaction, id: &str, if_match: IfMatch) 
     Ok(())
 }
 
-/// The condition that keeps a statement within the caller's organization, with its value at place `$1`.
-pub(crate) fn tenancy(definition: &Definition) -> Result<(&'static str, Value)> {
-    let organization_id = auth::organization_id()?;
-    let condition = if definition.global {
+/// The condition that keeps a statement to the rows that exist for the caller, with its values from `$1` on.
+pub(crate) fn visible(definition: &Definition) -> Result<(String, Vec<Value>)> {
+    let mut values = vec![Value::from(auth::organization_id()?)];
+    let mut sql = String::from(if definition.global {
         "(\"organization_id\" = $1 OR \"organization_id\" IS NULL)"
     } else {
         "\"organization_id\" = $1"
-    };
-    Ok((condition, organization_id.into()))
+    });
+    if definition.soft_delete {
+        sql.push_str(" AND \"deleted_at\" IS NULL");
+    }
+    if let Some(scope) = (definition.scope)() {
+        sql.push_str(&format!(" AND ({})", place(&scope.sql, scope.values, &mut values)));
+    }
+    Ok((sql, values))
+}
+
+/// Numbers the `?` of a piece of SQL on from the values that are there.
+pub(crate) fn place(sql: &str, more: impl IntoIterator<Item = Value>, values: &mut Vec<Value>) -> String {
+    let mut more = more.into_iter();
+    let mut placed = String::with_capacity(sql.len() + 8);
+    for letter in sql.chars() {
+        match (letter, if letter == '?' { more.next() } else { None }) {
+            ('?', Some(value)) => {
+                values.push(value);
+                placed.push_str(&format!("${}", values.len()));
+            }
+            (letter, _) => placed.push(letter),
+        }
+    }
+    placed
 }
 
 fn by_id<T: Entity>(columns: &str, id: &str) -> Result<(String, Vec<Value>)> {
-    let (condition, organization_id) = tenancy(T::DEFINITION)?;
-    let (table, alive) = (T::DEFINITION.table, T::statements().alive);
-    Ok((
-        format!("SELECT {columns} FROM {table} WHERE {condition} AND \"id\" = $2{alive}"),
-        vec![organization_id, id.into()],
-    ))
+    let (condition, mut values) = visible(T::DEFINITION)?;
+    values.push(id.into());
+    Ok((format!("SELECT {columns} FROM {} WHERE {condition} AND \"id\" = ${}", T::DEFINITION.table, values.len()), values))
 }
 
 fn checked<T: Rules>(data: &mut T) -> Result<()> {
@@ -222,10 +254,10 @@ fn check_parents(
 
 /// 404 unless the caller's organization has this row.
 pub(crate) fn require_row(database: &dyn Executor, definition: &Definition, id: &str) -> Result<()> {
-    let (condition, organization_id) = tenancy(definition)?;
-    let alive = if definition.soft_delete { " AND \"deleted_at\" IS NULL" } else { "" };
-    let sql = format!("SELECT \"id\" FROM {} WHERE {condition} AND \"id\" = $2{alive}", definition.table);
-    match database.query_one(&sql, &[organization_id, id.into()])? {
+    let (condition, mut values) = visible(definition)?;
+    values.push(id.into());
+    let sql = format!("SELECT \"id\" FROM {} WHERE {condition} AND \"id\" = ${}", definition.table, values.len());
+    match database.query_one(&sql, &values)? {
         Some(_) => Ok(()),
         None => Err(Problem::missing(definition.name)),
     }

@@ -90,8 +90,8 @@ impl Route {
         }
     }
 
-    /// Notes an answer.
-    pub(crate) fn answer(&mut self, status: u16, schema: Option<MakeSchema>, media_type: Option<&'static str>) {
+    /// Notes an answer: its status, what makes the schema of its body, and the media type where it is not JSON.
+    pub fn answer(&mut self, status: u16, schema: Option<fn() -> Value>, media_type: Option<&'static str>) {
         self.answers.push((status, schema, media_type));
     }
 

@@ -1,0 +1,165 @@
+//! What a task waits for: other tasks, and its place below a parent. Neither may lead in a circle.
+
+use berth_sdk::prelude::*;
+use plan_rules::graph::Graph;
+
+use super::Task;
+
+/// The most edges that are looked at in one project.
+const EDGES_MAX: i64 = 10_000;
+
+/// How two tasks hang together.
+#[choice]
+pub(crate) enum DependencyType {
+    /// The first must be done before the second.
+    Blocks,
+    /// They have to do with each other.
+    Related,
+    /// The first needs the second to be done.
+    Requires,
+}
+
+/// An edge between two tasks.
+#[entity(table = "project_task_dependencies", name = "dependency")]
+pub(crate) struct Dependency {
+    #[field(parent = Task)]
+    pub from_task_id: Id,
+    #[field(parent = Task)]
+    pub to_task_id: Id,
+    pub r#type: DependencyType,
+}
+
+impl Rules for Dependency {}
+
+/// The body of `POST /api/tasks/{id}/dependencies`.
+#[data]
+pub(crate) struct NewDependency {
+    to_task_id: Id,
+    #[field(default = DependencyType::Requires)]
+    r#type: DependencyType,
+}
+
+/// An edge as "the first waits for the second"; none where nobody waits.
+fn waiting<'a>(from: &'a str, to: &'a str, kind: DependencyType) -> Option<(&'a str, &'a str)> {
+    match kind {
+        DependencyType::Requires => Some((from, to)),
+        DependencyType::Blocks => Some((to, from)),
+        DependencyType::Related => None,
+    }
+}
+
+/// `GET /api/tasks/{id}/dependencies`: those in which the task is on either side.
+pub(crate) fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<Stored<Dependency>>>> {
+    let task = entity::read::<Task>(&Pool, &id)?;
+    Select::new().condition("from_task_id = ? OR to_task_id = ?", [&task.id, &task.id]).page(&Pool, &query)
+}
+
+/// `POST /api/tasks/{id}/dependencies`: 400 self, 404, 409 cycle or there already.
+pub(crate) fn add(Params(id): Params<Id>, Json(input): Json<NewDependency>) -> Result<Created<Stored<Dependency>>> {
+    if input.to_task_id == id {
+        return Err(Problem::field("toTaskId", "must be another task"));
+    }
+    database::transaction(|transaction| {
+        let from = entity::read::<Task>(transaction, &id)?;
+        let to = entity::read::<Task>(transaction, &input.to_task_id)?;
+        let known = edges(transaction)?;
+        if known.iter().any(|(left, right, kind)| *left == from.id && *right == to.id && *kind == input.r#type) {
+            return Err(Problem::conflict("This dependency is there already."));
+        }
+        let graph = Graph::from_edges(known.iter().filter_map(|(left, right, kind)| waiting(left, right, *kind)));
+        if let Some((first, second)) = waiting(&from.id, &to.id, input.r#type)
+            && graph.would_cycle(first, second)
+        {
+            return Err(Problem::conflict("It would close a cycle of dependencies.").with_code("DEPENDENCY_CYCLE"));
+        }
+        let made = Dependency { from_task_id: from.id, to_task_id: to.id, r#type: input.r#type };
+        entity::create(transaction, made).map(Created)
+    })
+}
+
+/// `DELETE /api/tasks/{id}/dependencies/{depId}`: by the dependency's id.
+pub(crate) fn remove(Params((id, dependency_id)): Params<(Id, Id)>) -> Result<NoContent> {
+    database::transaction(|transaction| {
+        entity::read::<Task>(transaction, &id)?;
+        let dependency = entity::read::<Dependency>(transaction, &dependency_id)?;
+        if dependency.from_task_id != id && dependency.to_task_id != id {
+            return Err(Problem::missing("dependency"));
+        }
+        entity::delete::<Dependency>(transaction, &dependency_id, IfMatch(None))
+    })?;
+    Ok(NoContent)
+}
+
+/// Every dependency of the organization; a task may wait for one of another project.
+fn edges(database: &dyn Executor) -> Result<Vec<(Id, Id, DependencyType)>> {
+    let rows = Select::<Dependency>::new().condition("type <> ?", ["related"]).limit(EDGES_MAX).all(database)?;
+    Ok(rows.into_iter().map(|row| (row.data.from_task_id, row.data.to_task_id, row.data.r#type)).collect())
+}
+
+/// 409 while something that the task requires is open.
+pub(crate) fn require_done(database: &dyn Executor, id: &Id) -> Result<()> {
+    let row = database.query_one(
+        "SELECT t.id AS id, t.title AS title FROM project_task_dependencies d JOIN project_tasks t ON t.id = d.to_task_id \
+         WHERE d.from_task_id = $1 AND d.type = 'requires' AND t.deleted_at IS NULL \
+         AND t.status NOT IN ('completed', 'cancelled') ORDER BY t.id LIMIT 1",
+        params![id],
+    )?;
+    match row {
+        None => Ok(()),
+        Some(row) => {
+            let (task_id, title): (String, String) = (row.get("id")?, row.get("title")?);
+            let problem = Problem::conflict(format!("It requires \"{title}\", which is still open; `force` completes it anyway."));
+            Err(problem.with_code("REQUIREMENT_OPEN").with("taskId", task_id))
+        }
+    }
+}
+
+/// A parent is another task of the same project, and not one below this task: 400, 422, 409.
+pub(crate) fn check_parent(database: &dyn Executor, id: Option<&Id>, task: &Task) -> Result<()> {
+    let Some(parent_id) = &task.parent_task_id else { return Ok(()) };
+    if Some(parent_id) == id {
+        return Err(Problem::field("parentTaskId", "must be another task"));
+    }
+    let parent = entity::read::<Task>(database, parent_id)?;
+    if parent.project_id != task.project_id {
+        return Err(Problem::unprocessable("The parent belongs to another project."));
+    }
+    let mut above = parent.data.parent_task_id;
+    let mut steps = 0;
+    while let Some(next) = above {
+        steps += 1;
+        if Some(&next) == id || steps > EDGES_MAX {
+            return Err(Problem::conflict("It would become its own ancestor.").with_code("DEPENDENCY_CYCLE"));
+        }
+        above = entity::find::<Task>(database, &next)?.and_then(|task| task.data.parent_task_id);
+    }
+    Ok(())
+}
+
+/// Takes a task that goes out of the dependencies; its subtasks lose their parent.
+pub(crate) fn forget(transaction: &Transaction, id: &Id) -> Result<()> {
+    transaction.execute("DELETE FROM project_task_dependencies WHERE from_task_id = $1 OR to_task_id = $1", params![id])?;
+    transaction.execute(
+        "UPDATE project_tasks SET parent_task_id = NULL, updated_at = $2, version = version + 1 WHERE parent_task_id = $1",
+        params![id, clock::now()],
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use plan_rules::graph::Graph;
+
+    use super::{DependencyType, waiting};
+
+    #[test]
+    fn blocks_is_requires_from_the_other_side() {
+        let edges = [("a", "b", DependencyType::Requires), ("c", "b", DependencyType::Blocks)];
+        let graph = Graph::from_edges(edges.iter().filter_map(|(from, to, kind)| waiting(from, to, *kind)));
+        // a waits for b, b waits for c.
+        assert!(graph.waits_for("a", "c"));
+        let (first, second) = waiting("a", "c", DependencyType::Blocks).unwrap();
+        assert!(graph.would_cycle(first, second));
+        assert!(waiting("c", "a", DependencyType::Related).is_none());
+    }
+}
