@@ -37,12 +37,7 @@ pub(crate) enum PlanStatus {
 }
 
 /// A plan, without its steps.
-#[entity(
-    table = "plan_plans",
-    created = "planning.plan.created",
-    deleted = "planning.plan.deleted",
-    soft_delete
-)]
+#[entity(table = "plan_plans", created = "planning.plan.created", deleted = "planning.plan.deleted", soft_delete)]
 pub(crate) struct Plan {
     #[field(immutable, parent = Project)]
     pub project_id: Id,

@@ -81,7 +81,9 @@ impl Rules for Project {
             return Err(Problem::conflict("A plan of the project is being executed.").with("planId", plan_id));
         }
         for table in ["plan_plans", "project_tasks"] {
-            let sql = format!("UPDATE {table} SET deleted_at = $2, updated_at = $2 WHERE project_id = $1 AND deleted_at IS NULL");
+            let sql = format!(
+                "UPDATE {table} SET deleted_at = $2, updated_at = $2 WHERE project_id = $1 AND deleted_at IS NULL"
+            );
             transaction.execute(&sql, params![&row.id, clock::now()])?;
         }
         Ok(())

@@ -8,9 +8,9 @@
 //! ```
 
 pub use crate::{
-    Fault, Id, auth, choice, clock, config,
+    Fault, Id, auth, choice, clock,
     clock::Timestamp,
-    data,
+    config, data,
     database::{self, Executor, Pool, Transaction, params},
     entity,
     entity::{Condition, Entity, Rules, Select, Stored},

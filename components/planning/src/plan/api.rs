@@ -153,7 +153,8 @@ pub(crate) fn validate(Params(id): Params<Id>, input: Option<Json<Acceptance>>) 
         plan.quality = Some(json!({ "errors": report.errors.len(), "warnings": report.warnings.len() }));
         if report.is_valid {
             plan.status = PlanStatus::Validated;
-            transaction.publish("planning.plan.validated", &json!({ "planId": plan.id, "projectId": plan.project_id }))?;
+            transaction
+                .publish("planning.plan.validated", &json!({ "planId": plan.id, "projectId": plan.project_id }))?;
         }
         entity::save(transaction, plan)?;
         Ok(Json(report))

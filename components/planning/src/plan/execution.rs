@@ -43,9 +43,11 @@ pub(crate) fn execute(Params(id): Params<Id>, input: Option<Json<Start>>) -> Res
     }
     // Outside any transaction: execution-service reads this plan while it answers.
     let reply: Value = executions().post("/api/executions/execute").json(&body).fetch()?;
-    let execution_id: Id = reply.get("id").and_then(Value::as_str).map(Id::from).ok_or_else(|| {
-        Problem::bad_gateway("execution-service answered without an id.")
-    })?;
+    let execution_id: Id = reply
+        .get("id")
+        .and_then(Value::as_str)
+        .map(Id::from)
+        .ok_or_else(|| Problem::bad_gateway("execution-service answered without an id."))?;
     if !is_dry_run {
         database::transaction(|transaction| mirror::adopt(transaction, &plan.id, &execution_id).map(|_| ()))?;
     }

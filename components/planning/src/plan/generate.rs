@@ -40,10 +40,8 @@ pub(crate) fn refine(plan: &Value, feedback: &str) -> Result<Draft> {
 
 /// Asks, and once more with the faults when the answer is no plan.
 fn draft(wish: Value) -> Result<Draft> {
-    let mut messages = vec![
-        json!({ "role": "system", "content": SYSTEM }),
-        json!({ "role": "user", "content": wish.to_string() }),
-    ];
+    let mut messages =
+        vec![json!({ "role": "system", "content": SYSTEM }), json!({ "role": "user", "content": wish.to_string() })];
     let first = complete(&messages)?;
     let fault = match read(&first) {
         Ok(draft) => return Ok(draft),
@@ -61,7 +59,9 @@ fn complete(messages: &[Value]) -> Result<String> {
         .fetch()
         .map_err(|problem| {
             if matches!(problem.status, 404 | 502..=504) {
-                return Problem::unavailable("Plans from an intent need ai-service, which is not available; send steps or a template.");
+                return Problem::unavailable(
+                    "Plans from an intent need ai-service, which is not available; send steps or a template.",
+                );
             }
             problem
         })?;

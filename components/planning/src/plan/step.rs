@@ -104,9 +104,10 @@ impl StepRow {
     pub(crate) fn step(&self, id: &Id) -> Result<Step> {
         let rollback = match &self.rollback {
             None => None,
-            Some(value) => Some(berth_sdk::serde_json::from_value::<Rollback>(value.clone()).map_err(|error| {
-                Problem::field("rollback", format!("must be {{type, params}}: {error}"))
-            })?),
+            Some(value) => Some(
+                berth_sdk::serde_json::from_value::<Rollback>(value.clone())
+                    .map_err(|error| Problem::field("rollback", format!("must be {{type, params}}: {error}")))?,
+            ),
         };
         Ok(Step {
             id: id.clone(),

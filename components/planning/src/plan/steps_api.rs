@@ -19,7 +19,11 @@ pub(crate) fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<
 
 /// `POST /api/plans/{id}/steps`: at its order, or last. Later steps move on; without dependencies it waits for the step
 /// before it.
-pub(crate) fn add(Params(id): Params<Id>, if_match: IfMatch, Json(mut new): Json<NewStep>) -> Result<Created<Stored<StepRow>>> {
+pub(crate) fn add(
+    Params(id): Params<Id>,
+    if_match: IfMatch,
+    Json(mut new): Json<NewStep>,
+) -> Result<Created<Stored<StepRow>>> {
     database::transaction(|transaction| {
         let Document { mut plan, steps, .. } = open(transaction, &id, if_match)?;
         if steps.len() >= STEPS_MAX {

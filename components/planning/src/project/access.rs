@@ -111,7 +111,8 @@ pub(crate) fn require(database: &dyn Executor, project: &Stored<Project>, wanted
         return Ok(());
     }
     let user_id = principal.user_id.unwrap_or_default();
-    let held = Select::<AccessEntry>::new().equal("project_id", &project.id).equal("user_id", user_id).first(database)?;
+    let held =
+        Select::<AccessEntry>::new().equal("project_id", &project.id).equal("user_id", user_id).first(database)?;
     // Who may delete in the whole organization may do so in an open project.
     let by_permission = project.visibility == Visibility::Organization && auth::has("projects.project.delete");
     if by_permission || held.is_some_and(|entry| entry.level.covers(wanted)) {
@@ -137,6 +138,9 @@ mod tests {
         assert!(list(vec![line(Some("u1"), Level::Owner), line(Some("u2"), Level::Viewer)]).is_ok());
         assert_eq!(list(vec![line(Some("u1"), Level::Editor)]).unwrap_err().status, 422);
         assert_eq!(list(vec![line(None, Level::Owner)]).unwrap_err().errors[0].field, "access[0]");
-        assert_eq!(list(vec![line(Some("u1"), Level::Owner), line(Some("u1"), Level::Viewer)]).unwrap_err().errors[0].field, "access[1]");
+        assert_eq!(
+            list(vec![line(Some("u1"), Level::Owner), line(Some("u1"), Level::Viewer)]).unwrap_err().errors[0].field,
+            "access[1]"
+        );
     }
 }

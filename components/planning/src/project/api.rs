@@ -85,7 +85,9 @@ pub(crate) fn context(Params(id): Params<Id>) -> Result<Json<Context>> {
 }
 
 fn counts(table: &str, project_id: &Id) -> Result<Map<String, Value>> {
-    let sql = format!("SELECT status, COUNT(*) AS total FROM {table} WHERE project_id = $1 AND deleted_at IS NULL GROUP BY status ORDER BY status");
+    let sql = format!(
+        "SELECT status, COUNT(*) AS total FROM {table} WHERE project_id = $1 AND deleted_at IS NULL GROUP BY status ORDER BY status"
+    );
     let mut counts = Map::new();
     for row in database::query(&sql, params![project_id])? {
         counts.insert(row.get("status")?, row.get::<i64>("total")?.into());

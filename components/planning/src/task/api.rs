@@ -21,7 +21,11 @@ pub(crate) struct NewStatus {
 }
 
 /// `PUT /api/tasks/{id}/status`. The status it has already is no change.
-pub(crate) fn change_status(Params(id): Params<Id>, if_match: IfMatch, Json(input): Json<NewStatus>) -> Result<Stored<Task>> {
+pub(crate) fn change_status(
+    Params(id): Params<Id>,
+    if_match: IfMatch,
+    Json(input): Json<NewStatus>,
+) -> Result<Stored<Task>> {
     database::transaction(|transaction| {
         let old = entity::read::<Task>(transaction, &id)?;
         if_match.check(old.version)?;
@@ -82,7 +86,11 @@ impl validate::Tidy for Link {}
 const LINKS: &[&str] = &["planId", "planStepId", "storyId", "epicId", "milestoneId", "environmentId"];
 
 /// `POST /api/tasks/{id}/link`.
-pub(crate) fn link(Params(id): Params<Id>, if_match: IfMatch, Json(Link(mut links)): Json<Link>) -> Result<Stored<Task>> {
+pub(crate) fn link(
+    Params(id): Params<Id>,
+    if_match: IfMatch,
+    Json(Link(mut links)): Json<Link>,
+) -> Result<Stored<Task>> {
     links.retain(|name, _| LINKS.contains(&name.as_str()));
     if links.is_empty() {
         return Err(Problem::bad_request(format!("Name at least one of {}.", LINKS.join(", "))));

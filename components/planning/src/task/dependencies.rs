@@ -108,7 +108,9 @@ pub(crate) fn require_done(database: &dyn Executor, id: &Id) -> Result<()> {
         None => Ok(()),
         Some(row) => {
             let (task_id, title): (String, String) = (row.get("id")?, row.get("title")?);
-            let problem = Problem::conflict(format!("It requires \"{title}\", which is still open; `force` completes it anyway."));
+            let problem = Problem::conflict(format!(
+                "It requires \"{title}\", which is still open; `force` completes it anyway."
+            ));
             Err(problem.with_code("REQUIREMENT_OPEN").with("taskId", task_id))
         }
     }
@@ -138,7 +140,8 @@ pub(crate) fn check_parent(database: &dyn Executor, id: Option<&Id>, task: &Task
 
 /// Takes a task that goes out of the dependencies; its subtasks lose their parent.
 pub(crate) fn forget(transaction: &Transaction, id: &Id) -> Result<()> {
-    transaction.execute("DELETE FROM project_task_dependencies WHERE from_task_id = $1 OR to_task_id = $1", params![id])?;
+    transaction
+        .execute("DELETE FROM project_task_dependencies WHERE from_task_id = $1 OR to_task_id = $1", params![id])?;
     transaction.execute(
         "UPDATE project_tasks SET parent_task_id = NULL, updated_at = $2, version = version + 1 WHERE parent_task_id = $1",
         params![id, clock::now()],

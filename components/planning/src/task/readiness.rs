@@ -34,7 +34,8 @@ struct Facts {
 
 fn judge(task_id: Id, facts: Facts) -> Readiness {
     let reason = |code: &str, message: String, id: Id| Reason { code: code.into(), message, id: Some(id) };
-    let open = facts.open.into_iter().map(|(id, title)| reason("DEPENDENCY_OPEN", format!("\"{title}\" is not done."), id));
+    let open =
+        facts.open.into_iter().map(|(id, title)| reason("DEPENDENCY_OPEN", format!("\"{title}\" is not done."), id));
     let environment = facts
         .missing_environment
         .into_iter()

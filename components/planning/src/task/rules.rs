@@ -62,10 +62,18 @@ mod tests {
         assert_eq!(
             allowed,
             [
-                "to_do>in_progress", "to_do>blocked", "to_do>cancelled",
-                "in_progress>in_review", "in_progress>blocked", "in_progress>cancelled",
-                "in_review>in_progress", "in_review>blocked", "in_review>completed", "in_review>cancelled",
-                "blocked>in_progress", "blocked>cancelled",
+                "to_do>in_progress",
+                "to_do>blocked",
+                "to_do>cancelled",
+                "in_progress>in_review",
+                "in_progress>blocked",
+                "in_progress>cancelled",
+                "in_review>in_progress",
+                "in_review>blocked",
+                "in_review>completed",
+                "in_review>cancelled",
+                "blocked>in_progress",
+                "blocked>cancelled",
             ]
         );
         assert_eq!(require_move(TaskStatus::ToDo, TaskStatus::Completed).unwrap_err().status, 409);

@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::{Condition, Entity, Kind, Stored,
+use super::{
+    Condition, Entity, Kind, Stored,
     store::{place, visible},
 };
 use crate::{

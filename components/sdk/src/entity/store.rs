@@ -203,7 +203,10 @@ pub(crate) fn place(sql: &str, more: impl IntoIterator<Item = Value>, values: &m
 fn by_id<T: Entity>(columns: &str, id: &str) -> Result<(String, Vec<Value>)> {
     let (condition, mut values) = visible(T::DEFINITION)?;
     values.push(id.into());
-    Ok((format!("SELECT {columns} FROM {} WHERE {condition} AND \"id\" = ${}", T::DEFINITION.table, values.len()), values))
+    Ok((
+        format!("SELECT {columns} FROM {} WHERE {condition} AND \"id\" = ${}", T::DEFINITION.table, values.len()),
+        values,
+    ))
 }
 
 fn checked<T: Rules>(data: &mut T) -> Result<()> {
