@@ -49,7 +49,7 @@ pub(crate) fn run(settings: Settings, manifest: Manifest) -> anyhow::Result<()> 
     let outcome = runtime.block_on(async {
         let app = App::start(&settings, &manifest).await?;
         app.announce(&settings);
-        wait_for_the_end().await?;
+        app.live(&settings).await?;
         app.stop().await;
         Ok(())
     });
@@ -87,6 +87,7 @@ impl App {
         let registry = Arc::new(Registry::new(slots(settings, manifest)?)?);
         let consumers = Arc::new(consumers::Deployed::new(registry.clone(), accounts.clone()));
         let worker = Worker::start(foundations.rooms.queue.clone(), consumers);
+        let tasks = Tasks::new();
         let mut options = DeployerOptions::new(settings.data.join("artifacts"));
         options.component_bytes_max = manifest.host.deploy_mib as usize * 1024 * 1024;
         let deployer = Deployer::new(
@@ -95,7 +96,7 @@ impl App {
             foundations.database.clone(),
             foundations.rooms.queue.clone(),
             options,
-            vec![Arc::new(hooks::Background::new(foundations.rooms.queue.clone(), worker.clone()))],
+            vec![Arc::new(hooks::Background::start(foundations.rooms.queue.clone(), worker.clone(), &tasks))],
         );
         let gateway = Gateway::new(
             &gateway_options(settings, manifest),
@@ -113,7 +114,6 @@ impl App {
         let tls = tls(settings)?;
         let listeners = bind(settings, &registry, tls.clone()).await?;
         deployer.start().await?;
-        let tasks = Tasks::new();
         gateway.maintain(&tasks);
         if let Some(tls) = tls {
             tls.watch(&tasks);
@@ -143,6 +143,42 @@ impl App {
         }
         lines.push(format!("  operator  {}", self.operator_token.place));
         crate::cli::say_lines(&lines);
+    }
+
+    /// Lives until an interrupt or a termination; a hangup takes a changed manifest.
+    async fn live(&self, settings: &Settings) -> anyhow::Result<()> {
+        const UNHEARD: &str = "signals cannot be received";
+        let mut interrupt = signal(SignalKind::interrupt()).context(UNHEARD)?;
+        let mut terminate = signal(SignalKind::terminate()).context(UNHEARD)?;
+        let mut hangup = signal(SignalKind::hangup()).context(UNHEARD)?;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                _ = hangup.recv() => self.reload(settings).await,
+            }
+        }
+    }
+
+    /// Takes `plugins.toml` as it is now, whole or not at all. `[host]` and direct ports are read at start only.
+    async fn reload(&self, settings: &Settings) {
+        let manifest = match Manifest::load(&settings.config) {
+            Ok(manifest) => manifest,
+            Err(faults) => {
+                for fault in faults {
+                    tracing::error!(%fault, "the changed manifest is refused");
+                }
+                return;
+            }
+        };
+        let slots = match slots(settings, &manifest) {
+            Ok(slots) => slots,
+            Err(error) => return tracing::error!(error = %format!("{error:#}"), "the changed manifest is refused"),
+        };
+        match self.deployer.reload(slots).await {
+            Ok(()) => tracing::info!(plugins = manifest.plugins.len(), "the manifest was taken"),
+            Err(error) => tracing::error!(%error, "the changed manifest is refused"),
+        }
     }
 
     /// Stops top-down: ports first, then work in flight, then what is underneath.
@@ -213,15 +249,4 @@ async fn bind(settings: &Settings, registry: &Registry, tls: Option<Arc<Tls>>) -
         listeners.push(listener.with_context(|| format!("the port of {}: {address} cannot be bound", slot.name()))?);
     }
     Ok(listeners)
-}
-
-/// Waits for an interrupt or a termination.
-async fn wait_for_the_end() -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
-    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

@@ -1,41 +1,99 @@
 //! What follows a switch outside the request path: queue bindings, timers and the worker's pumps.
+//!
+//! Only the newest wish of each plugin counts, and it is applied until it holds: a database that is busy for a moment
+//! must not leave a build without its messages.
 
-use crate::capability::queue::QueueRoom;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::capability::queue::{QueueError, QueueRoom};
 use crate::deploy::{DeployHooks, Switched};
+use crate::tasks::Tasks;
 use crate::worker::Worker;
+
+/// How long after a failure it is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Keeps the worker in step with the builds.
 pub(super) struct Background {
-    queue: QueueRoom,
-    worker: Worker,
+    wishes: Arc<Wishes>,
+}
+
+/// What is still to be applied, by plugin: at most one entry for each.
+#[derive(Default)]
+struct Wishes {
+    pending: Mutex<BTreeMap<String, Wish>>,
+    changed: Notify,
+}
+
+#[derive(Clone)]
+struct Wish {
+    bindings: Vec<String>,
+    timers: Vec<(String, String)>,
 }
 
 impl Background {
-    pub(super) fn new(queue: QueueRoom, worker: Worker) -> Self {
-        Self { queue, worker }
+    /// Starts the task that applies what builds want.
+    pub(super) fn start(queue: QueueRoom, worker: Worker, tasks: &Tasks) -> Self {
+        let wishes = Arc::new(Wishes::default());
+        let shared = Arc::clone(&wishes);
+        tasks.supervise("bindings-and-timers", move |stop| {
+            let (wishes, queue, worker) = (Arc::clone(&shared), queue.clone(), worker.clone());
+            async move {
+                stop.run_until_cancelled(wishes.apply_all(&queue, &worker)).await;
+            }
+        });
+        Self { wishes }
+    }
+}
+
+impl Wishes {
+    fn want(&self, plugin: &str, wish: Wish) {
+        self.pending.lock().insert(plugin.to_owned(), wish);
+        self.changed.notify_one();
     }
 
-    fn apply(&self, plugin: String, bindings: Vec<String>, timers: Vec<(String, String)>) {
-        let (queue, worker) = (self.queue.clone(), self.worker.clone());
-        tokio::spawn(async move {
-            if let Err(error) = queue.set_bindings(&plugin, bindings).await {
-                tracing::error!(plugin, %error, "the plugin's bindings could not be set");
+    async fn apply_all(&self, queue: &QueueRoom, worker: &Worker) {
+        loop {
+            let next = self.pending.lock().pop_first();
+            let Some((plugin, wish)) = next else {
+                self.changed.notified().await;
+                continue;
+            };
+            let Err(error) = wish.apply(queue, worker, &plugin).await else { continue };
+            if matches!(error, QueueError::Invalid(_) | QueueError::TooLarge(_)) {
+                // Judged at the deploy already; trying again would not help.
+                tracing::error!(plugin, %error, "the plugin's bindings and timers are refused");
+            } else {
+                tracing::error!(plugin, %error, "the plugin's bindings and timers could not be set; trying again");
+                // A newer wish may have come meanwhile.
+                self.pending.lock().entry(plugin).or_insert(wish);
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
-            if let Err(error) = worker.set_timers(&plugin, &timers).await {
-                tracing::error!(plugin, %error, "the plugin's timers could not be set");
-            }
-            worker.refresh();
-        });
+        }
+    }
+}
+
+impl Wish {
+    async fn apply(&self, queue: &QueueRoom, worker: &Worker, plugin: &str) -> Result<(), QueueError> {
+        queue.set_bindings(plugin, self.bindings.clone()).await?;
+        worker.set_timers(plugin, &self.timers).await?;
+        worker.refresh();
+        Ok(())
     }
 }
 
 impl DeployHooks for Background {
     fn switched(&self, switched: &Switched) {
         let timers = switched.timers.iter().map(|(name, schedule)| (name.clone(), schedule.clone())).collect();
-        self.apply(switched.plugin.name.to_string(), switched.bindings.clone(), timers);
+        self.wishes.want(&switched.plugin.name, Wish { bindings: switched.bindings.clone(), timers });
     }
 
     fn removed(&self, plugin: &str) {
-        self.apply(plugin.to_owned(), Vec::new(), Vec::new());
+        self.wishes.want(plugin, Wish { bindings: Vec::new(), timers: Vec::new() });
     }
 }
