@@ -211,7 +211,9 @@ fn start_telemetry(settings: &Settings) -> anyhow::Result<telemetry::Telemetry> 
 fn slots(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Vec<SlotOptions>> {
     // Whoever lists keys relies on unsigned components being refused.
     if !settings.trusted_keys.as_ref().unwrap_or(&manifest.host.trusted_keys).is_empty() {
-        anyhow::bail!("trusted_keys: signatures of components cannot be checked yet, so the host does not start with it");
+        anyhow::bail!(
+            "trusted_keys: signatures of components cannot be checked yet, so the host does not start with it"
+        );
     }
     let direct_ports = settings.direct_ports.unwrap_or(manifest.host.direct_ports);
     manifest
