@@ -111,6 +111,7 @@ pub(crate) struct Gateway<U: Upstream = Revision> {
     document: openapi::Document,
     readiness: health::Readiness,
     uploads: admin::Uploads,
+    budget: receive::Budget,
     is_stopping: AtomicBool,
 }
 
@@ -124,6 +125,7 @@ impl<U: Upstream> Gateway<U> {
             document: openapi::Document::default(),
             readiness: health::Readiness::default(),
             uploads: admin::Uploads::new(options.deploy_bytes_max),
+            budget: receive::Budget::default(),
             anonymous: Arc::new(Principal::anonymous()),
             is_stopping: AtomicBool::new(false),
             registry,

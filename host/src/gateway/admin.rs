@@ -144,7 +144,8 @@ impl<U: Upstream> Gateway<U> {
         }
         receive::check_length(&parts.headers, self.uploads.bytes_max)?;
         let permit = self.uploads.permits.try_acquire().map_err(|_| GatewayError::Busy)?;
-        let component = receive::read_whole(body, self.uploads.bytes_max, IDLE_TIME_MAX).await?;
+        let whole = receive::read_whole(body, &self.budget, self.uploads.bytes_max, IDLE_TIME_MAX).await?;
+        let (component, _held) = whole.into_parts();
         if component.is_empty() {
             return Err(GatewayError::Deploy(DeployError::Invalid("the body holds no component".to_owned())));
         }
@@ -165,7 +166,7 @@ impl<U: Upstream> Gateway<U> {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BodyError>,
     {
-        let bytes = receive::read_whole(body, BODY_BYTES_MAX, IDLE_TIME_MAX).await?;
+        let bytes = receive::read_whole(body, &self.budget, BODY_BYTES_MAX, IDLE_TIME_MAX).await?.bytes;
         let revision = match query(parts, "revision") {
             Some(text) => Some(positive(text).ok_or(GatewayError::Malformed("`revision` must be a positive integer"))?),
             None => revision_of(&bytes)?,

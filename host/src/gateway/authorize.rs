@@ -29,6 +29,8 @@ pub(super) struct Admitted<'build> {
     pub principal: Arc<Principal>,
     /// What the build describes; none where it describes nothing of the kind.
     pub route: Option<&'build Route>,
+    /// No credential was needed.
+    pub is_public: bool,
 }
 
 /// Refuses a caller, or says as whom and to which described route the request goes.
@@ -51,7 +53,7 @@ pub(super) fn admit<'build, U: Upstream>(
         Identity::Refused(error) => return Err(error.again()),
         Identity::Anonymous => return Err(GatewayError::Unauthorized),
     };
-    let Some(route) = route.filter(|_| !is_public) else { return Ok(Admitted { principal, route }) };
+    let Some(route) = route.filter(|_| !is_public) else { return Ok(Admitted { principal, route, is_public }) };
     if route.needs_organization && principal.organization_id.is_none() {
         return Err(GatewayError::OrganizationRequired);
     }
@@ -59,7 +61,7 @@ pub(super) fn admit<'build, U: Upstream>(
         Some(permission) if !principal.has_permission(permission) => {
             Err(GatewayError::Forbidden(format!("the permission {permission} is missing")))
         }
-        _ => Ok(Admitted { principal, route: Some(route) }),
+        _ => Ok(Admitted { principal, route: Some(route), is_public }),
     }
 }
 

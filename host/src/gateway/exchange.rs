@@ -34,6 +34,8 @@ struct AccessEntry {
     ip: IpAddr,
     method: Method,
     uri: Uri,
+    /// Instead of the path, where the path may be a secret.
+    template: Option<String>,
     plugin: Option<Arc<str>>,
     revision: Option<Arc<str>>,
     user_id: Option<Arc<str>>,
@@ -48,6 +50,7 @@ impl Exchange {
             ip: peer.ip,
             method: parts.method.clone(),
             uri: parts.uri.clone(),
+            template: None,
             plugin: None,
             revision: None,
             user_id: None,
@@ -95,6 +98,13 @@ impl Exchange {
         }
     }
 
+    /// Keeps the path itself out of the log.
+    pub(super) fn log_as(&mut self, template: &str) {
+        if let Some(log) = &mut self.log {
+            log.template = Some(template.to_owned());
+        }
+    }
+
     /// Notes how it ended; the line is written when the exchange goes.
     pub(super) fn end(&mut self, status: StatusCode) {
         if let Some(log) = &mut self.log {
@@ -109,7 +119,7 @@ impl Drop for AccessEntry {
         tracing::info!(
             target: "access",
             method = self.method.as_str(),
-            path = self.uri.path(),
+            path = self.template.as_deref().unwrap_or(self.uri.path()),
             status,
             duration_us = self.started.elapsed().as_micros() as u64,
             plugin = self.plugin.as_deref(),

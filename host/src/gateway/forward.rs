@@ -15,7 +15,7 @@ use super::authorize::{self, Identity};
 use super::error::GatewayError;
 use super::exchange::Exchange;
 use super::idempotency::{self, Attempt, Begun, Keyed};
-use super::receive::{self, IDLE_TIME_MAX, Verdict};
+use super::receive::{self, IDLE_TIME_MAX, Verdict, Whole};
 use super::request_id::X_REQUEST_ID;
 use super::respond::{self, ResponseBody};
 use super::upstream::Upstream;
@@ -69,9 +69,9 @@ impl<U: Upstream> Gateway<U> {
             let request = streamed_request(exchange, parts, body, way.is_identified);
             return run_streamed(&build, call, request, Some((verdict, bytes_max)), &exchange.request_id).await;
         }
-        let mut bytes = Bytes::new();
+        let mut whole = Whole::empty();
         if has_body {
-            bytes = receive::read_whole(body, bytes_max, IDLE_TIME_MAX).await?;
+            whole = receive::read_whole(body, &self.budget, bytes_max, IDLE_TIME_MAX).await?;
             // Reading may have taken long: the request goes to the build that is current now, and is judged by it.
             let newest = slot.current().ok_or(GatewayError::NotLoaded)?;
             if !Arc::ptr_eq(&newest, &build) {
@@ -80,6 +80,7 @@ impl<U: Upstream> Gateway<U> {
                 way = self.admit(exchange, slot, &build, &parts, has_body, identity)?;
             }
         }
+        let (bytes, held) = whole.into_parts();
         let time_max = plugin.limits.request_timeout;
         let keyed = key.and_then(|key| Keyed::new(key, &way.principal, &parts, &bytes));
         let Some(keyed) = keyed else { return run(exchange, build, way, parts, bytes, time_max).await };
@@ -89,6 +90,7 @@ impl<U: Upstream> Gateway<U> {
                 let (origin, is_streaming) = (exchange.detached(), way.is_streaming);
                 // To its end even when the client hangs up: it will ask again with the same key, and must get the answer.
                 let running = tokio::spawn(async move {
+                    let _held = held;
                     let result = run(&origin, build, way, parts, bytes, time_max).await;
                     record(attempt, result, is_streaming).await
                 });
@@ -100,7 +102,7 @@ impl<U: Upstream> Gateway<U> {
     /// Judges the request by what `build` describes. A denial leaves an audit row.
     fn admit(
         &self,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         slot: &Slot<U>,
         build: &U,
         parts: &Parts,
@@ -114,6 +116,10 @@ impl<U: Upstream> Gateway<U> {
                 self.audit_denial(exchange, principal, slot.name(), parts, error);
             }
         })?;
+        if let (true, Some(route)) = (admitted.is_public, admitted.route) {
+            // What makes such a path hard to guess may be a secret.
+            exchange.log_as(&route.path);
+        }
         if let (true, Some(route)) = (has_body, admitted.route) {
             check_media_type(route, &parts.headers)?;
         }

@@ -25,6 +25,9 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 const TIME_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 /// Answers here hold tokens: they are never kept for a replay.
 const TOKEN_PREFIX: &str = "/api/auth/";
+/// What follows lets whoever holds it in: it stays out of the log.
+const INVITATION_PREFIX: &str = "/api/invitations/";
+const INVITATION_TEMPLATE: &str = "/api/invitations/{token}";
 
 impl<U: Upstream> Gateway<U> {
     /// Answers a main-app route.
@@ -53,7 +56,10 @@ impl<U: Upstream> Gateway<U> {
         let key = idempotency::key(&parts.method, &parts.headers)?.map(str::to_owned);
         let key = key.filter(|_| !parts.uri.path().starts_with(TOKEN_PREFIX));
         receive::check_length(&parts.headers, BODY_BYTES_MAX)?;
-        let bytes = receive::read_whole(body, BODY_BYTES_MAX, IDLE_TIME_MAX).await?;
+        if parts.uri.path().starts_with(INVITATION_PREFIX) {
+            exchange.log_as(INVITATION_TEMPLATE);
+        }
+        let (bytes, _held) = receive::read_whole(body, &self.budget, BODY_BYTES_MAX, IDLE_TIME_MAX).await?.into_parts();
         if parts.method == Method::HEAD {
             parts.method = Method::GET;
         }

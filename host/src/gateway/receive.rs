@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 use super::error::GatewayError;
@@ -23,6 +24,60 @@ use crate::body::{Body, BodyError};
 pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a whole body may take.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Bytes of a body that count against nothing: almost every body is smaller.
+const FREE_BYTES: usize = 64 * 1024;
+/// Bytes of larger bodies that may be in memory at once, over all requests; a request that needs more is told to come
+/// again.
+const BUDGET_BYTES: usize = 1 << 30;
+/// What one permit of the budget stands for.
+const UNIT_BYTES: usize = 64 * 1024;
+
+/// Bounds what the bodies of all requests together hold in memory.
+#[derive(Clone)]
+pub(super) struct Budget(Arc<Semaphore>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BUDGET_BYTES / UNIT_BYTES)))
+    }
+}
+
+impl Budget {
+    /// Makes `held` cover `bytes`.
+    fn cover(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), GatewayError> {
+        let wanted = bytes.saturating_sub(FREE_BYTES).div_ceil(UNIT_BYTES);
+        let missing = wanted.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+        if missing == 0 {
+            return Ok(());
+        }
+        let missing = u32::try_from(missing).map_err(|_| GatewayError::Busy)?;
+        let more = Arc::clone(&self.0).try_acquire_many_owned(missing).map_err(|_| GatewayError::Busy)?;
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// A whole body, and its share of the budget until the request is over.
+pub(super) struct Whole {
+    pub bytes: Bytes,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Whole {
+    /// No body.
+    pub(super) fn empty() -> Self {
+        Self { bytes: Bytes::new(), held: None }
+    }
+
+    /// The bytes, and what has to be kept as long as they are.
+    pub(super) fn into_parts(self) -> (Bytes, Option<OwnedSemaphorePermit>) {
+        (self.bytes, self.held)
+    }
+}
 
 /// Refuses a body that says itself that it is too large, before a byte of it is asked for.
 pub(super) fn check_length(headers: &HeaderMap, bytes_max: usize) -> Result<(), GatewayError> {
@@ -34,7 +89,12 @@ pub(super) fn check_length(headers: &HeaderMap, bytes_max: usize) -> Result<(), 
 }
 
 /// Reads a body whole. Most come in one piece, which then is never copied.
-pub(super) async fn read_whole<B>(mut body: B, bytes_max: usize, idle_max: Duration) -> Result<Bytes, GatewayError>
+pub(super) async fn read_whole<B>(
+    mut body: B,
+    budget: &Budget,
+    bytes_max: usize,
+    idle_max: Duration,
+) -> Result<Whole, GatewayError>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<BodyError>,
@@ -42,6 +102,7 @@ where
     let started = Instant::now();
     let mut only = Bytes::new();
     let mut several = BytesMut::new();
+    let mut held = None;
     while !body.is_end_stream() {
         let frame = match tokio::time::timeout(idle_max, body.frame()).await {
             Err(_) => return Err(GatewayError::BodyTimeout),
@@ -50,9 +111,11 @@ where
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
-        if only.len() + several.len() + data.len() > bytes_max {
+        let bytes = only.len() + several.len() + data.len();
+        if bytes > bytes_max {
             return Err(GatewayError::BodyTooLarge(bytes_max));
         }
+        budget.cover(&mut held, bytes)?;
         if started.elapsed() > BODY_TIME_MAX {
             return Err(GatewayError::BodyTimeout);
         }
@@ -63,7 +126,7 @@ where
             several.extend_from_slice(&data);
         }
     }
-    Ok(if several.is_empty() { only } else { several.freeze() })
+    Ok(Whole { bytes: if several.is_empty() { only } else { several.freeze() }, held })
 }
 
 /// How a streamed request body ended, for the one who waits for the answer.
@@ -175,6 +238,27 @@ mod tests {
 
     const IDLE: Duration = Duration::from_millis(50);
 
+    async fn read<B>(body: B) -> Result<Bytes, GatewayError>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+        B::Error: Into<BodyError>,
+    {
+        read_whole(body, &Budget::default(), 4, IDLE).await.map(|whole| whole.bytes)
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_stay_within_the_budget() {
+        let budget = Budget(Arc::new(Semaphore::new(2)));
+        let large = || Full::new(Bytes::from(vec![0; FREE_BYTES + UNIT_BYTES]));
+        let first = read_whole(large(), &budget, 1 << 20, IDLE).await.unwrap();
+        let _second = read_whole(large(), &budget, 1 << 20, IDLE).await.unwrap();
+        assert!(matches!(read_whole(large(), &budget, 1 << 20, IDLE).await, Err(GatewayError::Busy)));
+        let small = Full::new(Bytes::from(vec![0; FREE_BYTES]));
+        assert!(read_whole(small, &budget, 1 << 20, IDLE).await.is_ok());
+        drop(first);
+        assert!(read_whole(large(), &budget, 1 << 20, IDLE).await.is_ok());
+    }
+
     #[tokio::test]
     async fn a_body_is_read_whole_however_many_pieces_it_comes_in() {
         let (mut sender, channel) = Channel::<Bytes, BodyError>::new(8);
@@ -182,25 +266,25 @@ mod tests {
             sender.send_data(Bytes::from_static(piece.as_bytes())).await.unwrap();
         }
         drop(sender);
-        assert_eq!(read_whole(channel, 4, IDLE).await.unwrap(), "abcd");
-        assert_eq!(read_whole(Full::new(Bytes::from_static(b"abcd")), 4, IDLE).await.unwrap(), "abcd");
+        assert_eq!(read(channel).await.unwrap(), "abcd");
+        assert_eq!(read(Full::new(Bytes::from_static(b"abcd"))).await.unwrap(), "abcd");
     }
 
     #[tokio::test]
     async fn one_byte_too_many_is_refused() {
-        let whole = read_whole(Full::new(Bytes::from_static(b"abcde")), 4, IDLE).await;
+        let whole = read(Full::new(Bytes::from_static(b"abcde"))).await;
         assert!(matches!(whole, Err(GatewayError::BodyTooLarge(4))));
         let (mut sender, channel) = Channel::<Bytes, BodyError>::new(8);
         for _ in 0..5 {
             sender.send_data(Bytes::from_static(b"a")).await.unwrap();
         }
-        assert!(matches!(read_whole(channel, 4, IDLE).await, Err(GatewayError::BodyTooLarge(4))));
+        assert!(matches!(read(channel).await, Err(GatewayError::BodyTooLarge(4))));
     }
 
     #[tokio::test]
     async fn a_silent_client_is_let_go() {
         let (_sender, channel) = Channel::<Bytes, BodyError>::new(1);
-        assert!(matches!(read_whole(channel, 4, IDLE).await, Err(GatewayError::BodyTimeout)));
+        assert!(matches!(read(channel).await, Err(GatewayError::BodyTimeout)));
         let (_sender, channel) = Channel::<Bytes, BodyError>::new(1);
         let (body, verdict) = guard(channel, 4, IDLE);
         assert!(body.collect().await.is_err());
