@@ -28,6 +28,8 @@ use foundations::Foundations;
 
 /// How long requests in flight may take to end when the host stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often expired invitations, sessions and the like are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long background work may take to end after that.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -96,7 +98,12 @@ impl App {
             foundations.database.clone(),
             foundations.rooms.queue.clone(),
             options,
-            vec![Arc::new(hooks::Background::start(foundations.rooms.queue.clone(), worker.clone(), &tasks))],
+            vec![Arc::new(hooks::Background::start(
+                foundations.rooms.queue.clone(),
+                worker.clone(),
+                accounts.clone(),
+                &tasks,
+            ))],
         );
         let gateway = Gateway::new(
             &gateway_options(settings, manifest),
@@ -115,6 +122,7 @@ impl App {
         let listeners = bind(settings, &registry, tls.clone()).await?;
         deployer.start().await?;
         gateway.maintain(&tasks);
+        maintain(&accounts, &tasks);
         if let Some(tls) = tls {
             tls.watch(&tasks);
         }
@@ -193,6 +201,21 @@ impl App {
         self.accounts.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// Removes now and then what is over in the main app.
+fn maintain(accounts: &Arc<Accounts>, tasks: &Tasks) {
+    let accounts = Arc::clone(accounts);
+    tasks.supervise("accounts-sweep", move |stop| {
+        let accounts = Arc::clone(&accounts);
+        async move {
+            while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
+                if let Err(error) = accounts.sweep().await {
+                    tracing::warn!(%error, "what is over in the main app was not removed");
+                }
+            }
+        }
+    });
 }
 
 fn start_telemetry(settings: &Settings) -> anyhow::Result<telemetry::Telemetry> {

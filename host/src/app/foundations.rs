@@ -47,11 +47,11 @@ impl Foundations {
         .context("BERTH_CACHE_URL: the cache cannot be opened")?;
         let queue = match &settings.queue {
             QueueUrl::Embedded => QueueRoom::open(database.clone(), QueueOptions::default()).await,
-            QueueUrl::Amqp(_) => {
-                anyhow::bail!("BERTH_QUEUE_URL: this build has no RabbitMQ backend yet; use `embedded:`")
+            QueueUrl::Amqp(url) => {
+                QueueRoom::open_rabbitmq(database.clone(), url.reveal(), "", QueueOptions::default()).await
             }
         }
-        .context("the queue cannot be opened")?;
+        .context("BERTH_QUEUE_URL: the queue cannot be opened")?;
         let mail = match &settings.mail {
             Some(mail) => MailRoom::smtp(mail.url.reveal(), &mail.from).context("BERTH_SMTP_URL")?,
             None => MailRoom::unconfigured(),

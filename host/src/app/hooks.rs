@@ -1,4 +1,5 @@
-//! What follows a switch outside the request path: queue bindings, timers and the worker's pumps.
+//! What follows a switch outside the request path: queue bindings, timers, the worker's pumps, and the catalogue of
+//! permissions.
 //!
 //! Only the newest wish of each plugin counts, and it is applied until it holds: a database that is busy for a moment
 //! must not leave a build without its messages.
@@ -10,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::accounts::Accounts;
 use crate::capability::queue::{QueueError, QueueRoom};
 use crate::deploy::{DeployHooks, Switched};
 use crate::tasks::Tasks;
@@ -34,17 +36,20 @@ struct Wishes {
 struct Wish {
     bindings: Vec<String>,
     timers: Vec<(String, String)>,
+    /// Code and what it is for, as the routes demand them.
+    permissions: Vec<(String, String)>,
 }
 
 impl Background {
     /// Starts the task that applies what builds want.
-    pub(super) fn start(queue: QueueRoom, worker: Worker, tasks: &Tasks) -> Self {
+    pub(super) fn start(queue: QueueRoom, worker: Worker, accounts: Arc<Accounts>, tasks: &Tasks) -> Self {
         let wishes = Arc::new(Wishes::default());
         let shared = Arc::clone(&wishes);
         tasks.supervise("bindings-and-timers", move |stop| {
             let (wishes, queue, worker) = (Arc::clone(&shared), queue.clone(), worker.clone());
+            let accounts = Arc::clone(&accounts);
             async move {
-                stop.run_until_cancelled(wishes.apply_all(&queue, &worker)).await;
+                stop.run_until_cancelled(wishes.apply_all(&queue, &worker, &accounts)).await;
             }
         });
         Self { wishes }
@@ -57,13 +62,17 @@ impl Wishes {
         self.changed.notify_one();
     }
 
-    async fn apply_all(&self, queue: &QueueRoom, worker: &Worker) {
+    async fn apply_all(&self, queue: &QueueRoom, worker: &Worker, accounts: &Accounts) {
         loop {
             let next = self.pending.lock().pop_first();
             let Some((plugin, wish)) = next else {
                 self.changed.notified().await;
                 continue;
             };
+            if let Err(error) = accounts.register_permissions(&wish.permissions).await {
+                // They are enforced all the same; only the list of what can be given lacks them until the next switch.
+                tracing::warn!(plugin, %error, "the plugin's permissions are not in the catalogue");
+            }
             let Err(error) = wish.apply(queue, worker, &plugin).await else { continue };
             if matches!(error, QueueError::Invalid(_) | QueueError::TooLarge(_)) {
                 // Judged at the deploy already; trying again would not help.
@@ -90,10 +99,12 @@ impl Wish {
 impl DeployHooks for Background {
     fn switched(&self, switched: &Switched) {
         let timers = switched.timers.iter().map(|(name, schedule)| (name.clone(), schedule.clone())).collect();
-        self.wishes.want(&switched.plugin.name, Wish { bindings: switched.bindings.clone(), timers });
+        let routes = switched.description.iter().flat_map(|description| &description.routes);
+        let permissions = routes.filter_map(|route| Some((route.permission.clone()?, route.summary.clone()))).collect();
+        self.wishes.want(&switched.plugin.name, Wish { bindings: switched.bindings.clone(), timers, permissions });
     }
 
     fn removed(&self, plugin: &str) {
-        self.wishes.want(plugin, Wish { bindings: Vec::new(), timers: Vec::new() });
+        self.wishes.want(plugin, Wish { bindings: Vec::new(), timers: Vec::new(), permissions: Vec::new() });
     }
 }

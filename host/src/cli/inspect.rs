@@ -108,7 +108,7 @@ async fn redrive(queue: &str, target: &Target) -> Result<(), CommandError> {
     if target.json {
         output::json(&answer);
     } else {
-        let moved = answer.get("moved").and_then(Value::as_u64);
+        let moved = answer.get("redriven").and_then(Value::as_u64);
         output::say(
             &moved.map_or_else(|| "moved".to_owned(), |moved| format!("moved {moved} messages back to {queue}")),
         );

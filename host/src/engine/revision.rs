@@ -25,6 +25,7 @@ use super::{CallError, Compiled, Engine, PrepareError};
 use crate::bindings::consumer::MessageConsumerIndices;
 use crate::bindings::handler::RequestHandlerIndices;
 use crate::bindings::lifecycle::{Description, SelfDescribingIndices};
+use crate::capability::queue::OutgoingMessage;
 use crate::capability::{Guest, Plugin, logging};
 use crate::principal::{Call, Principal};
 
@@ -32,6 +33,8 @@ use crate::principal::{Call, Principal};
 const ADMISSION_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long `describe` and `ready` may take.
 const LIFECYCLE_TIME_MAX: Duration = Duration::from_secs(5);
+/// The least time between two events about traps of one build.
+const TRAP_EVENT_INTERVAL: Duration = Duration::from_secs(10);
 /// Bytes a guest may hand to the host in one call of a capability.
 const HOSTCALL_BYTES_MAX: usize = 32 << 20;
 /// Digits of the digest that name a build in log lines.
@@ -95,6 +98,8 @@ pub(crate) struct Revision {
     traps: AtomicU64,
     timeouts: AtomicU64,
     last_trap: Mutex<Option<String>>,
+    /// When a trap was last published as an event.
+    trap_told: Mutex<Option<Instant>>,
 }
 
 impl Engine {
@@ -165,6 +170,7 @@ impl Engine {
             traps: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             last_trap: Mutex::new(None),
+            trap_told: Mutex::new(None),
         };
         if let Some(description) = revision.describe().await? {
             revision.routes = Routes::new(&description.routes).map_err(PrepareError::Broken)?;
@@ -352,6 +358,7 @@ impl Revision {
                 tracing::warn!(plugin = %self.plugin.name, revision = %self.short, trap = %line, "a guest trapped");
                 self.traps.fetch_add(1, Ordering::Relaxed);
                 *self.last_trap.lock() = Some(line.clone());
+                self.tell_of_trap(&line);
                 Err(if is_memory { CallError::OutOfMemory } else { CallError::Trapped(line) })
             }
             Err(error) => {
@@ -363,6 +370,31 @@ impl Revision {
                 Err(error)
             }
         }
+    }
+
+    /// Publishes `host.plugin.trapped`, at most once in a while for each build: a build that traps at every request must
+    /// not fill the queue.
+    fn tell_of_trap(&self, line: &str) {
+        {
+            let mut told = self.trap_told.lock();
+            if told.is_some_and(|told| told.elapsed() < TRAP_EVENT_INTERVAL) {
+                return;
+            }
+            *told = Some(Instant::now());
+        }
+        let data = serde_json::json!({
+            "plugin": &*self.plugin.name,
+            "revision": self.number,
+            "sha256": &*self.digest,
+            "reason": line,
+            "traps": self.traps.load(Ordering::Relaxed),
+        });
+        let queue = self.engine.rooms.queue.clone();
+        tokio::spawn(async move {
+            if let Err(error) = queue.publish(OutgoingMessage::event("host.plugin.trapped", &data)).await {
+                tracing::warn!(%error, "a trap was not published");
+            }
+        });
     }
 
     /// Waits for a guest no longer than the call's deadline and the build's life.

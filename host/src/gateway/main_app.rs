@@ -54,7 +54,7 @@ impl<U: Upstream> Gateway<U> {
             _ => Arc::clone(&self.anonymous),
         };
         let key = idempotency::key(&parts.method, &parts.headers)?.map(str::to_owned);
-        let key = key.filter(|_| !parts.uri.path().starts_with(TOKEN_PREFIX));
+        let key = key.filter(|_| !holds_secrets(parts.uri.path()));
         receive::check_length(&parts.headers, BODY_BYTES_MAX)?;
         if parts.uri.path().starts_with(INVITATION_PREFIX) {
             exchange.log_as(INVITATION_TEMPLATE);
@@ -80,6 +80,11 @@ impl<U: Upstream> Gateway<U> {
             }
         }
     }
+}
+
+/// Whether an answer below this path may hold a token or an invitation's secret.
+fn holds_secrets(path: &str) -> bool {
+    path.starts_with(TOKEN_PREFIX) || path.split('/').any(|segment| segment == "invitations")
 }
 
 /// Runs to its end even when the client hangs up: it will ask again with the same key.
