@@ -1,0 +1,195 @@
+//! The handlers: what a request says becomes a call of a rule, and what that says becomes an answer.
+
+use berth_sdk::{http::Stream, page::Page, prelude::*, serde_json::Value};
+
+use crate::{
+    archive,
+    checkpoint::Checkpoint,
+    commands::{self, Completion},
+    execution::{Command, Execution, Verdict, judge},
+    history::{self, Event, EventQuery},
+    plan::PlanChange,
+    progress,
+    start::{self, Start, Started},
+    step::StepRow,
+    stream,
+    worker::{self, NewWorker, Presence, Worker},
+    workspace::{self, ArtifactQuery},
+};
+
+/// The tables that hold an execution, its own row last.
+const TABLES: &[&str] = &[
+    "execution_events",
+    "execution_steps",
+    "execution_checkpoints",
+    "execution_artifacts",
+    "execution_plan_revisions",
+];
+
+/// A row with its `ETag`, and what else is shown of it.
+fn shown(execution: &Stored<Execution>) -> Result<Response> {
+    let mut body = Value::Object(execution.shown());
+    body["progress"] = json!(progress::of(execution)?);
+    Ok(Response::json(200, &body)?.with_version(execution.version))
+}
+
+pub fn execute(Json(body): Json<Start>) -> Result<Accepted<Started>> {
+    start::execute(body).map(Accepted)
+}
+
+pub fn read(Params(id): Params<Id>) -> Result<Response> {
+    shown(&entity::read::<Execution>(&Pool, &id)?)
+}
+
+pub fn list(query: PageQuery) -> Result<JsonText<Page<Stored<Execution>>>> {
+    Select::<Execution>::new().page(&Pool, &query)
+}
+
+pub fn pause(Params(id): Params<Id>) -> Result<Response> {
+    shown(&commands::pause(&id)?)
+}
+
+pub fn resume(Params(id): Params<Id>) -> Result<Response> {
+    shown(&commands::resume(&id)?)
+}
+
+pub fn cancel(Params(id): Params<Id>) -> Result<Response> {
+    shown(&commands::cancel(&id)?)
+}
+
+/// Where a rollback goes back to.
+#[data]
+pub struct RollbackTo {
+    checkpoint_id: Option<Id>,
+}
+
+pub fn rollback(Params(id): Params<Id>, body: Option<Json<RollbackTo>>) -> Result<Response> {
+    let checkpoint_id = body.and_then(|Json(body)| body.checkpoint_id);
+    shown(&commands::rollback(&id, checkpoint_id.as_ref())?)
+}
+
+pub fn events(Params(id): Params<Id>, Query(query): Query<EventQuery>) -> Result<JsonText<Page<Event>>> {
+    entity::read::<Execution>(&Pool, &id)?;
+    history::page(&id, &query)
+}
+
+pub fn stream(Params(id): Params<Id>, request: Request) -> Result<Sse> {
+    let after = match request.header("last-event-id").map(str::trim).filter(|text| !text.is_empty()) {
+        None => 0,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|sequence: &i64| *sequence >= 0)
+            .ok_or_else(|| Problem::field("Last-Event-ID", "must be the sequence of an event"))?,
+    };
+    entity::read::<Execution>(&Pool, &id)?;
+    Ok(stream::stream(id, after))
+}
+
+/// A plan with what the execution knows of it.
+fn plan_shown(execution: &Stored<Execution>, mut plan: Value) -> Result<Response> {
+    plan["executionId"] = execution.id.as_str().into();
+    plan["revision"] = execution.plan_revision.into();
+    plan["hash"] = execution.plan_hash.as_str().into();
+    Ok(Response::json(200, &plan)?.with_version(execution.plan_revision))
+}
+
+pub fn read_plan(Params(id): Params<Id>) -> Result<Response> {
+    let execution = entity::read::<Execution>(&Pool, &id)?;
+    plan_shown(&execution, start::stored_plan(&Pool, &id)?)
+}
+
+pub fn change_plan(Params(id): Params<Id>, if_match: IfMatch, Json(body): Json<PlanChange>) -> Result<Response> {
+    let (execution, plan) = commands::change_plan(&id, if_match, body)?;
+    plan_shown(&execution, plan)
+}
+
+pub fn steps(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<Stored<StepRow>>>> {
+    entity::read::<Execution>(&Pool, &id)?;
+    Select::<StepRow>::new().equal("execution_id", id).page(&Pool, &query)
+}
+
+pub fn retry(Params((id, step_id)): Params<(Id, Id)>) -> Result<Json<Stored<StepRow>>> {
+    commands::retry(&id, &step_id).map(Json)
+}
+
+pub fn skip(Params((id, step_id)): Params<(Id, Id)>) -> Result<Json<Stored<StepRow>>> {
+    commands::skip(&id, &step_id).map(Json)
+}
+
+pub fn complete(
+    Params((id, step_id)): Params<(Id, Id)>,
+    body: Option<Json<Completion>>,
+) -> Result<Json<Stored<StepRow>>> {
+    let completion = body.map_or(Completion { lease_token: None, outcome: None, output: None }, |Json(body)| body);
+    commands::complete(&id, &step_id, completion).map(Json)
+}
+
+pub fn checkpoints(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<Stored<Checkpoint>>>> {
+    entity::read::<Execution>(&Pool, &id)?;
+    Select::<Checkpoint>::new().equal("execution_id", id).page(&Pool, &query)
+}
+
+pub fn note_checkpoint(Params(id): Params<Id>) -> Result<Created<Stored<Checkpoint>>> {
+    commands::note_checkpoint(&id).map(Created)
+}
+
+pub fn artifacts(Params(id): Params<Id>, Query(query): Query<ArtifactQuery>, part: PageQuery) -> Result<Response> {
+    entity::read::<Execution>(&Pool, &id)?;
+    match query.format.as_deref() {
+        None | Some("json") => Response::json(200, &workspace::page(&id, &query, &part)?),
+        Some("tar") => {
+            let name = format!("attachment; filename=\"{id}.tar\"");
+            Ok(Response::bytes(200, archive::MEDIA_TYPE, archive::whole(&id)?).with_header("content-disposition", name))
+        }
+        Some(_) => Err(Problem::field("format", "must be json or tar")),
+    }
+}
+
+pub fn archive(Params(id): Params<Id>) -> Result<Stream> {
+    entity::read::<Execution>(&Pool, &id)?;
+    Ok(archive::stream(id))
+}
+
+pub fn remove(Params(id): Params<Id>) -> Result<NoContent> {
+    database::transaction(|transaction| {
+        let run = crate::run::Run::lock(transaction, &id)?;
+        let status = run.execution.status;
+        if !status.is_terminal() {
+            let problem = Problem::conflict(format!("The execution is {status}: only what has ended can be deleted."));
+            return Err(match judge(status, Command::Cancel) {
+                Verdict::Refuse(problem) => *problem,
+                _ => problem.with_code("EXECUTION_ACTIVE").with("executionId", id.as_str()),
+            });
+        }
+        for table in TABLES {
+            transaction.execute(&format!("DELETE FROM {table} WHERE execution_id = $1"), params![&id])?;
+        }
+        transaction.execute("DELETE FROM execution_executions WHERE id = $1", params![&id])?;
+        Ok(NoContent)
+    })
+}
+
+pub fn workers(query: PageQuery) -> Result<JsonText<Page<Stored<Worker>>>> {
+    Select::<Worker>::new().page(&Pool, &query)
+}
+
+pub fn register(Json(body): Json<NewWorker>) -> Result<Created<Stored<Worker>>> {
+    worker::register(body).map(Created)
+}
+
+pub fn heartbeat(Params(id): Params<Id>) -> Result<Json<Presence>> {
+    worker::heartbeat(&id).map(Json)
+}
+
+/// What a worker is given: a step, or nothing.
+pub fn lease(Params(id): Params<Id>) -> Result<Response> {
+    match worker::lease(&id)? {
+        Some(lease) => Response::json(200, &lease),
+        None => Ok(Response::empty(204)),
+    }
+}
+
+pub fn deregister(Params(id): Params<Id>) -> Result<NoContent> {
+    worker::deregister(&id).map(|()| NoContent)
+}
