@@ -5,7 +5,7 @@
 
 mod collect;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod error;
 mod host_tables;
 mod lexical;
@@ -25,7 +25,7 @@ pub(crate) use error::DatabaseError;
 pub(crate) use host_tables::HOST_MIGRATIONS;
 pub(crate) use migrate::{Migration, PlannedMigration};
 pub(crate) use row::{Row, Rows};
-pub(crate) use statement::{PARAMETERS_MAX, Refusal, Statement};
+pub(crate) use statement::{PARAMETERS_MAX, Refusal, Statement, TEXT_BYTES_MAX};
 pub(crate) use transaction::Transaction;
 pub(crate) use value::{Value, format_timestamp, parse_timestamp, values};
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub(crate) use super::statement::ALLOWED;
 use super::{Database, DatabaseError, DatabaseOptions, Migration, QueryLimits, Value, values};
 
 /// Runs a case over every database there is, each time on fresh tables.
-async fn on_every_database<F, Fut>(case: F)
+pub(crate) async fn on_every_database<F, Fut>(case: F)
 where
     F: Fn(Database) -> Fut,
     Fut: Future<Output = ()>,
@@ -393,6 +394,286 @@ async fn an_answer_over_the_caps_is_refused_and_changes_nothing() {
         assert_eq!(count(&database).await, 0);
         assert_eq!(database.query(sql, &[]).await.unwrap().len(), 2);
         assert_eq!(count(&database).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn migrations_are_applied_once_and_a_changed_one_is_refused() {
+    on_every_database(|database| async move {
+        let first = Migration::both("0001_a", "CREATE TABLE plan_a (id TEXT PRIMARY KEY); INSERT INTO plan_a (id) VALUES ('x')");
+        let second = Migration::both("0002_b", "ALTER TABLE plan_a ADD COLUMN n BIGINT NOT NULL DEFAULT 7");
+        assert_eq!(database.migrate("a", std::slice::from_ref(&first)).await.unwrap(), ["0001_a"]);
+        assert!(database.migrate("a", std::slice::from_ref(&first)).await.unwrap().is_empty());
+        // Statements prepared before a change of the schema go on working after it.
+        let all = "SELECT * FROM plan_a";
+        assert_eq!(database.query(all, &[]).await.unwrap().columns(), ["id"]);
+        let both = [first.clone(), second];
+        let planned = database.plan_plugin_migrations("a", &["plan_".to_owned()], &both).await.unwrap();
+        assert_eq!(planned.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["0002_b"]);
+        assert_eq!(database.query(all, &[]).await.unwrap().columns(), ["id"], "a plan changes nothing");
+        assert_eq!(database.migrate("a", &both).await.unwrap(), ["0002_b"]);
+        let rows = database.query(all, &[]).await.unwrap();
+        assert_eq!((rows.columns().len(), rows.first().unwrap().integer("n").unwrap()), (2, 7));
+        // The same names of another owner are other migrations.
+        let other = Migration::both("0001_a", "CREATE TABLE kb_a (id TEXT PRIMARY KEY)");
+        assert_eq!(database.migrate("b", &[other]).await.unwrap(), ["0001_a"]);
+        let changed = Migration::both("0001_a", "CREATE TABLE plan_a (id TEXT PRIMARY KEY, extra TEXT)");
+        match database.migrate("a", &[changed]).await {
+            Err(DatabaseError::Invalid(text)) => assert!(text.contains("0001_a"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_leaves_nothing_behind() {
+    on_every_database(|database| async move {
+        let broken = Migration::both(
+            "0001_a",
+            "CREATE TABLE plan_a (id TEXT PRIMARY KEY); INSERT INTO plan_a (id) VALUES ('x'); \
+             INSERT INTO plan_a (id) VALUES ('x')",
+        );
+        assert!(matches!(database.migrate("a", &[broken]).await, Err(DatabaseError::Conflict(_))));
+        assert!(database.query("SELECT id FROM plan_a", &[]).await.is_err());
+        let mended = Migration::both("0001_a", "CREATE TABLE plan_a (id TEXT PRIMARY KEY)");
+        assert_eq!(database.migrate("a", &[mended]).await.unwrap(), ["0001_a"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_that_migrate_at_once_apply_each_migration_once() {
+    on_every_database(|database| async move {
+        let migrations: Vec<Migration> = (0..5)
+            .map(|number| Migration {
+                name: format!("{number:04}").into(),
+                dialect: None,
+                sql: format!("CREATE TABLE plan_t{number} (id TEXT PRIMARY KEY)").into(),
+            })
+            .collect();
+        let runs = (0..4).map(|_| database.migrate("a", &migrations));
+        let applied = futures_util::future::join_all(runs).await;
+        let names: Vec<String> = applied.into_iter().flat_map(Result::unwrap).collect();
+        assert_eq!(names.len(), 5, "{names:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plugins_migration_may_only_add_and_only_to_its_own() {
+    on_every_database(|database| async move {
+        let prefixes = ["plan_".to_owned()];
+        for sql in [
+            "DROP TABLE plan_a",
+            "ALTER TABLE plan_a DROP COLUMN id",
+            "ALTER TABLE plan_a RENAME TO plan_b",
+            "ALTER TABLE users ADD COLUMN x TEXT",
+            "ALTER TABLE plan_a ADD COLUMN x TEXT, DROP COLUMN y",
+            "CREATE TABLE users (id TEXT)",
+            "CREATE TABLE public.plan_a (id TEXT)",
+            "CREATE TABLE \"PLAN_a\" (id TEXT)",
+            "CREATE TABLE plan_a AS SELECT * FROM users",
+            "CREATE TEMPORARY TABLE plan_a (id TEXT)",
+            "CREATE TABLE plan_a (id TEXT REFERENCES users (id))",
+            "CREATE TABLE plan_a (id TEXT, FOREIGN KEY (id) REFERENCES users (id))",
+            "CREATE TABLE plan_a (id TEXT DEFAULT (pg_read_file('x')))",
+            "CREATE TABLE plan_a (id TEXT CHECK (pg_sleep(1) IS NULL))",
+            "CREATE TABLE plan_a (id TEXT CHECK (EXISTS (SELECT 1 FROM users)))",
+            "CREATE TABLE plan_a (id TEXT) INHERITS (users)",
+            "CREATE TABLE plan_a (id SERIAL)",
+            "CREATE TABLE plan_a (id UUID)",
+            "CREATE TABLE plan_a (id JSON)",
+            "CREATE TABLE plan_a (id NUMERIC(10, 2))",
+            "CREATE TABLE plan_a (id TIMESTAMP)",
+            "CREATE TABLE plan_a (id TEXT GENERATED ALWAYS AS ('x') STORED)",
+            "CREATE INDEX plan_i ON users (id)",
+            "CREATE INDEX users_i ON plan_a (id)",
+            "CREATE INDEX plan_i ON plan_a (pg_sleep(1))",
+            "CREATE INDEX plan_i ON plan_a USING gin (id)",
+            "CREATE VIEW plan_v AS SELECT * FROM users",
+            "CREATE TRIGGER plan_t AFTER INSERT ON plan_a BEGIN DELETE FROM users; END",
+            "CREATE FUNCTION plan_f() RETURNS TEXT AS 'x' LANGUAGE sql",
+            "CREATE EXTENSION dblink",
+            "GRANT ALL ON users TO public",
+            "INSERT INTO users (id) VALUES ('x')",
+            "UPDATE plan_a SET id = (SELECT password FROM users)",
+            "DELETE FROM users",
+            "SELECT pg_sleep(1)",
+            "PRAGMA writable_schema = ON",
+            "COMMIT",
+            "not sql",
+        ] {
+            let migration = Migration { name: "0001_x".into(), dialect: None, sql: sql.to_owned().into() };
+            let outcome = database.migrate_plugin("a", &prefixes, std::slice::from_ref(&migration)).await;
+            assert!(matches!(outcome, Err(DatabaseError::Invalid(_))), "{sql}: {outcome:?}");
+            let outcome = database.plan_plugin_migrations("a", &prefixes, &[migration]).await;
+            assert!(matches!(outcome, Err(DatabaseError::Invalid(_))), "{sql}: {outcome:?}");
+        }
+        let good = Migration::both(
+            "0001_good",
+            "CREATE TABLE IF NOT EXISTS plan_a (
+                id TEXT PRIMARY KEY, parent_id TEXT REFERENCES plan_a (id) ON DELETE CASCADE,
+                position BIGINT NOT NULL DEFAULT 0, state TEXT NOT NULL DEFAULT 'new' CHECK (state IN ('new', 'old')),
+                UNIQUE (parent_id, position)
+            );
+            CREATE TABLE plan_counted (number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id TEXT);
+            CREATE UNIQUE INDEX plan_a_state ON plan_a (state, LOWER(id)) WHERE state = 'new';
+            ALTER TABLE plan_a ADD COLUMN note TEXT;
+            INSERT INTO plan_a (id) VALUES ('root');
+            UPDATE plan_a SET note = UPPER(id);",
+        );
+        assert_eq!(database.migrate_plugin("a", &prefixes, &[good]).await.unwrap(), ["0001_good"]);
+        let row = database.query_one("SELECT note FROM plan_a", &[]).await.unwrap().unwrap();
+        assert_eq!(row.text("note").unwrap(), "ROOT");
+        for expected in 1..=2 {
+            let sql = "INSERT INTO plan_counted (id) VALUES ('x') RETURNING number";
+            assert_eq!(database.query_one(sql, &[]).await.unwrap().unwrap().integer("number").unwrap(), expected);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn waiting_for_the_writer_is_bounded() {
+    let options = DatabaseOptions { waiting_max: 1, wait_max: Duration::from_millis(100), ..Default::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("berth.db").display());
+    let database = Database::open(&url, options).await.unwrap();
+    with_tables(&database).await;
+    let transaction = database.begin().await.unwrap();
+    let write = || database.execute("INSERT INTO plan_values (id) VALUES ('x')", &[]);
+    let (first, second) = futures_util::future::join(write(), write()).await;
+    assert!(matches!((first, second), (Err(DatabaseError::Busy), Err(DatabaseError::Busy))));
+    assert_eq!(count(&database).await, 0, "readers do not wait for the writer");
+    transaction.rollback().await.unwrap();
+    assert_eq!(write().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_file_locked_by_another_process_is_busy() {
+    let options = DatabaseOptions { lock_timeout: Duration::from_millis(50), ..Default::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("berth.db").display());
+    let database = Database::open(&url, options.clone()).await.unwrap();
+    with_tables(&database).await;
+    let other = Database::open(&url, options).await.unwrap();
+    let transaction = other.begin().await.unwrap();
+    let insert = "INSERT INTO plan_values (id) VALUES ('x')";
+    assert!(matches!(database.execute(insert, &[]).await, Err(DatabaseError::Busy)));
+    assert!(matches!(database.begin().await, Err(DatabaseError::Busy)));
+    transaction.rollback().await.unwrap();
+    assert_eq!(database.execute(insert, &[]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_and_loses_nothing_acknowledged() {
+    let database = Database::open_in_memory().await;
+    with_tables(&database).await;
+    let insert = "INSERT INTO plan_values (id, body) VALUES ($1, $2)";
+    database.execute(insert, &values!["kept", vec![1_u8]]).await.unwrap();
+    let pages = database.query_one("PRAGMA page_count", &[]).await.unwrap().unwrap().integer("page_count").unwrap();
+    database.query(&format!("PRAGMA max_page_count = {}", pages + 4), &[]).await.unwrap();
+    let outcome = database.execute(insert, &values!["large", vec![0_u8; 1 << 20]]).await;
+    assert!(matches!(outcome, Err(DatabaseError::Unavailable)), "{outcome:?}");
+    let mut transaction = database.begin().await.unwrap();
+    transaction.execute(insert, &values!["small", vec![1_u8]]).await.unwrap();
+    let outcome = transaction.execute(insert, &values!["large", vec![0_u8; 1 << 20]]).await;
+    assert!(matches!(outcome, Err(DatabaseError::Unavailable)), "{outcome:?}");
+    assert!(transaction.commit().await.is_err());
+    assert_eq!(count(&database).await, 1);
+    database.query("PRAGMA max_page_count = 1000000", &[]).await.unwrap();
+    database.execute(insert, &values!["large", vec![0_u8; 1 << 20]]).await.unwrap();
+    assert_eq!(count(&database).await, 2);
+}
+
+#[tokio::test]
+async fn the_file_is_private_and_strange_files_are_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("berth.db");
+    let url = format!("sqlite:{}", path.display());
+    let database = Database::open(&url, DatabaseOptions::default()).await.unwrap();
+    with_tables(&database).await;
+    for name in ["berth.db", "berth.db-wal", "berth.db-shm"] {
+        let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    drop(database);
+    let strange = folder.path().join("strange.db");
+    std::fs::write(&strange, b"this is a text and no database, however long it is".repeat(100)).unwrap();
+    let outcome = Database::open(&format!("sqlite:{}", strange.display()), DatabaseOptions::default()).await;
+    assert!(matches!(outcome.map(|_| ()), Err(DatabaseError::Unavailable)));
+    let outcome = Database::open("sqlite:/nowhere/at/all.db", DatabaseOptions::default()).await;
+    assert!(matches!(outcome.map(|_| ()), Err(DatabaseError::Unavailable)));
+    let outcome = Database::open("mysql://x", DatabaseOptions::default()).await;
+    assert!(matches!(outcome.map(|_| ()), Err(DatabaseError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_unavailable() {
+    let options = DatabaseOptions { wait_max: Duration::from_millis(300), ..Default::default() };
+    let outcome = Database::open("postgres://nobody@127.0.0.1:1/none", options).await;
+    assert!(matches!(outcome.map(|_| ()), Err(DatabaseError::Unavailable)));
+}
+
+#[tokio::test]
+async fn a_dead_connection_is_replaced_for_reads_and_transactions() {
+    let Some(schema) = Schema::create(DatabaseOptions { connections_max: 3, ..Default::default() }).await else { return };
+    with_tables(&schema.database).await;
+    let kill = "SELECT pg_terminate_backend(pid) AS done FROM pg_stat_activity \
+                WHERE application_name = 'berth' AND pid <> pg_backend_pid() AND query NOT LIKE '%pg_terminate%' \
+                AND pid = $1";
+    for round in 0..2 {
+        let pid = schema.database.query_one("SELECT pg_backend_pid() AS pid", &[]).await.unwrap().unwrap();
+        schema.admin.query(kill, &values![pid.integer("pid").unwrap()]).await.unwrap();
+        if round == 0 {
+            assert_eq!(count(&schema.database).await, 0);
+        } else {
+            let transaction = schema.database.begin().await.unwrap();
+            transaction.commit().await.unwrap();
+        }
+    }
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn two_writers_in_postgres_meet_in_a_conflict_and_not_in_a_deadlock() {
+    let Some(schema) = Schema::create(DatabaseOptions::default()).await else { return };
+    with_tables(&schema.database).await;
+    schema.database.execute("INSERT INTO plan_values (id) VALUES ('a'), ('b')", &[]).await.unwrap();
+    let mut first = schema.database.begin().await.unwrap();
+    let mut second = schema.database.begin().await.unwrap();
+    let update = "UPDATE plan_values SET number = 1 WHERE id = $1";
+    first.execute(update, &values!["a"]).await.unwrap();
+    second.execute(update, &values!["b"]).await.unwrap();
+    let (b, a) = (values!["b"], values!["a"]);
+    let (left, right) = futures_util::future::join(first.execute(update, &b), second.execute(update, &a)).await;
+    let conflicts = [left, right].into_iter().filter(|outcome| matches!(outcome, Err(DatabaseError::Conflict(_)))).count();
+    assert_eq!(conflicts, 1);
+    drop((first, second));
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn reads_go_on_while_the_schema_changes() {
+    on_every_database(|database| async move {
+        with_tables(&database).await;
+        insert_sample(&database).await;
+        let reader = database.clone();
+        let reads = tokio::spawn(async move {
+            for _ in 0..300 {
+                let rows = reader.query("SELECT * FROM plan_values", &[]).await.unwrap();
+                assert_eq!(rows.len(), 1);
+            }
+        });
+        for number in 0..5 {
+            let sql = format!("ALTER TABLE plan_values ADD COLUMN more_{number} TEXT");
+            let migration = Migration { name: format!("{number}").into(), dialect: None, sql: sql.into() };
+            database.migrate("more", &[migration]).await.unwrap();
+        }
+        reads.await.unwrap();
     })
     .await;
 }

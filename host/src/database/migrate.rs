@@ -153,9 +153,6 @@ pub(super) async fn apply(
         let sql = "INSERT INTO berth_migrations (owner, name, checksum, applied_at) VALUES ($1, $2, $3, $4)";
         transaction.execute(sql, &entry).await?;
         transaction.commit().await?;
-        if let Backend::Sqlite(sqlite) = &database.backend {
-            sqlite.forget_statements();
-        }
         tracing::info!(owner, migration = step.name, "applied a migration");
         applied.push(step.name);
     }
@@ -229,9 +226,6 @@ async fn prepare_ledger(database: &Database) -> Result<(), DatabaseError> {
         transaction.execute(statement, &[]).await?;
     }
     transaction.commit().await?;
-    if let Backend::Sqlite(sqlite) = &database.backend {
-        sqlite.forget_statements();
-    }
     Ok(())
 }
 

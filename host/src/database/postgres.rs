@@ -30,9 +30,9 @@ const IDLE_UNTESTED_MAX: Duration = Duration::from_secs(10);
 /// How long the server lets a transaction sit idle; the capability room ends a guest's after ten seconds.
 const IDLE_TRANSACTION_MS_MAX: u64 = 30_000;
 /// The server stops a statement whose connection we have closed within this time, and with it gives back its locks.
-const CONNECTION_CHECK: &str = "SET client_connection_check_interval = 200";
-/// The first version that can.
-const CONNECTION_CHECK_SINCE: u32 = 140_000;
+/// Versions before 14 have no such setting, and then this does nothing.
+const CONNECTION_CHECK: &str = "SELECT set_config(name, '200', false) FROM pg_settings \
+                                WHERE name = 'client_connection_check_interval'";
 /// How much longer than the statement's own deadline we wait for the server to say so.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a migration waits for another host's migration.
@@ -84,9 +84,7 @@ impl Postgres {
                 let session = Arc::clone(&session);
                 Box::pin(async move {
                     connection.execute(AssertSqlSafe(session)).await?;
-                    if connection.server_version_num().is_some_and(|version| version >= CONNECTION_CHECK_SINCE) {
-                        connection.execute(CONNECTION_CHECK).await?;
-                    }
+                    connection.execute(CONNECTION_CHECK).await?;
                     Ok(())
                 })
             })

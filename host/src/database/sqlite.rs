@@ -44,8 +44,21 @@ pub(super) struct Sqlite {
 pub(super) struct SqliteTransaction {
     /// None once it has ended.
     lease: Option<Lease>,
-    /// Keeps readers out while the schema changes.
-    exclusive: Option<OwnedSemaphorePermit>,
+    exclusive: Option<Exclusive>,
+}
+
+/// Keeps readers out while the schema changes; afterwards all connections are made anew before their next use.
+struct Exclusive {
+    sqlite: Sqlite,
+    _readers: OwnedSemaphorePermit,
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        // Before the permit is given back, so that nobody uses a connection that knows the older schema.
+        self.sqlite.writer.renew();
+        self.sqlite.readers.renew();
+    }
 }
 
 impl Sqlite {
@@ -92,8 +105,15 @@ impl Sqlite {
         if is_read(sql) {
             let mut lease = self.readers.acquire().await?;
             let timeout = collector.limits().timeout;
-            run(&mut lease, sql, parameters, timeout, Some(collector)).await?;
-            return Ok(());
+            let mut read = run(&mut lease, sql, parameters, timeout, Some(&mut *collector)).await;
+            if !lease.is_alive() && matches!(read, Err(DatabaseError::Unavailable)) {
+                // The driver's thread is gone, as happens when another process changes the schema: once more.
+                drop(lease);
+                collector.restart();
+                let mut lease = self.readers.acquire().await?;
+                read = run(&mut lease, sql, parameters, timeout, Some(collector)).await;
+            }
+            return read.map(|_| ());
         }
         // A statement that changes rows and answers more than the caps allow must not have happened.
         let mut transaction = self.begin().await?;
@@ -122,14 +142,8 @@ impl Sqlite {
     /// The same, alone: no reader runs until it ends. For changes of the schema.
     pub(super) async fn begin_exclusive(&self) -> Result<SqliteTransaction, DatabaseError> {
         let mut transaction = self.begin().await?;
-        transaction.exclusive = Some(self.readers.acquire_all().await?);
+        transaction.exclusive = Some(Exclusive { sqlite: self.clone(), _readers: self.readers.acquire_all().await? });
         Ok(transaction)
-    }
-
-    /// Makes all connections prepare their statements anew, after the schema has changed.
-    pub(super) fn forget_statements(&self) {
-        self.writer.forget_statements();
-        self.readers.forget_statements();
     }
 }
 
@@ -156,6 +170,7 @@ impl SqliteTransaction {
     pub(super) async fn commit(mut self) -> Result<(), DatabaseError> {
         let committed = control(self.lease()?, "COMMIT").await;
         if committed.is_ok() {
+            self.exclusive = None;
             self.lease = None;
         }
         committed
@@ -204,6 +219,8 @@ async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), DatabaseErr
     connection.clear_deadline();
     let done = tokio::time::timeout(CONTROL_TIMEOUT, connection.driver.execute(sql)).await;
     match done {
+        // Without its thread the connection is of no use.
+        Ok(Err(error @ sqlx::Error::WorkerCrashed)) => Err(from_driver(error)),
         Ok(done) => {
             lease.put_back(busy);
             done.map(|_| ()).map_err(from_driver)
@@ -230,11 +247,41 @@ async fn run(
     let mut busy = lease.take()?;
     let outcome = tokio::time::timeout(timeout + GRACE, step(&mut busy, sql, arguments, timeout, collector)).await;
     match outcome {
+        Ok(Err(Failure::Crashed)) => {
+            tracing::error!("the thread of a connection to the database file has ended");
+            Err(DatabaseError::Unavailable)
+        }
         Ok(outcome) => {
             lease.put_back(busy);
-            outcome
+            outcome.map_err(|failure| match failure {
+                Failure::Ended(error) => error,
+                Failure::Crashed => DatabaseError::Unavailable,
+            })
         }
         Err(_) => Err(DatabaseError::Timeout),
+    }
+}
+
+/// Why a statement failed.
+enum Failure {
+    /// The connection's thread is gone.
+    Crashed,
+    /// The connection is fine.
+    Ended(DatabaseError),
+}
+
+impl Failure {
+    fn from_driver(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::WorkerCrashed => Self::Crashed,
+            error => Self::Ended(from_driver(error)),
+        }
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        Self::Ended(error)
     }
 }
 
@@ -244,14 +291,14 @@ async fn step(
     arguments: sqlx::sqlite::SqliteArguments,
     timeout: Duration,
     mut collector: Option<&mut Collector>,
-) -> Result<u64, DatabaseError> {
+) -> Result<u64, Failure> {
     let connection = busy.connection()?;
     connection.set_deadline(timeout);
     let mut changed = 0;
     let mut declared = None;
     {
         let mut stream = connection.driver.fetch_many(sqlx::query_with(AssertSqlSafe(sql), arguments));
-        while let Some(item) = stream.try_next().await.map_err(from_driver)? {
+        while let Some(item) = stream.try_next().await.map_err(Failure::from_driver)? {
             match (item, &mut collector) {
                 (Either::Left(done), _) => changed = done.rows_affected(),
                 (Either::Right(row), Some(collector)) => {
@@ -267,7 +314,7 @@ async fn step(
         }
     }
     if let (Some(collector), None) = (collector, declared) {
-        let statement = connection.driver.prepare(AssertSqlSafe(sql).into_sql_str()).await.map_err(from_driver);
+        let statement = connection.driver.prepare(AssertSqlSafe(sql).into_sql_str()).await.map_err(Failure::from_driver);
         collector.begin(statement?.columns().iter().map(|column| column.name()))?;
     }
     Ok(changed)

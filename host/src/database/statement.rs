@@ -9,16 +9,22 @@ mod expression;
 mod functions;
 mod hint;
 mod query;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use sqlparser::ast::{Expr, Statement as Parsed, VisitMut as _};
 use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError, ParserOptions};
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::Dialect;
 use check::Checker;
 pub(super) use hint::Hint;
+#[cfg(test)]
+pub(crate) use tests::ALLOWED;
 
 /// Bytes of one statement.
 pub(crate) const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -26,6 +32,8 @@ pub(crate) const TEXT_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const PARAMETERS_MAX: usize = 500;
 /// Open parentheses and CASEs at once. The parser looks ahead at each of them, so deep nesting costs it dearly.
 const NESTING_MAX: usize = 16;
+/// Operators and the like. A chain of them makes a tree as deep as it is long, which all walks over it descend.
+const OPERATORS_MAX: usize = 250;
 /// How deep the parser may recurse.
 const RECURSION_MAX: usize = 48;
 
@@ -59,9 +67,7 @@ impl Statement {
         if sql.contains('\0') {
             return Err(Refusal::Invalid("a statement must not contain the NUL character".to_owned()));
         }
-        if nesting(sql) > NESTING_MAX {
-            return Err(Refusal::TooLarge(format!("at most {NESTING_MAX} parentheses or CASEs may be open at once")));
-        }
+        shape(sql)?;
         let mut statements =
             parser(sql).and_then(|mut parser| parser.parse_statements()).map_err(|error| unparsable(&error))?;
         let (Some(mut statement), true) = (statements.pop(), statements.is_empty()) else {
@@ -142,17 +148,73 @@ fn unparsable(error: &ParserError) -> Refusal {
     }
 }
 
-/// The most parentheses and CASEs open at once, counted without regard to quotes: too many is the safe side.
-fn nesting(sql: &str) -> usize {
-    let (mut open, mut most) = (0_usize, 0_usize);
-    for byte in sql.bytes() {
-        match byte {
-            b'(' | b'[' => open += 1,
-            b')' | b']' => open = open.saturating_sub(1),
-            _ => {}
+/// Refuses what would cost the parser, or a walk over its tree, too much: judged by the tokens alone, before parsing.
+fn shape(sql: &str) -> Result<(), Refusal> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
+        .with_unescape(false)
+        .tokenize()
+        .map_err(|error| Refusal::Invalid(error.to_string()))?;
+    let (mut open, mut operators) = (0_usize, 0_usize);
+    for token in &tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => open += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => open = open.saturating_sub(1),
+            Token::Word(word) if word.quote_style.is_none() => match word.keyword {
+                Keyword::CASE => open += 1,
+                Keyword::END => open = open.saturating_sub(1),
+                Keyword::NoKeyword | Keyword::VALUES | Keyword::AS | Keyword::NULL => {}
+                keyword if DEEPENING.contains(&keyword) => operators += 1,
+                _ => {}
+            },
+            Token::Word(_)
+            | Token::Whitespace(_)
+            | Token::Comma
+            | Token::Period
+            | Token::SemiColon
+            | Token::Placeholder(_)
+            | Token::Number(..)
+            | Token::SingleQuotedString(_) => {}
+            _ => operators += 1,
         }
-        most = most.max(open);
+        if open > NESTING_MAX {
+            return Err(Refusal::TooLarge(format!("at most {NESTING_MAX} parentheses or CASEs may be open at once")));
+        }
+        if operators > OPERATORS_MAX {
+            return Err(Refusal::TooLarge(format!("a statement has at most {OPERATORS_MAX} operators")));
+        }
     }
-    let cases = sql.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
-    most.max(cases.filter(|word| word.eq_ignore_ascii_case("case")).count() / 4)
+    Ok(())
 }
+
+/// Words that put one expression or query around another.
+const DEEPENING: &[Keyword] = &[
+    Keyword::AND,
+    Keyword::OR,
+    Keyword::XOR,
+    Keyword::NOT,
+    Keyword::IS,
+    Keyword::NOTNULL,
+    Keyword::IN,
+    Keyword::LIKE,
+    Keyword::ILIKE,
+    Keyword::SIMILAR,
+    Keyword::RLIKE,
+    Keyword::REGEXP,
+    Keyword::BETWEEN,
+    Keyword::COLLATE,
+    Keyword::AT,
+    Keyword::UNION,
+    Keyword::EXCEPT,
+    Keyword::MINUS,
+    Keyword::INTERSECT,
+    Keyword::SELECT,
+    Keyword::JOIN,
+    Keyword::INTERVAL,
+    Keyword::OVERLAPS,
+    Keyword::OPERATOR,
+    Keyword::MEMBER,
+    Keyword::DIV,
+    Keyword::MATCH,
+    Keyword::GLOB,
+    Keyword::PRIOR,
+];

@@ -25,6 +25,13 @@ pub struct TransactionHandle {
     number: u64,
 }
 
+impl TransactionHandle {
+    #[cfg(test)]
+    pub(super) fn new(number: u64) -> Self {
+        Self { number }
+    }
+}
+
 struct HasView;
 
 impl HasData for HasView {
@@ -176,27 +183,27 @@ impl HostTransaction for View<'_> {
 
 impl View<'_> {
     async fn read(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<Rows, Fault> {
-        let (statement, parameters) = self.prepare(sql, parameters)?;
+        let (statement, parameters) = self.prepare(sql, parameters).await?;
         let scope = scope(self.guest);
         let rows = self.room.database.query_checked(scope, &statement, &parameters, QueryLimits::default()).await?;
         Ok(guest_rows(rows))
     }
 
     async fn read_json(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<Vec<u8>, Fault> {
-        let (statement, parameters) = self.prepare(sql, parameters)?;
+        let (statement, parameters) = self.prepare(sql, parameters).await?;
         let scope = scope(self.guest);
         Ok(self.room.database.query_json_checked(scope, &statement, &parameters, QueryLimits::default()).await?)
     }
 
     async fn change(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<u64, Fault> {
-        let (statement, parameters) = self.prepare(sql, parameters)?;
+        let (statement, parameters) = self.prepare(sql, parameters).await?;
         let timeout = QueryLimits::default().timeout;
         Ok(self.room.database.execute_within(scope(self.guest), statement.sql(), &parameters, timeout).await?)
     }
 
     /// Checks a statement and its parameters.
-    fn prepare(&self, sql: &str, parameters: Vec<GuestValue>) -> Result<(Arc<Statement>, Vec<Value>), Fault> {
-        let statement = self.room.statements.get(&self.guest.plugin, sql, self.room.database.dialect())?;
+    async fn prepare(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<(Arc<Statement>, Vec<Value>), Fault> {
+        let statement = self.room.statements.get(&self.guest.plugin, sql, self.room.database.dialect()).await?;
         if parameters.len() > PARAMETERS_MAX {
             return Err(Fault::TooLarge(format!("a statement has at most {PARAMETERS_MAX} parameters")));
         }
@@ -213,7 +220,7 @@ impl View<'_> {
     }
 
     async fn read_in(&mut self, number: u64, sql: &str, parameters: Vec<GuestValue>) -> Result<Rows, Fault> {
-        let (statement, parameters) = self.prepare(sql, parameters)?;
+        let (statement, parameters) = self.prepare(sql, parameters).await?;
         let (mut transaction, deadline) = self.state.take(number)?;
         let read = transaction.query_checked(&statement, &parameters, QueryLimits::default());
         let outcome = timeout_at(deadline, read).await;
@@ -221,7 +228,7 @@ impl View<'_> {
     }
 
     async fn read_json_in(&mut self, number: u64, sql: &str, parameters: Vec<GuestValue>) -> Result<Vec<u8>, Fault> {
-        let (statement, parameters) = self.prepare(sql, parameters)?;
+        let (statement, parameters) = self.prepare(sql, parameters).await?;
         let (mut transaction, deadline) = self.state.take(number)?;
         let read = transaction.query_json_checked(&statement, &parameters, QueryLimits::default());
         let outcome = timeout_at(deadline, read).await;
@@ -229,7 +236,7 @@ impl View<'_> {
     }
 
     async fn change_in(&mut self, number: u64, sql: &str, parameters: Vec<GuestValue>) -> Result<u64, Fault> {
-        let (statement, parameters) = self.prepare(sql, parameters)?;
+        let (statement, parameters) = self.prepare(sql, parameters).await?;
         let (mut transaction, deadline) = self.state.take(number)?;
         let outcome = timeout_at(deadline, transaction.execute(statement.sql(), &parameters)).await;
         self.settle(transaction, outcome)

@@ -153,8 +153,8 @@ fn column(definition: ColumnDef, in_key: bool, dialect: Dialect, rules: &Rules<'
     let kind = ColumnKind::of(&definition.data_type)
         .ok_or_else(|| format!("column {name} cannot be {}: {TYPES}", definition.data_type))?;
     let mut options = definition.options;
-    if rules.is_host() && is_numbered(&options) {
-        return Ok(numbered(definition.name, definition.data_type, options, dialect));
+    if is_numbered(kind, &options) {
+        return Ok(numbered(definition.name, dialect));
     }
     let mut not_null = false;
     let mut is_key = in_key;
@@ -180,20 +180,6 @@ fn column(definition: ColumnDef, in_key: bool, dialect: Dialect, rules: &Rules<'
     Ok(ColumnDef { name: definition.name, data_type: kind.data_type(dialect), options })
 }
 
-/// Whether a column numbers its rows: `BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY`.
-fn is_numbered(options: &[ColumnOptionDef]) -> bool {
-    options.iter().any(|option| matches!(option.option, ColumnOption::Generated { generation_expr: None, .. }))
-}
-
-/// A column that numbers its rows. SQLite has it as the row's own number: larger than every one that is in the table.
-fn numbered(name: Ident, data_type: DataType, mut options: Vec<ColumnOptionDef>, dialect: Dialect) -> ColumnDef {
-    if dialect == Dialect::Postgres {
-        return ColumnDef { name, data_type, options };
-    }
-    options.retain(|option| matches!(option.option, ColumnOption::PrimaryKey(_)));
-    ColumnDef { name, data_type: DataType::Integer(None), options }
-}
-
 fn table_constraint(
     constraint: &TableConstraint,
     table: &str,
@@ -212,8 +198,8 @@ fn foreign_key(key: &ForeignKeyConstraint, rules: &Rules<'_>) -> Result<(), Stri
     rules.own_name(&key.foreign_table).map(|_| ())
 }
 
-/// `BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY`: a number the database gives, never twice.
-fn is_counter(kind: ColumnKind, options: &[ColumnOptionDef]) -> bool {
+/// Whether a column numbers its rows: `BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY`, never the same number twice.
+fn is_numbered(kind: ColumnKind, options: &[ColumnOptionDef]) -> bool {
     let generated = |option: &ColumnOptionDef| {
         matches!(
             &option.option,
@@ -229,7 +215,7 @@ fn is_counter(kind: ColumnKind, options: &[ColumnOptionDef]) -> bool {
         && options.iter().all(|option| generated(option) || key(option) || not_null(option))
 }
 
-fn counter(name: Ident, dialect: Dialect) -> ColumnDef {
+fn numbered(name: Ident, dialect: Dialect) -> ColumnDef {
     let data_type = custom(match dialect {
         // Only this spelling makes it the row's own number; AUTOINCREMENT keeps a deleted one from coming back.
         Dialect::Sqlite => "INTEGER PRIMARY KEY AUTOINCREMENT",

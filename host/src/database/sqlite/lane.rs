@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::ConnectOptions as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::DatabaseError;
@@ -38,7 +38,7 @@ pub(super) struct Lane {
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     idle: Mutex<Vec<Connection>>,
-    /// Raised when the schema has changed: the driver's cached statements know the old columns.
+    /// Raised when the schema has changed.
     generation: AtomicU64,
 }
 
@@ -71,15 +71,12 @@ impl Lane {
     pub(super) async fn acquire(self: &Arc<Self>) -> Result<Lease, DatabaseError> {
         let permit = self.permit().await?;
         let generation = self.generation.load(Ordering::Acquire);
-        let idle = self.idle.lock().pop();
-        let mut connection = match idle {
+        // One that knows an older schema is closed, not used: the driver would count its columns wrongly.
+        let idle = self.idle.lock().pop().filter(|connection| connection.generation == generation);
+        let connection = match idle {
             Some(connection) => connection,
             None => self.connect(generation).await?,
         };
-        if connection.generation != generation {
-            connection.driver.clear_cached_statements().await.map_err(from_driver)?;
-            connection.generation = generation;
-        }
         Ok(Lease { connection: Some(connection), lane: Arc::clone(self), _permit: permit })
     }
 
@@ -93,8 +90,8 @@ impl Lane {
         }
     }
 
-    /// Makes every connection forget its prepared statements before it is used again.
-    pub(super) fn forget_statements(&self) {
+    /// Has every connection made anew before its next use, after the schema has changed.
+    pub(super) fn renew(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
