@@ -401,7 +401,10 @@ async fn an_answer_over_the_caps_is_refused_and_changes_nothing() {
 #[tokio::test]
 async fn migrations_are_applied_once_and_a_changed_one_is_refused() {
     on_every_database(|database| async move {
-        let first = Migration::both("0001_a", "CREATE TABLE plan_a (id TEXT PRIMARY KEY); INSERT INTO plan_a (id) VALUES ('x')");
+        let first = Migration::both(
+            "0001_a",
+            "CREATE TABLE plan_a (id TEXT PRIMARY KEY); INSERT INTO plan_a (id) VALUES ('x')",
+        );
         let second = Migration::both("0002_b", "ALTER TABLE plan_a ADD COLUMN n BIGINT NOT NULL DEFAULT 7");
         assert_eq!(database.migrate("a", std::slice::from_ref(&first)).await.unwrap(), ["0001_a"]);
         assert!(database.migrate("a", std::slice::from_ref(&first)).await.unwrap().is_empty());
@@ -620,7 +623,9 @@ async fn a_database_that_is_not_there_is_unavailable() {
 
 #[tokio::test]
 async fn a_dead_connection_is_replaced_for_reads_and_transactions() {
-    let Some(schema) = Schema::create(DatabaseOptions { connections_max: 3, ..Default::default() }).await else { return };
+    let Some(schema) = Schema::create(DatabaseOptions { connections_max: 3, ..Default::default() }).await else {
+        return;
+    };
     with_tables(&schema.database).await;
     let kill = "SELECT pg_terminate_backend(pid) AS done FROM pg_stat_activity \
                 WHERE application_name = 'berth' AND pid <> pg_backend_pid() AND query NOT LIKE '%pg_terminate%' \
@@ -650,7 +655,8 @@ async fn two_writers_in_postgres_meet_in_a_conflict_and_not_in_a_deadlock() {
     second.execute(update, &values!["b"]).await.unwrap();
     let (b, a) = (values!["b"], values!["a"]);
     let (left, right) = futures_util::future::join(first.execute(update, &b), second.execute(update, &a)).await;
-    let conflicts = [left, right].into_iter().filter(|outcome| matches!(outcome, Err(DatabaseError::Conflict(_)))).count();
+    let conflicts =
+        [left, right].into_iter().filter(|outcome| matches!(outcome, Err(DatabaseError::Conflict(_)))).count();
     assert_eq!(conflicts, 1);
     drop((first, second));
     schema.drop().await;

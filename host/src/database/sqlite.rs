@@ -314,7 +314,8 @@ async fn step(
         }
     }
     if let (Some(collector), None) = (collector, declared) {
-        let statement = connection.driver.prepare(AssertSqlSafe(sql).into_sql_str()).await.map_err(Failure::from_driver);
+        let statement =
+            connection.driver.prepare(AssertSqlSafe(sql).into_sql_str()).await.map_err(Failure::from_driver);
         collector.begin(statement?.columns().iter().map(|column| column.name()))?;
     }
     Ok(changed)

@@ -180,7 +180,8 @@ async fn what_authors_write_runs_on_both_databases() {
             match outcome {
                 Ok(_) => {}
                 // Null does not fit everywhere, but the statement was understood.
-                Err(Fault::Invalid(text)) if text.contains("null") || text.contains("NULL") || sql.contains("LIMIT $1") => {}
+                Err(Fault::Invalid(text))
+                    if text.contains("null") || text.contains("NULL") || sql.contains("LIMIT $1") => {}
                 Err(fault) => panic!("{:?} {sql}: {fault:?}", database.dialect()),
             }
         }
@@ -215,9 +216,10 @@ async fn expressions_answer_the_same_on_both_databases() {
             "words": "1", "whole": {"n": 5, "s": "x", "o": {"k": [1]}, "t": "2026-01-31T08:15:00.000Z"}, "loud": "B!",
         }]);
         assert_eq!(found, expected, "{:?}", database.dialect());
-        let row = guest.row("SELECT MAX(at), document ->> 't', $1 FROM plan_plans GROUP BY id, document ORDER BY id", vec![
-            text("2026-01-31T08:15:00.000Z"),
-        ]);
+        let row = guest.row(
+            "SELECT MAX(at), document ->> 't', $1 FROM plan_plans GROUP BY id, document ORDER BY id",
+            vec![text("2026-01-31T08:15:00.000Z")],
+        );
         let row = row.await;
         assert!(matches!(row.as_slice(), [Value::Timestamp(_), Value::Text(_), ..]), "{row:?}");
         // Bytes decide the order, and NULL is the greatest, as in PostgreSQL.
@@ -227,7 +229,10 @@ async fn expressions_answer_the_same_on_both_databases() {
         assert_eq!(order, serde_json::json!([{"id": "a"}, {"id": "b"}]));
         let order = guest.json("SELECT Id FROM plan_plans ORDER BY number DESC", vec![]).await;
         assert_eq!(order, serde_json::json!([{"id": "b"}, {"id": "a"}]));
-        assert_eq!(guest.json("SELECT id FROM plan_plans WHERE document ->> 'n' = $1", vec![text("5")]).await[0]["id"], "a");
+        assert_eq!(
+            guest.json("SELECT id FROM plan_plans WHERE document ->> 'n' = $1", vec![text("5")]).await[0]["id"],
+            "a"
+        );
     })
     .await;
 }
