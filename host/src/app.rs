@@ -74,6 +74,7 @@ struct App {
 
 impl App {
     async fn start(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Self> {
+        refuse_what_is_not_there(settings)?;
         let lock = data::prepare(&settings.data)?;
         let operator_token = data::operator_token(settings)?;
         let foundations = Foundations::open(settings).await?;
@@ -229,6 +230,20 @@ fn start_telemetry(settings: &Settings) -> anyhow::Result<telemetry::Telemetry> 
         ansi: is_text && is_terminal,
     };
     telemetry::start(&options).context("BERTH_LOG")
+}
+
+/// Whoever sets one of these relies on it, so the host does not start as if it were there.
+fn refuse_what_is_not_there(settings: &Settings) -> anyhow::Result<()> {
+    if settings.admin_listen.is_some() {
+        anyhow::bail!("BERTH_ADMIN_LISTEN: this build serves the admin routes on the gateway only");
+    }
+    if settings.otlp_endpoint.is_some() {
+        anyhow::bail!("BERTH_OTLP_ENDPOINT: this build exports no traces");
+    }
+    if let Some(name) = settings.login_providers.keys().next() {
+        anyhow::bail!("BERTH_OIDC_{name}_ISSUER: this build has no sign-in by OpenID Connect");
+    }
+    Ok(())
 }
 
 fn slots(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Vec<SlotOptions>> {
