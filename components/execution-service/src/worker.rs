@@ -13,6 +13,8 @@ use crate::{
 
 /// How many waiting steps one question for work looks at.
 const CANDIDATES_MAX: i64 = 20;
+/// How many active workers are looked at to see whether one runs commands.
+const WORKERS_MAX: i64 = 1_000;
 
 /// A registered remote worker.
 #[entity(table = "execution_workers")]
@@ -31,12 +33,17 @@ pub struct Worker {
     pub last_seen_at: Timestamp,
 }
 
+impl Worker {
+    /// Whether it runs steps of a type. Other kinds may be registered; nothing is leased for them.
+    fn runs(&self, kind: StepType) -> bool {
+        self.kinds.iter().any(|known| StepType::parse(known) == Some(kind))
+    }
+}
+
 impl Rules for Worker {
     fn check(&self, faults: &mut Faults) {
         for (index, kind) in self.kinds.iter().enumerate() {
-            if StepType::parse(kind) != Some(StepType::Command) {
-                faults.add(format!("kinds[{index}]"), "must be command, the one type that workers run");
-            }
+            faults.check(&format!("kinds[{index}]"), validate::id(kind));
         }
         if self.labels.as_ref().is_some_and(|labels| !labels.is_object() || labels.to_string().len() > 8 * 1024) {
             faults.add("labels", "must be an object of at most 8 KiB");
@@ -128,7 +135,10 @@ pub fn heartbeat(id: &Id) -> Result<Presence> {
 /// Gives a worker the step that has waited longest, if one waits.
 pub fn lease(id: &Id) -> Result<Option<Lease>> {
     let now = clock::now();
-    database::transaction(|transaction| seen(transaction, id, now))?;
+    let worker = database::transaction(|transaction| seen(transaction, id, now))?;
+    if !worker.runs(StepType::Command) {
+        return Ok(None);
+    }
     let rows = database::query(
         &format!(
             "SELECT execution_id, id FROM execution_steps WHERE organization_id = $1 AND status = $2 AND (type = $3 OR phase = $4) \
@@ -160,17 +170,18 @@ pub fn deregister(id: &Id) -> Result<()> {
     })
 }
 
-/// Whether the caller's organization has a worker that was heard of lately.
+/// Whether the caller's organization has a worker for commands that was heard of lately.
 pub fn is_anybody_there(database: &dyn Executor, now: Timestamp) -> Result<bool> {
-    let row = database.query_one(
-        "SELECT id FROM execution_workers WHERE organization_id = $1 AND is_active = $2 AND last_seen_at > $3 LIMIT 1",
-        params![auth::organization_id()?, true, now.minus(lease::PRESENCE)],
-    )?;
-    Ok(row.is_some())
+    let workers = Select::<Worker>::new()
+        .equal("is_active", true)
+        .condition("\"last_seen_at\" > ?", [now.minus(lease::PRESENCE)])
+        .limit(WORKERS_MAX)
+        .all(database)?;
+    Ok(workers.iter().any(|worker| worker.runs(StepType::Command)))
 }
 
-/// 404 for an unknown worker, 403 for somebody else's; notes that it was heard of.
-fn seen(transaction: &Transaction, id: &Id, now: Timestamp) -> Result<()> {
+/// The worker, noted as heard of. 404 for an unknown one, 403 for somebody else's.
+fn seen(transaction: &Transaction, id: &Id, now: Timestamp) -> Result<Stored<Worker>> {
     let worker = entity::read::<Worker>(transaction, id)?;
     if worker.created_by.as_deref() != auth::principal().user_id.as_deref() {
         return Err(Problem::forbidden("The worker was registered by somebody else."));
@@ -179,7 +190,7 @@ fn seen(transaction: &Transaction, id: &Id, now: Timestamp) -> Result<()> {
         "UPDATE execution_workers SET is_active = $3, last_seen_at = $4, updated_at = $4 WHERE organization_id = $1 AND id = $2",
         params![auth::organization_id()?, id, true, now],
     )?;
-    Ok(())
+    Ok(worker)
 }
 
 fn take(transaction: &Transaction, worker_id: &Id, execution_id: &Id, row_id: &Id) -> Result<Option<Lease>> {

@@ -80,10 +80,16 @@ pub fn check_place(run: &Run<'_>, path: &str) -> Result<Option<Failure>> {
             return Ok(Some(Failure::new("PATH_TAKEN", format!("{stem} is a file, so that nothing can be below it."))));
         }
     }
-    // `0` follows `/`: everything below the path lies between.
+    // Compared as text and not by `LIKE` or `<`, which databases and languages read differently.
     let below = run.transaction.query_one(
-        "SELECT path FROM execution_artifacts WHERE execution_id = $1 AND path > $2 AND path < $3 AND is_current = $4 AND operation <> $5 LIMIT 1",
-        params![&run.execution.id, format!("{path}/"), format!("{path}0"), true, Operation::Delete],
+        "SELECT path FROM execution_artifacts WHERE execution_id = $1 AND SUBSTR(path, 1, $3) = $2 AND is_current = $4 AND operation <> $5 LIMIT 1",
+        params![
+            &run.execution.id,
+            format!("{path}/"),
+            path.chars().count() + 1,
+            true,
+            Operation::Delete,
+        ],
     )?;
     Ok(below.map(|_| Failure::new("PATH_TAKEN", format!("{path} is a folder of the workspace."))))
 }
