@@ -116,11 +116,7 @@ pub fn end(run: &mut Run<'_>, status: Status, kind: &str, more: Value) -> Result
         run.transaction
             .execute("DELETE FROM execution_artifacts WHERE execution_id = $1", params![&run.execution.id])?;
     }
-    let mut data = json!({ "result": result });
-    if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
-        data.extend(more);
-    }
-    run.record(kind, None, data).map(|_| ())
+    run.record(kind, None, history::with(json!({ "result": result }), more)).map(|_| ())
 }
 
 /// Records that a step has done what it should, or that it has not after all: its postconditions and its artifacts
@@ -178,12 +174,11 @@ pub fn fail_step(run: &mut Run<'_>, row: &mut Stored<StepRow>, failure: Failure)
     let verdict = fate(&failure, on_failure, row.attempt, max_retries, seed);
     let mut data = json!({ "error": failure.to_json(), "willRetry": false });
     if let Fate::Retry(delay) = verdict {
-        data["willRetry"] = true.into();
-        data["status"] = "pending".into();
-        data["nextAttemptAt"] = run.now.plus(delay).to_string().into();
+        let again = run.now.plus(delay);
+        data = history::with(data, json!({ "willRetry": true, "status": "pending", "nextAttemptAt": again }));
     }
     if let Some(output) = &failure.output {
-        data["output"] = history::output(output);
+        data = history::with(data, json!({ "output": history::output(output) }));
     }
     row.status = StepStatus::Failed;
     run.record("execution.step.failed", Some(&row.step_id.clone()), history::of_step(row, data))?;
@@ -194,9 +189,7 @@ pub fn fail_step(run: &mut Run<'_>, row: &mut Stored<StepRow>, failure: Failure)
         Fate::Ask => {
             run.put(row)?;
             if matches!(run.execution.status, Status::Pending | Status::Running) {
-                let mut reason = step_error(row);
-                reason["reason"] = "ask".into();
-                run.execution.error = Some(reason);
+                run.execution.error = Some(history::with(step_error(row), json!({ "reason": "ask" })));
                 run.enter(Status::Pausing);
             }
         }
@@ -212,10 +205,8 @@ pub fn fail_step(run: &mut Run<'_>, row: &mut Stored<StepRow>, failure: Failure)
 
 /// A failed step as the execution's error.
 pub fn step_error(row: &StepRow) -> Value {
-    let mut error = row.error.clone().unwrap_or_else(|| json!({ "code": "FAILED", "message": "The step failed." }));
-    error["stepId"] = row.step_id.as_str().into();
-    error["order"] = row.order.into();
-    error
+    let error = row.error.clone().unwrap_or_else(|| json!({ "code": "FAILED", "message": "The step failed." }));
+    history::with(error, json!({ "stepId": row.step_id, "order": row.order }))
 }
 
 /// The plan's step behind a row.

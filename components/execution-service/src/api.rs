@@ -28,8 +28,8 @@ const TABLES: &[&str] = &[
 
 /// A row with its `ETag`, and what else is shown of it.
 fn shown(execution: &Stored<Execution>) -> Result<Response> {
-    let mut body = Value::Object(execution.shown());
-    body["progress"] = json!(progress::of(execution)?);
+    let progress = progress::of(execution)?;
+    let body = history::with(Value::Object(execution.shown()), json!({ "progress": progress }));
     Ok(Response::json(200, &body)?.with_version(execution.version))
 }
 
@@ -87,10 +87,11 @@ pub fn stream(Params(id): Params<Id>, request: Request) -> Result<Sse> {
 }
 
 /// A plan with what the execution knows of it.
-fn plan_shown(execution: &Stored<Execution>, mut plan: Value) -> Result<Response> {
-    plan["executionId"] = execution.id.as_str().into();
-    plan["revision"] = execution.plan_revision.into();
-    plan["hash"] = execution.plan_hash.as_str().into();
+fn plan_shown(execution: &Stored<Execution>, plan: Value) -> Result<Response> {
+    let more = json!({
+        "executionId": execution.id, "revision": execution.plan_revision, "hash": execution.plan_hash,
+    });
+    let plan = history::with(plan, more);
     Ok(Response::json(200, &plan)?.with_version(execution.plan_revision))
 }
 

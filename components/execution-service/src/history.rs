@@ -114,11 +114,15 @@ pub fn after(execution_id: &Id, sequence: i64, limit: i64) -> Result<Vec<Event>>
 
 /// What an event of a step tells beyond its type.
 pub fn of_step(row: &StepRow, more: Value) -> Value {
-    let mut data = json!({ "order": row.order, "title": row.title, "type": row.r#type, "attempt": row.attempt });
-    if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
-        data.extend(more);
+    with(json!({ "order": row.order, "title": row.title, "type": row.r#type, "attempt": row.attempt }), more)
+}
+
+/// An object with the members of another one.
+pub fn with(mut value: Value, more: Value) -> Value {
+    if let (Some(members), Value::Object(more)) = (value.as_object_mut(), more) {
+        members.extend(more);
     }
-    data
+    value
 }
 
 /// An output as an event carries it: not at all when it is large.

@@ -7,6 +7,7 @@ use plan_rules::Step;
 use crate::{
     advance,
     execution::{Execution, Options, Status},
+    history,
     plan::{self, Snapshot},
     run::Run,
     step::{Phase, StepRow, StepStatus},
@@ -46,7 +47,7 @@ pub fn execute(start: Start) -> Result<Started> {
     let mut plan: Value = planning.get(&format!("/api/plans/{}", start.plan_id)).fetch()?;
     if plan.get("steps").is_none_or(|steps| !steps.is_array()) {
         let steps: Value = planning.get(&format!("/api/plans/{}/steps?limit=200", start.plan_id)).fetch()?;
-        plan["steps"] = steps.get("items").cloned().unwrap_or(Value::Null);
+        plan = history::with(plan, json!({ "steps": steps.get("items") }));
     }
     let approval: Approval = serde_json::from_value(plan.clone()).map_err(|error| {
         logging::warn!("a plan cannot be read", error = error);

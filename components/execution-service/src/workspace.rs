@@ -214,8 +214,7 @@ impl Facts for Sight<'_, '_> {
 
     fn output(&self, step: &Value) -> Result<Option<Value>> {
         let names = |id: &Id, order: i64| step.as_i64() == Some(order) || step.as_str() == Some(id.as_str());
-        if let Some((row, output)) = self.own.filter(|(row, _)| names(&row.step_id, row.order)) {
-            let _ = row;
+        if let Some((_, output)) = self.own.filter(|(row, _)| names(&row.step_id, row.order)) {
             return Ok(Some(output.clone()));
         }
         let Some(state) = self.run.steps.iter().find(|state| names(&state.step_id, state.order)) else {

@@ -132,8 +132,9 @@ fn dependencies(steps: &[Step], findings: &mut Findings) {
             findings.error(step, "DEPENDENCY_CYCLE", format!("Step {} waits for itself.", step.order));
         }
     }
+    let reach = graph.reach();
     for step in steps.iter().filter(|step| !blocked.contains(step.id.as_str())) {
-        if blocked.iter().any(|other| graph.waits_for(step.id.as_str(), other)) {
+        if blocked.iter().any(|other| reach.waits_for(step.id.as_str(), other)) {
             findings.error(
                 step,
                 "UNREACHABLE",
@@ -216,14 +217,15 @@ fn is_path(goal: &str) -> bool {
 
 /// Steps that may run at the same time write different paths.
 fn parallel(steps: &[Step], findings: &mut Findings) {
-    let graph =
-        Graph::new(steps.iter().map(|step| (step.id.as_str(), step.dependencies.iter().map(Id::as_str).collect())));
+    let reach =
+        Graph::new(steps.iter().map(|step| (step.id.as_str(), step.dependencies.iter().map(Id::as_str).collect())))
+            .reach();
     let sets: Vec<(&Step, BTreeSet<String>)> = steps.iter().map(|step| (step, writes::of(step))).collect();
     for (index, (step, paths)) in sets.iter().enumerate() {
         for (other, others) in sets.iter().skip(index + 1) {
             let Some(path) = writes::collide(paths, others) else { continue };
             let (left, right) = (step.id.as_str(), other.id.as_str());
-            if !graph.waits_for(left, right) && !graph.waits_for(right, left) {
+            if !reach.waits_for(left, right) && !reach.waits_for(right, left) {
                 findings.error(
                     other,
                     "WRITES_COLLIDE",

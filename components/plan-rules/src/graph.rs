@@ -62,7 +62,8 @@ impl<'a> Graph<'a> {
 
     /// The nodes that wait for themselves, through others or directly.
     pub fn cyclic(&self) -> Vec<&'a str> {
-        self.waits.keys().copied().filter(|node| self.waits_for(node, node)).collect()
+        let reach = self.reach();
+        self.waits.keys().copied().filter(|node| reach.waits_for(node, node)).collect()
     }
 
     /// Whether `node` waits for `other`, through others or directly.
@@ -80,9 +81,56 @@ impl<'a> Graph<'a> {
         false
     }
 
+    /// Who waits for whom, worked out once: for many questions about one graph.
+    ///
+    /// ```
+    /// use plan_rules::graph::Graph;
+    /// let reach = Graph::new([("a", vec![]), ("b", vec!["a"]), ("c", vec!["b"])]).reach();
+    /// assert!(reach.waits_for("c", "a") && !reach.waits_for("a", "c"));
+    /// ```
+    pub fn reach(&self) -> Reach<'a> {
+        let places: BTreeMap<&str, usize> = self.waits.keys().enumerate().map(|(place, node)| (*node, place)).collect();
+        let edges: Vec<Vec<usize>> = self
+            .waits
+            .values()
+            .map(|waits| waits.iter().filter_map(|wait| places.get(wait).copied()).collect())
+            .collect();
+        let rows = edges
+            .iter()
+            .map(|first| {
+                let mut row = vec![false; edges.len()];
+                let mut open = first.clone();
+                while let Some(next) = open.pop() {
+                    if let Some(seen) = row.get_mut(next).filter(|seen| !**seen) {
+                        *seen = true;
+                        open.extend(edges.get(next).into_iter().flatten());
+                    }
+                }
+                row
+            })
+            .collect();
+        Reach { places, rows }
+    }
+
     /// Whether an edge from `node` to `other` would close a cycle.
     pub fn would_cycle(&self, node: &str, other: &str) -> bool {
         node == other || self.waits_for(other, node)
+    }
+}
+
+/// Who waits for whom; see [`Graph::reach`].
+#[derive(Clone, Debug)]
+pub struct Reach<'a> {
+    places: BTreeMap<&'a str, usize>,
+    rows: Vec<Vec<bool>>,
+}
+
+impl Reach<'_> {
+    /// Whether `node` waits for `other`, through others or directly.
+    pub fn waits_for(&self, node: &str, other: &str) -> bool {
+        let place = |name: &str| self.places.get(name).copied();
+        let (Some(node), Some(other)) = (place(node), place(other)) else { return false };
+        self.rows.get(node).and_then(|row| row.get(other)).copied().unwrap_or(false)
     }
 }
 
@@ -106,6 +154,18 @@ mod tests {
                 }
             }
             prop_assert_eq!(stuck.is_empty(), graph.cyclic().is_empty());
+        }
+
+        #[test]
+        fn what_is_worked_out_once_is_what_is_asked_each_time(edges in prop::collection::vec((0u8..8, 0u8..8), 0..24)) {
+            let names: Vec<(String, String)> = edges.iter().map(|(from, to)| (from.to_string(), to.to_string())).collect();
+            let graph = Graph::from_edges(names.iter().map(|(from, to)| (from.as_str(), to.as_str())));
+            let reach = graph.reach();
+            for node in graph.waits.keys() {
+                for other in graph.waits.keys() {
+                    prop_assert_eq!(reach.waits_for(node, other), graph.waits_for(node, other));
+                }
+            }
         }
 
         #[test]
