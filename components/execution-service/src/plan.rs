@@ -181,7 +181,9 @@ pub fn check(plan: &Value, steps: &[Step]) -> Result<()> {
         })
         .collect();
     let detail = report.errors.first().map_or_else(String::new, |finding| finding.message.clone());
-    Err(Problem { errors, ..Problem::unprocessable(detail).with_code("PLAN_INVALID") })
+    let mut problem = Problem::unprocessable(detail).with_code("PLAN_INVALID");
+    problem.errors = errors;
+    Err(problem)
 }
 
 fn is_same(old: &Step, new: &Step) -> bool {
