@@ -52,7 +52,7 @@ use cors::Cors;
 pub(crate) use error::GatewayError;
 use exchange::Exchange;
 use idempotency::Idempotency;
-pub(crate) use listener::{Handshake, Listener, ListenerOptions, Peer, Serve, Server, Tls, TlsError};
+pub(crate) use listener::{Handshake, Listener, ListenerOptions, Peer, Serve, Server, Tls};
 use problem::Problem;
 use request_id::X_REQUEST_ID;
 use respond::ResponseBody;

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use super::respond::ResponseBody;
 use connection::{Closing, Phase};
-pub(crate) use tls::{Tls, TlsError};
+pub(crate) use tls::Tls;
 
 /// Connections at once, over all listeners that share the options; the next one waits in the kernel's backlog.
 pub(crate) const CONNECTIONS_MAX: usize = 8_192;
