@@ -37,6 +37,8 @@ struct Setup {
     folder: TempDir,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    /// What a shell does before it becomes the host.
+    shell: Option<String>,
 }
 
 /// A host that has ended; its data folder is still there.
@@ -53,6 +55,7 @@ pub struct Builder {
     manifest: Manifest,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    shell: Option<String>,
 }
 
 impl Builder {
@@ -67,6 +70,13 @@ impl Builder {
     #[must_use]
     pub fn flag(mut self, name: &str, value: &str) -> Self {
         self.arguments.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Starts it through a shell that first runs `commands`, for what a process inherits.
+    #[must_use]
+    pub fn through_a_shell(mut self, commands: &str) -> Self {
+        self.shell = Some(commands.to_owned());
         self
     }
 
@@ -89,7 +99,7 @@ impl Builder {
 
     fn setup(self) -> Setup {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
-        let setup = Setup { folder, environment: self.environment, arguments: self.arguments };
+        let setup = Setup { folder, environment: self.environment, arguments: self.arguments, shell: self.shell };
         setup.write_manifest(&self.manifest);
         setup
     }
@@ -257,7 +267,7 @@ impl Stopped {
 impl Setup {
     fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
-        Self { folder, environment: Vec::new(), arguments: Vec::new() }
+        Self { folder, environment: Vec::new(), arguments: Vec::new(), shell: None }
     }
 
     fn data(&self) -> PathBuf {
@@ -270,7 +280,14 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = clean_command(&guests::host_binary());
+        let mut command = match &self.shell {
+            None => clean_command(&guests::host_binary()),
+            Some(commands) => {
+                let mut shell = clean_command(Path::new("sh"));
+                shell.args(["-c", &format!("{commands}; exec \"$0\" \"$@\"")]).arg(guests::host_binary());
+                shell
+            }
+        };
         command
             .current_dir(self.folder.path())
             .args(["run", "--config", "plugins.toml", "--data", "data", "--listen", "127.0.0.1:0"])

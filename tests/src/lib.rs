@@ -7,12 +7,17 @@ pub mod answer;
 pub mod client;
 pub mod guests;
 pub mod host;
+pub mod load;
 pub mod manifest;
 pub mod plans;
+pub mod process;
 pub mod wait;
+pub mod wire;
 
 pub use answer::Answer;
 pub use client::Client;
 pub use host::{Host, Stopped};
+pub use load::Load;
 pub use manifest::{Manifest, Slot};
 pub use wait::eventually;
+pub use wire::Wire;

@@ -87,8 +87,9 @@ impl Manifest {
 /// The plugin hello on `/api/hello`; everything public.
 #[must_use]
 pub fn hello() -> Slot {
-    Slot::new("hello", guests::plugin("hello"), "/api/hello")
-        .with("public = [\"/api/hello\", \"/api/hello/{*rest}\"]\nisolation = \"plugin\"")
+    Slot::new("hello", guests::plugin("hello"), "/api/hello").with(
+        "public = [\"GET /api/hello\", \"POST /api/hello/echo\", \"GET /api/hello/stream\"]\nisolation = \"plugin\"",
+    )
 }
 
 /// The guest that breaks rules, on `/api/unruly`; small limits, so that it is caught soon.

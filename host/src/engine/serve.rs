@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -55,9 +56,9 @@ impl Revision {
         let guard = stop.clone().drop_guard();
         let ended = CancellationToken::new();
         let (sender, receiver) = oneshot::channel();
-        let revision = self.clone();
-        let task =
-            tokio::spawn(run(revision, instance, request, sender, stop, ended.clone(), deadline, admission.clone()));
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let ends = Ends { stop, ended: ended.clone(), deadline, has_failed: has_failed.clone() };
+        let task = tokio::spawn(run(self.clone(), instance, request, sender, ends, admission.clone()));
         let begin = deadline.unwrap_or_else(|| Instant::now() + self.plugin.limits.request_timeout);
         let answer = tokio::select! {
             biased;
@@ -73,7 +74,8 @@ impl Revision {
                 let cancelled = Box::pin(self.cancelled.clone().cancelled_owned());
                 let (ended, stop) = (Some(ended.drop_guard()), Some(guard));
                 Ok(response.map(|inner| {
-                    Stream { inner, cancelled, ended, stop, is_event_stream, is_over: false, _admission: admission }
+                    let _admission = admission;
+                    Stream { inner, cancelled, ended, stop, has_failed, is_event_stream, is_over: false, _admission }
                         .boxed_unsync()
                 }))
             }
@@ -93,18 +95,27 @@ impl Revision {
     }
 }
 
+/// What ends a guest's task, and what the task says of its end.
+struct Ends {
+    /// The client is gone, or the build is withdrawn.
+    stop: CancellationToken,
+    /// The last byte of the body is out.
+    ended: CancellationToken,
+    deadline: Option<Instant>,
+    /// Set before the guest's end of the body goes, when the guest did not come to its end by itself.
+    has_failed: Arc<AtomicBool>,
+}
+
 /// Runs the guest to its end in a task of its own.
-#[expect(clippy::too_many_arguments, reason = "everything the task owns, handed over once")]
 async fn run(
     revision: Arc<Revision>,
     mut instance: Instance,
     request: http::Request<Body>,
     sender: oneshot::Sender<Answer>,
-    stop: CancellationToken,
-    ended: CancellationToken,
-    deadline: Option<Instant>,
+    ends: Ends,
     _admission: Arc<Admission>,
 ) -> Result<(), CallError> {
+    let Ends { stop, ended, deadline, has_failed } = ends;
     let request = request.map(|body| {
         // Whatever broke the client's body, the guest sees a connection that ended.
         body.map_err(|_| Error::ConnectionTerminated).boxed_unsync()
@@ -124,6 +135,8 @@ async fn run(
         () = stop.cancelled() => Err(CallError::Cancelled),
         () = over => Err(CallError::TimedOut),
     };
+    // With the instance goes its end of the body, which alone looks like the end of a whole one.
+    has_failed.store(!matches!(result, Ok(Ok(()))), Ordering::Release);
     revision.settle(instance, result).await
 }
 
@@ -189,6 +202,7 @@ struct Stream {
     ended: Option<DropGuard>,
     /// Dropped before the last byte: the client is gone.
     stop: Option<DropGuard>,
+    has_failed: Arc<AtomicBool>,
     is_event_stream: bool,
     is_over: bool,
     _admission: Arc<Admission>,
@@ -236,6 +250,10 @@ impl http_body::Body for Stream {
                 self.is_over = true;
                 self.stop.take();
                 Poll::Ready(Some(Err(error.to_string().into())))
+            }
+            None if self.has_failed.load(Ordering::Acquire) => {
+                self.is_over = true;
+                Poll::Ready(Some(Err("the guest ended before its body did".into())))
             }
             None => {
                 self.finish();

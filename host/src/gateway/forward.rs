@@ -34,8 +34,6 @@ struct Way {
     is_identified: bool,
     /// The build says that the answer streams.
     is_streaming: bool,
-    /// The build describes the route as one that does not stream.
-    is_bounded: bool,
 }
 
 impl<U: Upstream> Gateway<U> {
@@ -127,7 +125,6 @@ impl<U: Upstream> Gateway<U> {
             principal: admitted.principal,
             is_identified: matches!(identity, Identity::Known(_)),
             is_streaming: admitted.route.is_some_and(|route| route.is_streaming),
-            is_bounded: admitted.route.is_some_and(|route| !route.is_streaming),
         })
     }
 
@@ -166,9 +163,10 @@ fn streams<U: Upstream>(build: &U, way: &Way) -> bool {
     has_http && (way.is_streaming || !exports.handler)
 }
 
-/// A described answer that does not stream has a deadline; any other must only begin in time, which the engine sees to.
+/// An answer that is described as a stream must only begin in time, which the engine sees to; any other has a deadline to
+/// its last byte, so that no body is endless.
 fn stream_limit(way: &Way, time_max: Duration) -> Option<Duration> {
-    way.is_bounded.then_some(time_max)
+    (!way.is_streaming).then_some(time_max)
 }
 
 /// Calls the build with a body that is there already.
