@@ -61,7 +61,8 @@ impl Host {
     pub fn limit_file_bytes(&self, bytes_max: Option<u64>) {
         let limit = bytes_max.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
         // The soft limit only: the hard one could not be raised again.
-        let status = Command::new("prlimit").arg("--pid").arg(self.id().to_string()).arg(format!("--fsize={limit}:")).status();
+        let status =
+            Command::new("prlimit").arg("--pid").arg(self.id().to_string()).arg(format!("--fsize={limit}:")).status();
         assert!(status.is_ok_and(|status| status.success()), "prlimit failed");
     }
 }

@@ -95,7 +95,12 @@ async fn kept_events(host: &Host) -> u64 {
 async fn everything_is_there(host: &Host, client: &Client, written: &Written) {
     let found = projects(client).await;
     let lost: Vec<&String> = written.acknowledged.difference(&found).collect();
-    assert!(lost.is_empty(), "{} of {} acknowledged projects are lost: {lost:?}", lost.len(), written.acknowledged.len());
+    assert!(
+        lost.is_empty(),
+        "{} of {} acknowledged projects are lost: {lost:?}",
+        lost.len(),
+        written.acknowledged.len()
+    );
     // Each project has its event: made in the same transaction, delivered at least once.
     eventually("the events", async || (kept_events(host).await >= found.len() as u64).then_some(())).await;
 }
@@ -108,8 +113,10 @@ async fn a_killed_host_loses_nothing_that_it_acknowledged() {
     for _ in 0..3 {
         let client = host.client().with_token(ada.token());
         let writers = Writers::start(&client, 4, 5);
-        eventually("some writing", async || (kept_events(&host).await > all.acknowledged.len() as u64 + 20).then_some(()))
-            .await;
+        eventually("some writing", async || {
+            (kept_events(&host).await > all.acknowledged.len() as u64 + 20).then_some(())
+        })
+        .await;
         let stopped = host.kill().await;
         all.acknowledged.extend(writers.stop().await.acknowledged);
         host = stopped.start().await;
@@ -202,7 +209,8 @@ async fn a_full_disk_is_answered_with_503_and_loses_nothing() {
     // No file grows any more, as on a disk without room.
     host.limit_file_bytes(Some(256 * 1024));
     let refused = eventually("a refusal", async || {
-        let answer = ada.post("/api/projects", &json!({"name": "In vain", "description": "words ".repeat(2_000)})).await;
+        let answer =
+            ada.post("/api/projects", &json!({"name": "In vain", "description": "words ".repeat(2_000)})).await;
         (answer.status != 201).then_some(answer)
     })
     .await;

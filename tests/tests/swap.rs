@@ -142,10 +142,8 @@ async fn a_stream_that_ends_in_time_keeps_its_build_and_the_others_get_the_new_o
         let operator = host.operator();
         async move { operator.deploy("hello", next).await.expect(200) }
     });
-    berth_tests::eventually("the switch", async || {
-        (version(&client.get("/api/hello").await) == "2").then_some(())
-    })
-    .await;
+    berth_tests::eventually("the switch", async || (version(&client.get("/api/hello").await) == "2").then_some(()))
+        .await;
     let stream = stream.await.expect("the stream");
     assert_eq!((stream.versions, stream.count, stream.error), (vec!["1".to_owned()], 30, None));
     let report = waiting.await.expect("the deploy");

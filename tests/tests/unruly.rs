@@ -72,10 +72,8 @@ async fn hello_goes_on_answering_while_eight_guests_spin() {
     let load = Load::new().getting(host.address(), 4, "/api/hello", "", is_hello);
     let spins = join_all((0..8).map(|_| client.get("/api/unruly/spin")));
     let ninth = async {
-        eventually("eight calls in flight", async || {
-            (status_of(&host, "unruly").await["inFlight"] == 8).then_some(())
-        })
-        .await;
+        eventually("eight calls in flight", async || (status_of(&host, "unruly").await["inFlight"] == 8).then_some(()))
+            .await;
         client.get("/api/unruly/ok").await
     };
     let (spins, ninth) = tokio::join!(spins, ninth);
@@ -111,7 +109,8 @@ async fn an_endless_body_is_cut_at_the_deadline_and_never_looks_whole() {
     }
     assert!(length > 0 && failure.is_some(), "{length} bytes came and then an end as of a whole body");
     host.client().get("/api/hello").await.done(200);
-    eventually("the end of the call", async || (status_of(&host, "endless").await["inFlight"] == 0).then_some(())).await;
+    eventually("the end of the call", async || (status_of(&host, "endless").await["inFlight"] == 0).then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -133,13 +132,13 @@ async fn an_endless_body_that_nobody_reads_costs_no_memory_and_is_cut_too() {
 
 #[tokio::test]
 async fn a_client_that_hangs_up_ends_its_endless_call() {
-    let slow = Slot::new("endless", guests::fixture("endless"), "/endless").with(
-        "public = [\"/endless\"]\n[plugin.limits]\nrequest_timeout_ms = 600000",
-    );
+    let slow = Slot::new("endless", guests::fixture("endless"), "/endless")
+        .with("public = [\"/endless\"]\n[plugin.limits]\nrequest_timeout_ms = 600000");
     let host = Host::with(Manifest::of([slow])).start().await;
     let response = host.client().request(Method::GET, "/endless").send().await.expect("a head");
     drop(response);
-    eventually("the end of the call", async || (status_of(&host, "endless").await["inFlight"] == 0).then_some(())).await;
+    eventually("the end of the call", async || (status_of(&host, "endless").await["inFlight"] == 0).then_some(()))
+        .await;
 }
 
 /// Deploys what must be refused into hello's place, and sees that hello goes on; the sentence that says why.
