@@ -191,7 +191,7 @@ mod tests {
             assert_eq!(result.is_err(), *status == PlanStatus::Executing, "{status}");
         }
         let problem = plan(PlanStatus::Executing).require_editable().unwrap_err();
-        assert_eq!((problem.status, &problem.members["executionId"]), (409, &json!("e1")));
+        assert_eq!((problem.status, problem.member("executionId")), (409, Some(&json!("e1"))));
     }
 
     #[test]

@@ -217,12 +217,12 @@ impl Reply {
                 let mut problem = Problem::new(
                     self.status,
                     text("code").unwrap_or_else(|| "UPSTREAM_REFUSED".into()),
-                    text("title").unwrap_or_else(|| "The service called refused".into()),
+                    "The service called refused",
                     text("detail").unwrap_or_else(|| "The service called refused the request.".into()),
                 );
                 for (name, value) in body.as_object().into_iter().flatten() {
                     if !matches!(name.as_str(), "type" | "title" | "status" | "detail" | "code" | "requestId") {
-                        problem.members.insert(name.clone(), value.clone());
+                        problem = problem.with(name, value.clone());
                     }
                 }
                 problem
@@ -249,7 +249,7 @@ mod tests {
         let body = br#"{"code":"PLAN_CHANGED","title":"t","detail":"d","status":409,"executionId":"e1"}"#.to_vec();
         let problem = Reply { status: 409, headers: vec![], body }.problem();
         assert_eq!((problem.status, problem.code.as_ref()), (409, "PLAN_CHANGED"));
-        assert_eq!(problem.members["executionId"], "e1");
+        assert_eq!(problem.member("executionId").unwrap(), "e1");
         assert_eq!(Reply { status: 500, headers: vec![], body: vec![] }.problem().status, 502);
     }
 }

@@ -58,6 +58,7 @@ pub mod service;
 pub mod testing;
 pub mod types;
 pub mod validate;
+pub mod vector;
 
 pub use berth_sdk_macros::{choice, data, entity};
 pub use fault::Fault;

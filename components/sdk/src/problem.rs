@@ -26,15 +26,20 @@ pub struct Problem {
     /// Machine-readable, upper snake case.
     pub code: Cow<'static, str>,
     /// The same for every occurrence of the code.
-    pub title: Cow<'static, str>,
+    pub title: &'static str,
     /// This occurrence, for a person.
     pub detail: String,
     /// What is wrong with which field.
     pub errors: Vec<FieldError>,
-    /// Further members, where a specification names them.
-    pub members: Map<String, Value>,
-    /// Further headers, such as `Allow`.
-    pub headers: Vec<(String, String)>,
+    /// What few problems have.
+    more: Box<More>,
+}
+
+/// Members and headers that only some problems have; apart, so that a problem stays small in every `Result`.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct More {
+    members: Map<String, Value>,
+    headers: Vec<(String, String)>,
 }
 
 macro_rules! kinds {
@@ -98,17 +103,16 @@ impl Problem {
     pub fn new(
         status: u16,
         code: impl Into<Cow<'static, str>>,
-        title: impl Into<Cow<'static, str>>,
+        title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
         Self {
             status,
             code: code.into(),
-            title: title.into(),
+            title,
             detail: detail.into(),
             errors: Vec::new(),
-            members: Map::new(),
-            headers: Vec::new(),
+            more: Box::default(),
         }
     }
 
@@ -164,14 +168,29 @@ impl Problem {
     /// A further member of the body.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(name.to_string(), value.into());
+        self.more.members.insert(name.to_string(), value.into());
         self
+    }
+
+    /// The value of a further member.
+    ///
+    /// ```
+    /// let problem = berth_sdk::Problem::conflict("It runs.").with("executionId", "e1");
+    /// assert_eq!(problem.member("executionId").unwrap(), "e1");
+    /// ```
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.more.members.get(name)
+    }
+
+    /// Further headers, such as `Allow`.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.more.headers
     }
 
     /// A further header of the response.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.push((name.to_string(), value.into()));
+        self.more.headers.push((name.to_string(), value.into()));
         self
     }
 
@@ -189,7 +208,7 @@ impl Problem {
             if !self.errors.is_empty() {
                 members.insert("errors".into(), json!(self.errors));
             }
-            for (name, value) in &self.members {
+            for (name, value) in &self.more.members {
                 members.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }

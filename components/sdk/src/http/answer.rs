@@ -68,7 +68,7 @@ impl Response {
     pub fn problem(problem: &Problem, request_id: &str) -> Self {
         let bytes = problem.to_json(request_id).to_string().into_bytes();
         let mut response = Self::bytes(problem.status, "application/problem+json", bytes);
-        response.headers.extend(problem.headers.iter().cloned());
+        response.headers.extend(problem.headers().iter().cloned());
         response
     }
 

@@ -103,7 +103,7 @@ impl Checker<'_> {
             && !choices.iter().any(|choice| equal(choice, value))
         {
             let names: Vec<String> =
-                choices.iter().filter(|choice| !choice.is_null()).map(|choice| plain(choice)).collect();
+                choices.iter().filter(|choice| !choice.is_null()).map(plain).collect();
             self.add(path, format!("must be one of {}", names.join(", ")));
         }
     }
