@@ -106,14 +106,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
-            status,
-            code: code.into(),
-            title,
-            detail: detail.into(),
-            errors: Vec::new(),
-            more: Box::default(),
-        }
+        Self { status, code: code.into(), title, detail: detail.into(), errors: Vec::new(), more: Box::default() }
     }
 
     /// 400 with field errors.

@@ -34,7 +34,11 @@ pub fn cosine(left: &[f32], right: &[f32]) -> Option<f32> {
 /// let best = top_k(&[0.0, 1.0], candidates.iter().map(|(id, vector)| (*id, vector.as_slice())), 2);
 /// assert_eq!(best.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ["b", "a"]);
 /// ```
-pub fn top_k<'a, T>(query: &[f32], candidates: impl IntoIterator<Item = (T, &'a [f32])>, count: usize) -> Vec<(T, f32)> {
+pub fn top_k<'a, T>(
+    query: &[f32],
+    candidates: impl IntoIterator<Item = (T, &'a [f32])>,
+    count: usize,
+) -> Vec<(T, f32)> {
     let mut scored: Vec<(T, f32)> = candidates
         .into_iter()
         .filter_map(|(id, vector)| cosine(query, vector).map(|similarity| (id, similarity)))

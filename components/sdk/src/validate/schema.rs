@@ -102,8 +102,7 @@ impl Checker<'_> {
         if let Some(Value::Array(choices)) = rules.get("enum")
             && !choices.iter().any(|choice| equal(choice, value))
         {
-            let names: Vec<String> =
-                choices.iter().filter(|choice| !choice.is_null()).map(plain).collect();
+            let names: Vec<String> = choices.iter().filter(|choice| !choice.is_null()).map(plain).collect();
             self.add(path, format!("must be one of {}", names.join(", ")));
         }
     }
