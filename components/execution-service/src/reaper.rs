@@ -16,6 +16,9 @@ use crate::{
 
 /// How much of each kind one tick looks at; the next tick goes on.
 const FINDS_MAX: usize = 500;
+/// A step whose message has been on the way for so long gets another one: a host that was killed may hold the first,
+/// and two of one attempt do no harm.
+const NUDGE_AFTER: Duration = Duration::from_secs(15);
 /// How long events are kept after their execution has ended.
 const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -33,7 +36,7 @@ pub fn reap(_: &Envelope) -> Result<()> {
             "SELECT {columns} FROM execution_steps WHERE status = $1 AND lease_until <= $2 ORDER BY lease_until LIMIT {FINDS_MAX}"
         ),
         params![StepStatus::Running, now],
-        Cause::Lease,
+        Some(Cause::Lease),
     )?;
     find(
         &format!(
@@ -41,7 +44,16 @@ pub fn reap(_: &Envelope) -> Result<()> {
              (SELECT organization_id FROM execution_workers WHERE is_active = $4) ORDER BY updated_at LIMIT {FINDS_MAX}"
         ),
         params![StepStatus::Waiting, StepType::Command, silent, true],
-        Cause::Worker,
+        Some(Cause::Worker),
+    )?;
+    let due = now.minus(NUDGE_AFTER);
+    find(
+        &format!(
+            "SELECT {columns} FROM execution_steps WHERE status = $1 AND updated_at <= $2 AND (next_attempt_at IS NULL OR next_attempt_at <= $2) \
+             AND execution_id IN (SELECT id FROM execution_executions WHERE status IN ('pending', 'running', 'rolling_back')) ORDER BY updated_at LIMIT {FINDS_MAX}"
+        ),
+        params![StepStatus::Ready, due],
+        None,
     )?;
     let late = now.minus(DISPATCH_MAX);
     find(
@@ -50,7 +62,7 @@ pub fn reap(_: &Envelope) -> Result<()> {
              (SELECT id FROM execution_executions WHERE status IN ('pending', 'running', 'rolling_back')) ORDER BY updated_at LIMIT {FINDS_MAX}"
         ),
         params![StepStatus::Ready, late],
-        Cause::Stuck,
+        Some(Cause::Stuck),
     )?;
     database::execute(
         "DELETE FROM execution_events WHERE occurred_at <= $1 AND execution_id IN \
@@ -60,18 +72,19 @@ pub fn reap(_: &Envelope) -> Result<()> {
     Ok(())
 }
 
-fn find(sql: &str, values: &[database::Value], cause: Cause) -> Result<()> {
+fn find(sql: &str, values: &[database::Value], cause: Option<Cause>) -> Result<()> {
     for row in database::query(sql, values)? {
         let organization_id: String = row.get("organization_id")?;
         let message = StepMessage {
             execution_id: row.get("execution_id")?,
             step_id: row.get("step_id")?,
             attempt: row.get("attempt")?,
-            cause: Some(cause),
+            cause,
         };
         // One message a state of the row: the next tick finds it again, but says nothing new.
         let (id, updated_at): (Id, Timestamp) = (row.get("id")?, row.get("updated_at")?);
-        let name = short(&format!("{id} {} {cause} {updated_at}", message.attempt));
+        let why = cause.map_or("nudge", Cause::as_str);
+        let name = short(&format!("{id} {} {why} {updated_at}", message.attempt));
         let message = Message::new(STEP_RUN, &message)?.for_organization(organization_id).with_id(name);
         events::enqueue_message(&message)?;
     }
