@@ -44,7 +44,8 @@ impl Kind {
     /// The text of a filter as a parameter of this kind; none when it is not one.
     pub(crate) fn parse(self, text: &str) -> Option<Value> {
         match self {
-            Self::Text => Some(Value::Text(text.to_string())),
+            // PostgreSQL has no text with U+0000 in it.
+            Self::Text => (!text.contains('\0')).then(|| Value::Text(text.to_string())),
             Self::Integer => text.parse().ok().map(Value::Integer),
             Self::Float => text.parse().ok().map(Value::Float),
             Self::Boolean => match text {

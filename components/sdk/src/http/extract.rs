@@ -216,6 +216,9 @@ pub(crate) fn body<T: DeserializeOwned + JsonSchema + Tidy>(bytes: &[u8]) -> Res
             Err(error) => not_json(&error),
         });
     }
+    if has_null_character(bytes) {
+        return Err(Problem::bad_request("The body must not contain the character U+0000."));
+    }
     let value = serde_json::from_slice::<T>(bytes).map_err(|error| match serde_json::from_slice(bytes) {
         Ok(value) => misfit::<T>(&value, &error),
         Err(error) => not_json(&error),
@@ -240,6 +243,16 @@ pub(crate) fn read_value<T: DeserializeOwned + JsonSchema + Tidy>(value: serde_j
     tidied(read)
 }
 
+/// Whether a text of JSON holds U+0000, which can only be written as an escape. PostgreSQL can store it nowhere.
+fn has_null_character(bytes: &[u8]) -> bool {
+    const ESCAPE: &[u8] = b"\\u0000";
+    bytes.windows(ESCAPE.len()).enumerate().filter(|(_, window)| *window == ESCAPE).any(|(at, _)| {
+        let before = bytes.get(..at).unwrap_or_default();
+        // An even number of backslashes before it: then this one begins an escape.
+        before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0
+    })
+}
+
 fn tidied<T: Tidy>(mut value: T) -> Result<T> {
     let mut faults = Faults::default();
     value.tidy(&Rule::default(), &Path::default(), &mut faults);
@@ -260,5 +273,18 @@ fn misfit<T: JsonSchema>(value: &serde_json::Value, error: &serde_json::Error) -
         Problem::bad_request(format!("The body does not fit: {error}."))
     } else {
         Problem::validation(faults)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_null_character;
+
+    #[test]
+    fn a_null_character_is_told_from_the_text_that_names_it() {
+        assert!(has_null_character(b"{\"a\":\"x\\u0000\"}"));
+        assert!(!has_null_character(b"{\"a\":\"x\\\\u0000\"}"));
+        assert!(has_null_character(b"{\"a\":\"x\\\\\\u0000\"}"));
+        assert!(!has_null_character(b"{}"));
     }
 }
