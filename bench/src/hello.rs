@@ -81,7 +81,7 @@ fn berth(core: Option<usize>, folder: &Path) -> Result<Contender> {
     let manifest = folder.join("plugins.toml");
     let component = guest("BERTH_TEST_PLUGINS", "hello.wasm")?;
     let text = format!(
-        "[[plugin]]\nname = \"hello\"\ncomponent = {:?}\nroutes = [\"/api/hello\"]\npublic = [\"GET /api/hello\"]\nisolation = \"plugin\"\n",
+        "[[plugin]]\nname = \"hello\"\ncomponent = {:?}\nroutes = [\"/api/hello\"]\npublic = [\"GET /api/hello\", \"POST /api/hello/echo\", \"GET /api/hello/stream\"]\nisolation = \"plugin\"\n",
         component.display().to_string()
     );
     std::fs::write(&manifest, text)?;

@@ -33,11 +33,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long background work may take to end after that.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Runs the host until it is told to stop.
+/// Runs the host until it is told to stop; `say` gets the lines for the person who started it.
 ///
 /// # Errors
 /// What kept it from starting, as one sentence that names the setting.
-pub(crate) fn run(settings: Settings, manifest: Manifest) -> anyhow::Result<()> {
+pub(crate) fn run(settings: Settings, manifest: Manifest, say: fn(&[String])) -> anyhow::Result<()> {
     let _telemetry = start_telemetry(&settings)?;
     // Two providers are compiled in through libraries; the process uses one.
     rustls::crypto::ring::default_provider()
@@ -50,7 +50,7 @@ pub(crate) fn run(settings: Settings, manifest: Manifest) -> anyhow::Result<()> 
         .context("the runtime could not start")?;
     let outcome = runtime.block_on(async {
         let app = App::start(&settings, &manifest).await?;
-        app.announce(&settings);
+        say(&app.beginning(&settings));
         app.live(&settings).await?;
         app.stop().await;
         Ok(())
@@ -134,8 +134,8 @@ impl App {
         Ok(Self { servers, gateway, worker, deployer, accounts, tasks, operator_token, _lock: lock })
     }
 
-    /// Says on standard output what a person needs to begin.
-    fn announce(&self, settings: &Settings) {
+    /// What a person needs to begin.
+    fn beginning(&self, settings: &Settings) -> Vec<String> {
         let address = self.servers.first().map_or(settings.listen, Server::address);
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let mut lines = vec![
@@ -151,7 +151,7 @@ impl App {
             lines.push(format!("  plugin    {:<22} {revision:<12} {digest:<12} {state}", plugin.name));
         }
         lines.push(format!("  operator  {}", self.operator_token.place));
-        crate::cli::say_lines(&lines);
+        lines
     }
 
     /// Lives until an interrupt or a termination; a hangup takes a changed manifest.

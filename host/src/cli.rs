@@ -152,7 +152,7 @@ fn dispatch(command: Command) -> Result<(), CommandError> {
 }
 
 /// What a starting host tells whoever started it.
-pub(crate) fn say_lines(lines: &[String]) {
+fn say_lines(lines: &[String]) {
     for line in lines {
         output::say(line);
     }
@@ -168,7 +168,7 @@ fn start_host(flags: &RunFlags) -> Result<(), CommandError> {
     let manifest = Manifest::load(&config);
     match (settings, manifest) {
         (Ok(settings), Ok(manifest)) => {
-            crate::app::run(settings, manifest).map_err(|error| CommandError::failed(format!("{error:#}")))
+            crate::app::run(settings, manifest, say_lines).map_err(|error| CommandError::failed(format!("{error:#}")))
         }
         (settings, manifest) => {
             let mut sentences: Vec<String> = Vec::new();

@@ -70,7 +70,6 @@ impl Client {
     }
 
     /// A request with the token, for what the short forms cannot say.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, self.url(path));
         match &self.token {

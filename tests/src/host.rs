@@ -302,7 +302,11 @@ impl Setup {
     }
 
     async fn start(self) -> Host {
-        lend_compiled(&self.data());
+        // What was compiled is signed with the master key.
+        let is_shared = !self.environment.iter().any(|(name, _)| name == "BERTH_MASTER_KEY");
+        if is_shared {
+            lend_compiled(&self.data());
+        }
         let mut command = self.command();
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap_or_else(|error| panic!("the host cannot be started: {error}"));
@@ -327,7 +331,9 @@ impl Setup {
             (answer.status == 200).then_some(())
         })
         .await;
-        keep_compiled(&host.data());
+        if is_shared {
+            keep_compiled(&host.data());
+        }
         host
     }
 }

@@ -79,7 +79,9 @@ fn build_components(components: &[Component], folder: &str) -> Result<()> {
     std::fs::create_dir_all(&destination)?;
     for component in components {
         let wasm = built.join(format!("{}.wasm", component.name.replace('-', "_")));
-        place(&wasm, &destination.join(format!("{}.wasm", component.name)))?;
+        // Named after the folder, which for a plugin is its package too.
+        let folder = component.folder.file_name().unwrap_or_default().to_string_lossy();
+        place(&wasm, &destination.join(format!("{folder}.wasm")))?;
     }
     Ok(())
 }

@@ -16,19 +16,22 @@ pub(crate) fn scaffold(arguments: &[String]) -> Result<()> {
         bail!("components/{name} is there already");
     }
     let words = Words::of(name);
-    std::fs::create_dir_all(folder.join("src"))?;
     for (file, template) in FILES {
-        std::fs::write(folder.join(file), words.fill(template))?;
+        let path = workspace::root().join(words.fill(file));
+        std::fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+        std::fs::write(path, words.fill(template))?;
     }
     println!("components/{name} is there. Add this to plugins.toml, then `cargo xtask run`:\n");
     println!("{}", words.fill(ENTRY));
     Ok(())
 }
 
-const FILES: [(&str, &str); 3] = [
-    ("Cargo.toml", include_str!("scaffold/Cargo.toml.txt")),
-    ("README.md", include_str!("scaffold/README.md.txt")),
-    ("src/lib.rs", include_str!("scaffold/lib.rs.txt")),
+/// Path and content, both with the name to be filled in.
+const FILES: [(&str, &str); 4] = [
+    ("components/{{kebab}}/Cargo.toml", include_str!("scaffold/Cargo.toml.txt")),
+    ("components/{{kebab}}/README.md", include_str!("scaffold/README.md.txt")),
+    ("components/{{kebab}}/src/lib.rs", include_str!("scaffold/lib.rs.txt")),
+    ("migrations/{{kebab}}/0001_items.sql", include_str!("scaffold/items.sql.txt")),
 ];
 const ENTRY: &str = include_str!("scaffold/plugins.toml.txt");
 
@@ -36,20 +39,15 @@ const ENTRY: &str = include_str!("scaffold/plugins.toml.txt");
 struct Words {
     kebab: String,
     snake: String,
-    camel: String,
 }
 
 impl Words {
     fn of(name: &str) -> Self {
-        let capital = |part: &str| {
-            let mut letters = part.chars();
-            letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
-        };
-        Self { kebab: name.to_owned(), snake: name.replace('-', "_"), camel: name.split('-').map(capital).collect() }
+        Self { kebab: name.to_owned(), snake: name.replace('-', "_") }
     }
 
     fn fill(&self, template: &str) -> String {
-        template.replace("{{kebab}}", &self.kebab).replace("{{snake}}", &self.snake).replace("{{camel}}", &self.camel)
+        template.replace("{{kebab}}", &self.kebab).replace("{{snake}}", &self.snake)
     }
 }
 
@@ -65,7 +63,7 @@ mod tests {
     #[test]
     fn names_are_spelled_for_every_place() {
         let words = Words::of("status-page");
-        assert_eq!(words.fill("{{kebab}} {{snake}} {{camel}}"), "status-page status_page StatusPage");
+        assert_eq!(words.fill("{{kebab}} {{snake}}"), "status-page status_page");
         assert!(is_name("status-page") && !is_name("StatusPage") && !is_name("a--b") && !is_name(""));
     }
 }

@@ -59,6 +59,7 @@ fn check(root: &Path) -> Result<Vec<Finding>> {
         contract::check_wit(source, &mut findings);
     }
     files::check_migrations(&sources, &mut findings);
+    files::check_dependencies(&sources, &mut findings);
     files::check_components(root, &sources, &mut findings)?;
     findings.sort();
     findings.dedup();

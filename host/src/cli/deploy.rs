@@ -38,6 +38,13 @@ pub(super) async fn deploy(arguments: DeployArguments) -> Result<(), CommandErro
     let DeployArguments { plugin, source, target } = arguments;
     let client = Client::operator(&target)?;
     let component = read_component(&source).await?;
+    // A refusal in the middle of an upload may be lost with the connection: so ask first.
+    let plugins = client.get("/api/admin/plugins").await?;
+    if !items(&plugins).iter().any(|row| text(row, "name") == Some(plugin.as_str())) {
+        return Err(CommandError::failed(format!(
+            "there is no plugin {plugin} in the host's manifest (404 NOT_FOUND)"
+        )));
+    }
     output::progress(&format!("{plugin}: sending {}", size(component.len())));
     output::progress(&format!("{plugin}: verify → warm → swap"));
     let path = format!("/api/admin/plugins/{}/deploy", segment(&plugin));

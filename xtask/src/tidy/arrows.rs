@@ -98,7 +98,7 @@ fn judge(room: &str, target: &str) -> Option<String> {
         return None;
     }
     let height = |name: &str| HEIGHTS.iter().find(|(room, _)| *room == name).map(|(_, height)| *height);
-    let Some(to) = height(target) else { return None };
+    let to = height(target)?;
     if SHARED.contains(&room) {
         return (to > 1).then(|| format!("{room} is shared by all rooms and must not know {target}"));
     }

@@ -123,6 +123,30 @@ pub(super) fn check_components(root: &Path, sources: &[Source], findings: &mut V
     Ok(())
 }
 
+/// Every dependency stands in ARCHITECTURE.md, with its reason.
+pub(super) fn check_dependencies(sources: &[Source], findings: &mut Vec<Finding>) {
+    let text = |path: &str| sources.iter().find(|source| source.path == path).map(|source| source.text.as_str());
+    let (Some(manifest), Some(document)) = (text("Cargo.toml"), text("ARCHITECTURE.md")) else { return };
+    let Ok(manifest) = manifest.parse::<toml_edit::DocumentMut>() else { return };
+    let names: BTreeSet<&str> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix('|')?.split('|').next())
+        .flat_map(|cell| cell.split(','))
+        .map(str::trim)
+        .collect();
+    let dependencies = manifest
+        .get("workspace")
+        .and_then(|workspace| workspace.get("dependencies"))
+        .and_then(|table| table.as_table_like());
+    for (name, item) in dependencies.into_iter().flat_map(|table| table.iter()) {
+        let is_own = item.get("path").is_some();
+        if !is_own && !names.contains(name) {
+            let sentence = format!("does not say why there is the dependency {name}");
+            findings.push(Finding { path: "ARCHITECTURE.md".to_owned(), line: None, sentence });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +174,15 @@ mod tests {
         let home = ["/ho", "me/ann/x"].concat();
         assert_eq!(sentences("a.md", &format!("see {home}")).len(), 1);
         assert!(sentences("a.md", &format!("https://example.com{home}")).is_empty());
+    }
+
+    #[test]
+    fn a_dependency_needs_a_reason() {
+        let manifest = "[workspace.dependencies]\nserde = \"1\"\nregex = \"1\"\nown = { path = \"own\" }\n";
+        let sources = [Source::new("Cargo.toml", manifest), Source::new("ARCHITECTURE.md", "| serde, toml | data |\n")];
+        let mut findings = Vec::new();
+        check_dependencies(&sources, &mut findings);
+        assert_eq!(findings.len(), 1, "{findings:?}");
     }
 
     #[test]
