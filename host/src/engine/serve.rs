@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use wasmtime::AsContextMut;
@@ -35,6 +36,10 @@ const WITHDRAWN_EVENT: &[u8] = b"event: error\ndata: {\"type\":\"urn:berth:probl
 
 type Answer = Result<http::Response<WasiBody>, wasmtime::Error>;
 
+/// The call's place among those of its build, held by the guest's task and by the body. A guest that failed gives it up at
+/// once: a client that does not read what is left must not keep others out.
+type Place = Arc<Mutex<Option<Admission>>>;
+
 impl Revision {
     /// Answers one HTTP request through `wasi:http`, whichever version the component exports. A call without a deadline
     /// is a stream: it must begin within the request timeout and may then take as long as its client stays.
@@ -46,7 +51,7 @@ impl Revision {
         call: Call,
         request: http::Request<Body>,
     ) -> Result<http::Response<Body>, CallError> {
-        let admission = Arc::new(self.admit().await?);
+        let place: Place = Arc::new(Mutex::new(Some(self.admit().await?)));
         let deadline = call.deadline.map(Instant::from_std);
         let instance = self.take_instance(call).await?;
         if instance.http.is_none() {
@@ -58,7 +63,7 @@ impl Revision {
         let (sender, receiver) = oneshot::channel();
         let has_failed = Arc::new(AtomicBool::new(false));
         let ends = Ends { stop, ended: ended.clone(), deadline, has_failed: has_failed.clone() };
-        let task = tokio::spawn(run(self.clone(), instance, request, sender, ends, admission.clone()));
+        let task = tokio::spawn(run(self.clone(), instance, request, sender, ends, place.clone()));
         let begin = deadline.unwrap_or_else(|| Instant::now() + self.plugin.limits.request_timeout);
         let answer = tokio::select! {
             biased;
@@ -74,8 +79,8 @@ impl Revision {
                 let cancelled = Box::pin(self.cancelled.clone().cancelled_owned());
                 let (ended, stop) = (Some(ended.drop_guard()), Some(guard));
                 Ok(response.map(|inner| {
-                    let _admission = admission;
-                    Stream { inner, cancelled, ended, stop, has_failed, is_event_stream, is_over: false, _admission }
+                    let _place = place;
+                    Stream { inner, cancelled, ended, stop, has_failed, is_event_stream, is_over: false, _place }
                         .boxed_unsync()
                 }))
             }
@@ -113,7 +118,7 @@ async fn run(
     request: http::Request<Body>,
     sender: oneshot::Sender<Answer>,
     ends: Ends,
-    _admission: Arc<Admission>,
+    place: Place,
 ) -> Result<(), CallError> {
     let Ends { stop, ended, deadline, has_failed } = ends;
     let request = request.map(|body| {
@@ -137,7 +142,11 @@ async fn run(
     };
     // With the instance goes its end of the body, which alone looks like the end of a whole one.
     has_failed.store(!matches!(result, Ok(Ok(()))), Ordering::Release);
-    revision.settle(instance, result).await
+    let outcome = revision.settle(instance, result).await;
+    if outcome.is_err() {
+        place.lock().take();
+    }
+    outcome
 }
 
 async fn call(
@@ -205,7 +214,7 @@ struct Stream {
     has_failed: Arc<AtomicBool>,
     is_event_stream: bool,
     is_over: bool,
-    _admission: Arc<Admission>,
+    _place: Place,
 }
 
 impl Stream {

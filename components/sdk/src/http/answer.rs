@@ -11,6 +11,9 @@ use crate::{
     schema,
 };
 
+/// When somebody who was told "not now" may come back, where the service does not say.
+const RETRY_AFTER_SECONDS: &str = "1";
+
 /// A response.
 ///
 /// ```
@@ -64,11 +67,14 @@ impl Response {
         }
     }
 
-    /// A problem as it is sent.
+    /// A problem as it is sent. A 503 always says when to come back.
     pub fn problem(problem: &Problem, request_id: &str) -> Self {
         let bytes = problem.to_json(request_id).to_string().into_bytes();
         let mut response = Self::bytes(problem.status, "application/problem+json", bytes);
         response.headers.extend(problem.headers().iter().cloned());
+        if problem.status == 503 && !response.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("retry-after")) {
+            return response.with_header("retry-after", RETRY_AFTER_SECONDS);
+        }
         response
     }
 
@@ -235,5 +241,21 @@ impl<T: JsonSchema> Answer for JsonText<T> {
     }
     fn describe(route: &mut Route) {
         route.answer(200, Some(schema::of::<T>), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_now_says_when() {
+        let retry_after = |problem: Problem| -> Vec<String> {
+            let headers = Response::problem(&problem, "r").headers;
+            headers.into_iter().filter(|(name, _)| name == "retry-after").map(|(_, value)| value).collect()
+        };
+        assert_eq!(retry_after(Problem::unavailable("x")), ["1"]);
+        assert_eq!(retry_after(Problem::unavailable("x").with_header("retry-after", "9")), ["9"]);
+        assert!(retry_after(Problem::conflict("x")).is_empty());
     }
 }
