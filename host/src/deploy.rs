@@ -26,6 +26,6 @@ pub(crate) use deployer::{DeployHooks, DeployOptions, Deployer, DeployerOptions,
 pub(crate) use error::DeployError;
 pub(crate) use pattern::PublicRoute;
 pub(crate) use prefix::Prefix;
-pub(crate) use registry::{Overlap, Registry};
+pub(crate) use registry::Registry;
 pub(crate) use report::{DeployReport, HistoryEntry, PluginStatus, RouteEntry};
 pub(crate) use slot::{Slot, SlotOptions, SlotState};

@@ -24,7 +24,6 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 pub(crate) use compile::{Compiled, Compiler, compile_file};
 pub(crate) use error::{CallError, PrepareError};
-pub(crate) use pool::Isolation;
 pub(crate) use revision::{Exports, Revision, RevisionStatistics};
 pub(crate) use routes::RouteMatch;
 

@@ -1,4 +1,5 @@
 //! What was acknowledged is there after the worst: a killed host, a locked database, a full disk.
+#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -87,8 +87,9 @@ impl Accounts {
             Scope::Platform if principal.is_platform => Ok(None),
             Scope::Platform => Err(denied("the platform role")),
             Scope::Organization(code) => {
-                let organization_id =
-                    principal.organization_id.as_deref().ok_or(AccountsError::OrganizationRequired)?;
+                if principal.organization_id.is_none() {
+                    return Err(AccountsError::OrganizationRequired);
+                }
                 if principal.has_permission(code) { Ok(None) } else { Err(denied(code)) }
             }
             Scope::Member(code) => {

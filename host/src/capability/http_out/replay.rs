@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, Method};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
 use super::backend::EgressError;
@@ -160,6 +159,7 @@ impl http_body::Body for Attempt {
 mod tests {
     use super::*;
     use crate::body;
+    use http_body_util::BodyExt;
 
     #[tokio::test]
     async fn a_small_body_can_be_sent_again_from_any_point() {

@@ -75,7 +75,7 @@ impl Encode<'_, Postgres> for Numeric {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let padding = (GROUP - whole.len() % GROUP) % GROUP;
         let mut decimal = "0".repeat(padding) + whole + fraction;
-        while decimal.len() % GROUP != 0 {
+        while !decimal.len().is_multiple_of(GROUP) {
             decimal.push('0');
         }
         let groups = (padding + whole.len()) / GROUP;
