@@ -88,7 +88,10 @@ impl HttpStep {
     pub fn perform(&self) -> Result<Value, Failure> {
         let reply = self.call.send().map_err(|fault| match fault {
             Fault::Timeout => Failure::new("HTTP_TIMEOUT", "The call took too long."),
-            Fault::Denied(_) => Failure::lasting("EGRESS_DENIED", "The address is not on the allow-list."),
+            Fault::Denied(_) => Failure::lasting(
+                "EGRESS_DENIED",
+                "The address is not on the allow-list, or leads into a private network.",
+            ),
             Fault::TooLarge(_) => Failure::lasting("RESPONSE_TOO_LARGE", "The answer is too large."),
             Fault::Invalid(_) => Failure::lasting("HTTP_INVALID", "The call makes no sense to the host."),
             _ => Failure::new("HTTP_FAILED", "The address did not answer."),

@@ -19,7 +19,7 @@ const READ_BYTES: u64 = 64 * 1024;
 
 /// Sends a request and reads the whole answer.
 pub(crate) fn http_send(call: &Call) -> Result<Reply, Fault> {
-    let request = OutgoingRequest::new(fields(&call.headers)?);
+    let request = OutgoingRequest::new(fields(call)?);
     let refused = |what: &str| Fault::Invalid(format!("the {what} is not valid"));
     let (scheme, authority, path) = call.parts().ok_or_else(|| refused("address"))?;
     request.set_method(&method(&call.method)).map_err(|()| refused("method"))?;
@@ -54,9 +54,17 @@ pub(crate) fn http_send(call: &Call) -> Result<Reply, Fault> {
     Ok(Reply { status, headers, body })
 }
 
-fn fields(headers: &[(String, String)]) -> Result<Fields, Fault> {
-    let entries: Vec<(String, Vec<u8>)> =
-        headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+/// The headers, with the length of the body: not every server takes a body of unknown length.
+fn fields(call: &Call) -> Result<Fields, Fault> {
+    let mut entries: Vec<(String, Vec<u8>)> = call
+        .headers
+        .iter()
+        .filter(|(name, _)| name != "content-length")
+        .map(|(name, value)| (name.clone(), value.clone().into_bytes()))
+        .collect();
+    if !call.body.is_empty() || matches!(call.method.as_str(), "POST" | "PUT" | "PATCH") {
+        entries.push(("content-length".into(), call.body.len().to_string().into_bytes()));
+    }
     Fields::from_list(&entries).map_err(|_| Fault::Invalid("a header is not valid".into()))
 }
 
