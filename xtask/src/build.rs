@@ -61,7 +61,8 @@ pub(crate) fn build_guests() -> Result<()> {
 /// # Errors
 /// When it does not compile.
 pub(crate) fn build_host() -> Result<()> {
-    workspace::run(workspace::cargo().args(["build", "--release", "--package", "berth"]))
+    // The whole workspace decides the features of dependencies, as it does for the tests: nothing is compiled twice.
+    workspace::run(workspace::cargo().args(["build", "--release", "--workspace", "--bin", "berth"]))
 }
 
 fn build_components(components: &[Component], folder: &str) -> Result<()> {

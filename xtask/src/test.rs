@@ -9,6 +9,9 @@ use anyhow::{Result, bail};
 use crate::servers::Servers;
 use crate::{build, workspace};
 
+/// Promises that run together: each starts a host of its own, and more at once than cores only makes them wait.
+const PROMISES_AT_ONCE: &str = "2";
+
 /// `test [--embedded] [filter]`.
 ///
 /// # Errors
@@ -32,9 +35,8 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     for (name, url) in servers.urls() {
         println!("xtask: {name} at {}", without_password(url));
     }
-    let suites: [&[&str]; 2] = [&["--workspace", "--exclude", "berth-tests"], &["--package", "berth-tests"]];
-    for packages in suites {
-        let mut command = runner(packages, filter);
+    for suite in [Suite::Units, Suite::Promises] {
+        let mut command = runner(suite, filter);
         servers.give_to(&mut command);
         workspace::run(&mut command)?;
     }
@@ -45,22 +47,46 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// nextest where it is installed, cargo's own runner otherwise.
-fn runner(packages: &[&str], filter: Option<&str>) -> Command {
+/// What runs together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suite {
+    /// Every crate's own tests.
+    Units,
+    /// The real host with real components.
+    Promises,
+}
+
+/// nextest where it is installed, cargo's own runner otherwise. Both always name the whole workspace: a part of it would
+/// have dependencies with other features, which are then compiled once more.
+fn runner(suite: Suite, filter: Option<&str>) -> Command {
     let mut command = workspace::cargo();
-    let is_promises = packages.contains(&"berth-tests");
     if workspace::has_program("cargo-nextest") {
-        command.args(["nextest", "run", "--release", "--no-tests=pass", "--no-fail-fast"]).args(packages).args(filter);
-    } else {
-        command.args(["test", "--release", "--no-fail-fast"]).args(packages);
-        // Documentation tests run once, at the end.
-        command.args(if is_promises { &["--tests"][..] } else { &["--lib", "--bins", "--tests"][..] });
-        command.args(filter);
-        if is_promises {
-            // Each starts a host of its own: more at once than cores only makes them wait for each other.
-            command.args(["--", "--test-threads=2"]);
+        let packages = match suite {
+            Suite::Units => "not package(berth-tests)",
+            Suite::Promises => "package(berth-tests)",
+        };
+        command.args(["nextest", "run", "--release", "--workspace", "--no-tests=pass", "--no-fail-fast"]);
+        command.args(["--filterset", packages]).args(filter);
+        if suite == Suite::Promises {
+            command.args(["--test-threads", PROMISES_AT_ONCE]);
         }
+        return with_artifacts(command);
     }
+    command.args(["test", "--release", "--no-fail-fast"]);
+    match suite {
+        // Documentation tests run once, at the end.
+        Suite::Units => command.args(["--workspace", "--exclude", "berth-tests", "--lib", "--bins", "--tests"]),
+        Suite::Promises => command.args(["--package", "berth-tests", "--tests"]),
+    };
+    command.args(filter);
+    if suite == Suite::Promises {
+        command.args(["--", "--test-threads", PROMISES_AT_ONCE]);
+    }
+    with_artifacts(command)
+}
+
+/// Where the promises find what was built.
+fn with_artifacts(mut command: Command) -> Command {
     command.env("BERTH_TEST_HOST", workspace::host_binary());
     command.env("BERTH_TEST_PLUGINS", workspace::target().join("plugins"));
     command.env("BERTH_TEST_FIXTURES", workspace::target().join("fixtures"));
