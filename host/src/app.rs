@@ -27,7 +27,11 @@ use crate::worker::Worker;
 use foundations::Foundations;
 
 /// How long requests in flight may take to end when the host stops.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(25);
+/// When streams are told that the host stops, so that they end with an event and not with a broken connection.
+const STREAMS_END_AFTER: Duration = Duration::from_secs(20);
+/// How long a stream may take to say so.
+const STREAM_END_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often expired invitations, sessions and the like are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long background work may take to end after that.
@@ -194,8 +198,15 @@ impl App {
     async fn stop(self) {
         tracing::info!("stopping: no new connections, requests in flight may end");
         self.gateway.begin_shutdown();
-        let closing = self.servers.iter().map(|server| server.shutdown(DRAIN_TIME_MAX));
-        futures_util::future::join_all(closing).await;
+        let closing = futures_util::future::join_all(self.servers.iter().map(|server| server.shutdown(DRAIN_TIME_MAX)));
+        let mut closing = std::pin::pin!(closing);
+        tokio::select! {
+            _ = &mut closing => {}
+            () = tokio::time::sleep(STREAMS_END_AFTER) => {
+                self.deployer.stop(STREAM_END_TIME_MAX).await;
+                closing.await;
+            }
+        }
         self.worker.stop(STOP_TIME_MAX).await;
         self.deployer.stop(STOP_TIME_MAX).await;
         self.tasks.stop(STOP_TIME_MAX).await;

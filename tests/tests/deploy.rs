@@ -1,16 +1,9 @@
 //! Deploying: new builds in place of old ones, without a request noticing.
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use berth_tests::{Answer, Client, Host, Manifest, guests};
 use reqwest::Method;
 use serde_json::Value;
-
-/// Swaps under load in one test; `cargo xtask bench` is the place for thousands.
-const SWAPS: u32 = 30;
-const CONNECTIONS: usize = 32;
 
 fn hello() -> Vec<u8> {
     guests::bytes(&guests::plugin("hello"))
@@ -98,80 +91,4 @@ async fn the_commands_do_what_the_api_does() {
     assert!(complaint.contains("422") && complaint.lines().count() == 1, "{complaint}");
     let (status, _, complaint) = run(&["deploy", "nobody", &file.display().to_string()]);
     assert!(status == Some(1) && complaint.contains("404"), "{complaint}");
-}
-
-/// What the load saw.
-#[derive(Default)]
-struct Load {
-    is_over: AtomicBool,
-    answers: AtomicU64,
-    failures: AtomicU64,
-}
-
-impl Load {
-    fn count(&self, outcome: &Result<bool, reqwest::Error>) {
-        self.answers.fetch_add(1, Ordering::Relaxed);
-        if !matches!(outcome, Ok(true)) {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_swap_never_drops_a_request() {
-    let host = Host::with(Manifest::hello()).start().await;
-    let load = Arc::new(Load::default());
-    let mut tasks = Vec::new();
-    for number in 0..CONNECTIONS {
-        let (client, load) = (host.client(), Arc::clone(&load));
-        tasks.push(tokio::spawn(async move {
-            while !load.is_over.load(Ordering::Relaxed) {
-                // Some upload slowly: the body comes in pieces while builds change.
-                let outcome = if number % 8 == 0 { slow_upload(&client).await } else { small(&client).await };
-                load.count(&outcome);
-            }
-        }));
-    }
-    let streaming = {
-        let client = host.client();
-        tokio::spawn(async move {
-            let request = client.request(Method::GET, "/api/hello/stream?count=20&intervalMs=50");
-            let response = request.send().await.expect("a stream");
-            response.text().await.expect("the whole stream").matches("tick").count()
-        })
-    };
-    for number in 1..=SWAPS {
-        let _ = switched(&host.operator().deploy("hello", guests::variant(&hello(), number)).await);
-    }
-    load.is_over.store(true, Ordering::Relaxed);
-    for task in tasks {
-        task.await.expect("the load");
-    }
-    let (answers, failures) = (load.answers.load(Ordering::Relaxed), load.failures.load(Ordering::Relaxed));
-    assert_eq!(failures, 0, "{failures} of {answers} requests failed in {SWAPS} swaps");
-    assert!(answers > u64::from(SWAPS), "only {answers} requests: no load");
-    assert!(streaming.await.expect("the stream") >= 20, "the stream was cut");
-}
-
-async fn small(client: &Client) -> Result<bool, reqwest::Error> {
-    let response = client.request(Method::GET, "/api/hello").send().await?;
-    let is_ok = response.status() == 200;
-    Ok(is_ok && response.text().await?.contains("hello"))
-}
-
-async fn slow_upload(client: &Client) -> Result<bool, reqwest::Error> {
-    let pieces = futures_util::stream::unfold(0, |number| async move {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        let piece = match number {
-            0 => "{\"a\":\"",
-            10 => "\"}",
-            11 => return None,
-            _ => "xxxxxxxx",
-        };
-        Some((Ok::<_, std::io::Error>(piece), number + 1))
-    });
-    let request = client.request(Method::POST, "/api/hello/echo").header("content-type", "application/json");
-    let response = request.body(reqwest::Body::wrap_stream(pieces)).send().await?;
-    let is_ok = response.status() == 200;
-    Ok(is_ok && response.text().await?.contains("xxxxxxxx"))
 }
