@@ -59,7 +59,7 @@ async fn planning_delegates_and_a_second_run_of_the_plan_waits() {
         return;
     }
     assert_eq!(second.json()["executionId"], execution_id.as_str(), "{}", second.text());
-    ada.put(&format!("/api/plans/{plan_id}"), &json!({"title": "Other"})).await.problem(409, "CONFLICT");
+    ada.put(&format!("/api/plans/{plan_id}"), &json!({"title": "Other"})).await.problem(409, "PLAN_EXECUTING");
     plans::reaches(&ada, &execution_id, &["completed"]).await;
 }
 

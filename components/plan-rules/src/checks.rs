@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_needs_evidence_and_a_way_back() {
+    fn a_command_needs_evidence_and_a_declared_irreversible_one_acceptance() {
         let command = |more: Value| {
             let mut step = json!({"title": "run", "type": "command", "params": {"command": "make"}});
             for (name, value) in more.as_object().unwrap() {
@@ -316,7 +316,9 @@ mod tests {
             }
             step
         };
-        assert_eq!(codes(&[], &plan(json!([command(json!({}))]))), ["NO_EVIDENCE", "IRREVERSIBLE"]);
+        assert_eq!(codes(&[], &plan(json!([command(json!({}))]))), ["NO_EVIDENCE"]);
+        let declared = json!({"rollbackType": "irreversible"});
+        assert_eq!(codes(&[], &plan(json!([command(declared)]))), ["NO_EVIDENCE", "IRREVERSIBLE"]);
         let evidence = json!({"postconditions": [{"kind": "equals", "step": 1, "pointer": "/exitCode", "value": 0}], "irreversibleAccepted": true});
         assert_eq!(codes(&[], &plan(json!([command(evidence)]))), Vec::<String>::new());
         let checked = json!([command(json!({"irreversibleAccepted": true})), {"title": "check", "type": "test", "params": {"assertions": [{"kind": "exists", "path": "out"}]}}]);

@@ -150,7 +150,7 @@ pub struct NewStep {
     pub rollback: Option<Rollback>,
     /// How it is undone. When absent: compensatable with a rollback, otherwise by its type.
     pub rollback_type: Option<RollbackType>,
-    /// That it cannot be undone is accepted.
+    /// That it cannot be undone is accepted: needed when `rollbackType` says `irreversible`.
     #[field(default)]
     pub irreversible_accepted: bool,
     /// What happens when it fails.
@@ -281,7 +281,8 @@ impl NewStep {
             expected_artifacts: self.expected_artifacts,
             rollback: self.rollback,
             rollback_type,
-            irreversible_accepted: self.irreversible_accepted,
+            // Only what its author calls irreversible has to be accepted as well; what says nothing is a warning.
+            irreversible_accepted: self.irreversible_accepted || self.rollback_type.is_none(),
             on_failure: self.on_failure,
             max_retries: self.max_retries,
             timeout_ms: self.timeout_ms,
