@@ -10,6 +10,9 @@ use chrono::{DateTime, Utc};
 pub(crate) use super::statement::ALLOWED;
 use super::{Database, DatabaseError, DatabaseOptions, Migration, QueryLimits, Value, values};
 
+/// How often a test tries to remove its schema; each try waits for locks.
+const DROP_ATTEMPTS_MAX: u32 = 20;
+
 /// Runs a case over every database there is, each time on fresh tables.
 pub(crate) async fn on_every_database<F, Fut>(case: F)
 where
@@ -44,7 +47,14 @@ impl Schema {
 
     async fn drop(self) {
         drop(self.database);
-        self.admin.execute(&format!("DROP SCHEMA {} CASCADE", self.name), &[]).await.unwrap();
+        // The server notices an abandoned statement only after a while, and until then it holds its locks.
+        for _ in 0..DROP_ATTEMPTS_MAX {
+            match self.admin.execute(&format!("DROP SCHEMA {} CASCADE", self.name), &[]).await {
+                Err(DatabaseError::Busy) => {}
+                outcome => return drop(outcome.unwrap()),
+            }
+        }
+        panic!("the schema {} is still in use", self.name);
     }
 }
 

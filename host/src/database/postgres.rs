@@ -23,6 +23,9 @@ use super::lexical::is_read;
 use super::{DatabaseError, DatabaseOptions, Value};
 use error::{from_driver, is_dead, is_stale};
 
+/// How often a read is prepared again while the schema changes under it; after that it is a conflict.
+const STALE_ATTEMPTS_MAX: u32 = 5;
+
 /// Prepared statements a connection keeps.
 const STATEMENTS_CACHED: usize = 256;
 /// A connection that was idle for longer is tested before it is used.
@@ -121,10 +124,16 @@ impl Postgres {
                 drop(busy.finish());
             }
             Err(Failure::Stale) => {
-                busy.connection()?.clear_cached_statements().await.map_err(from_driver)?;
-                collector.restart();
-                run(&mut busy, sql, parameters, timeout, Some(collector)).await.map_err(Failure::into_error)?;
-                drop(busy.finish());
+                let mut outcome = Err(Failure::Stale);
+                for _ in 0..STALE_ATTEMPTS_MAX {
+                    if !matches!(outcome, Err(Failure::Stale)) {
+                        break;
+                    }
+                    busy.connection()?.clear_cached_statements().await.map_err(from_driver)?;
+                    collector.restart();
+                    outcome = run(&mut busy, sql, parameters, timeout, Some(&mut *collector)).await;
+                }
+                finish(busy, outcome)?;
             }
             outcome => {
                 finish(busy, outcome)?;
