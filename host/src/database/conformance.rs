@@ -51,7 +51,10 @@ impl Schema {
         for _ in 0..DROP_ATTEMPTS_MAX {
             match self.admin.execute(&format!("DROP SCHEMA {} CASCADE", self.name), &[]).await {
                 Err(DatabaseError::Busy) => {}
-                outcome => return drop(outcome.unwrap()),
+                outcome => {
+                    outcome.unwrap();
+                    return;
+                }
             }
         }
         panic!("the schema {} is still in use", self.name);
