@@ -11,7 +11,7 @@ pub(crate) use super::statement::ALLOWED;
 use super::{Database, DatabaseError, DatabaseOptions, Migration, QueryLimits, Value, values};
 
 /// How often a test tries to remove its schema; each try waits for locks.
-const DROP_ATTEMPTS_MAX: u32 = 20;
+const DROP_ATTEMPTS_MAX: u32 = 10;
 
 /// Runs a case over every database there is, each time on fresh tables.
 pub(crate) async fn on_every_database<F, Fut>(case: F)
@@ -47,7 +47,8 @@ impl Schema {
 
     async fn drop(self) {
         drop(self.database);
-        // The server notices an abandoned statement only after a while, and until then it holds its locks.
+        // The server notices an abandoned statement only after a while, and until then it holds its locks. A schema that
+        // is still in use then goes with the database of the tests.
         for _ in 0..DROP_ATTEMPTS_MAX {
             match self.admin.execute(&format!("DROP SCHEMA {} CASCADE", self.name), &[]).await {
                 Err(DatabaseError::Busy) => {}
@@ -57,7 +58,6 @@ impl Schema {
                 }
             }
         }
-        panic!("the schema {} is still in use", self.name);
     }
 }
 
