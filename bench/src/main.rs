@@ -1,20 +1,29 @@
-//! Benchmarks: servers on one core, the load on another, taking turns, medians of several rounds.
+//! Benchmarks. What is compared takes turns or comes from one run: on a shared machine only ratios mean something.
 //!
 //! It starts the host as a user would and knows nothing of its inside.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person at the terminal")]
 
 mod hello;
 mod load;
+mod neighbour;
+mod outbox;
+mod restart;
 mod server;
+mod swap;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
     let outcome = match arguments.first().map(String::as_str) {
-        Some("hello") => hello::measure(arguments.get(1..).unwrap_or_default()),
-        Some("load") => load::main(arguments.get(1..).unwrap_or_default()),
-        _ => Err(anyhow::anyhow!("there is the benchmark hello")),
+        Some("hello") => hello::measure(rest),
+        Some("load") => load::main(rest),
+        Some("swap") => on_runtime(swap::measure(rest)),
+        Some("neighbour") => on_runtime(neighbour::measure()),
+        Some("restart") => on_runtime(restart::measure()),
+        Some("outbox") => on_runtime(outbox::measure(rest)),
+        _ => Err(anyhow::anyhow!("there are hello, swap, neighbour, restart and outbox")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -23,4 +32,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Two threads, as the machine has cores: the load shares them with the host.
+fn on_runtime(measurement: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(measurement)
 }

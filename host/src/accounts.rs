@@ -4,19 +4,23 @@
 //! of one organization be seen from another.
 
 mod access;
+mod api_keys;
 mod attempts;
 mod audit;
 mod auth;
 mod context;
 mod dispatch;
+mod enter;
 mod error;
 mod identity;
 mod input;
 mod invitations;
 mod list;
 mod memberships;
+mod oidc;
 mod organizations;
 mod password;
+mod providers;
 mod recovery;
 mod roles;
 mod routes;
@@ -48,6 +52,7 @@ use crate::database::{Database, values};
 use crate::principal::{PermissionSet, Principal};
 
 pub(crate) use error::{AccountsError, AuthenticationError, FieldError};
+pub(crate) use oidc::ProviderOptions;
 pub(crate) use password::Cost;
 pub(crate) use routes::routes;
 
@@ -72,8 +77,12 @@ pub(crate) struct AccountsOptions {
     pub operator_token: Option<String>,
     /// Sign-ins of one address in 15 minutes; 0 turns the limit off.
     pub logins_per_quarter_hour: u32,
-    /// Where people reach this host, for links in mails.
+    /// Where people reach this host: for links in mails, and for login providers to come back to.
     pub public_url: Option<String>,
+    /// Origins that a browser may be sent to after signing in.
+    pub allowed_origins: Vec<String>,
+    /// Login providers; each needs `public_url`.
+    pub login_providers: Vec<ProviderOptions>,
     /// Whether browsers reach this host by HTTPS only.
     pub cookies_secure: bool,
     /// How dear a password's hash is.
@@ -86,6 +95,8 @@ impl Default for AccountsOptions {
             operator_token: None,
             logins_per_quarter_hour: 5,
             public_url: None,
+            allowed_origins: Vec::new(),
+            login_providers: Vec::new(),
             cookies_secure: false,
             password_cost: Cost::STANDARD,
         }
@@ -103,6 +114,7 @@ pub(crate) struct Accounts {
     mails: Arc<Semaphore>,
     options: AccountsOptions,
     passwords: password::Passwords,
+    providers: oidc::Providers,
     keyring: ArcSwap<token::Keyring>,
     keys_reloaded_at: AtomicI64,
     identities: Arc<identity::Identities>,
@@ -170,6 +182,7 @@ impl Accounts {
             identities: Arc::new(identity::Identities::new(options.operator_token.as_deref())),
             access_notes: Arc::new(Semaphore::new(identity::ACCESS_NOTES_AT_ONCE_MAX)),
             passwords: password::Passwords::new(options.password_cost)?,
+            providers: oidc::Providers::new(&options.login_providers, options.public_url.as_deref())?,
             mails: Arc::new(Semaphore::new(recovery::MAILS_AT_ONCE_MAX)),
             keyring: ArcSwap::from_pointee(keyring),
             keys_reloaded_at: AtomicI64::new(0),

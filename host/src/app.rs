@@ -8,21 +8,26 @@ mod data;
 mod foundations;
 mod hooks;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
-use crate::deploy::{Deployer, DeployerOptions, Registry, SlotOptions};
+use crate::deploy::{Deployer, DeployerOptions, HostIdentity, Registry, SlotOptions};
 use crate::engine::{Compiler, Engine, EngineOptions};
-use crate::gateway::{Gateway, GatewayOptions, GatewayRooms, Handshake, Listener, ListenerOptions, Server, Tls};
+use crate::gateway::{
+    Crowd, Door, Gateway, GatewayOptions, GatewayRooms, Handshake, Listener, ListenerOptions, PER_ADDRESS_MAX, Server,
+    Tls,
+};
 use crate::plugins_file::Manifest;
-use crate::settings::{LogFormat, Settings};
+use crate::settings::{LogFormat, Settings, WithoutCache};
 use crate::tasks::Tasks;
 use crate::telemetry::{self, TelemetryOptions};
+use crate::trace;
 use crate::worker::Worker;
 use foundations::Foundations;
 
@@ -34,6 +39,12 @@ const STREAMS_END_AFTER: Duration = Duration::from_secs(20);
 const STREAM_END_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often expired invitations, sessions and the like are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+/// Where the metrics are when nothing else is said.
+const METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3090);
+/// Connections to the operator's door at once.
+const OPERATORS_CONNECTIONS_MAX: usize = 64;
+/// How often signing keys are looked after.
+const SIGNING_KEYS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long background work may take to end after that.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -43,15 +54,11 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// What kept it from starting, as one sentence that names the setting.
 pub(crate) fn run(settings: Settings, manifest: Manifest, say: fn(&[String])) -> anyhow::Result<()> {
     let _telemetry = start_telemetry(&settings)?;
-    // Two providers are compiled in through libraries; the process uses one.
+    // Libraries that bring no provider of their own take the process's.
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("a TLS provider was chosen twice"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("berth")
-        .build()
-        .context("the runtime could not start")?;
+    let runtime = runtime().context("the runtime could not start")?;
     let outcome = runtime.block_on(async {
         let app = App::start(&settings, &manifest).await?;
         say(&app.beginning(&settings));
@@ -63,6 +70,16 @@ pub(crate) fn run(settings: Settings, manifest: Manifest, say: fn(&[String])) ->
     outcome
 }
 
+/// On one core a scheduler for several threads only costs.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let has_one_core = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = match has_one_core {
+        true => tokio::runtime::Builder::new_current_thread(),
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().thread_name("berth").build()
+}
+
 /// A running host.
 struct App {
     servers: Vec<Server>,
@@ -70,15 +87,17 @@ struct App {
     worker: Worker,
     deployer: Deployer,
     accounts: Arc<Accounts>,
+    traces: trace::Exporter,
     tasks: Tasks,
     operator_token: data::OperatorToken,
+    /// How long it answers on after it was told to stop.
+    stop_delay: Duration,
     /// Held for the life of the process: one host a data folder.
     _lock: data::Lock,
 }
 
 impl App {
     async fn start(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Self> {
-        refuse_what_is_not_there(settings)?;
         let lock = data::prepare(&settings.data)?;
         let operator_token = data::operator_token(settings)?;
         let foundations = Foundations::open(settings).await?;
@@ -92,23 +111,25 @@ impl App {
             foundations.rooms.clone(),
         )?;
         let registry = Arc::new(Registry::new(slots(settings, manifest)?)?);
+        let traces = traces(settings)?;
         let consumers = Arc::new(consumers::Deployed::new(registry.clone(), accounts.clone()));
-        let worker = Worker::start(foundations.rooms.queue.clone(), consumers);
+        let worker = Worker::start(foundations.rooms.queue.clone(), consumers, traces.tracer());
         let tasks = Tasks::new();
         let mut options = DeployerOptions::new(settings.data.join("artifacts"));
         options.component_bytes_max = manifest.host.deploy_mib as usize * 1024 * 1024;
+        let background = Arc::new(hooks::Background::start(
+            foundations.rooms.queue.clone(),
+            worker.clone(),
+            accounts.clone(),
+            &tasks,
+        ));
         let deployer = Deployer::new(
             engine,
             registry.clone(),
             foundations.database.clone(),
             foundations.rooms.queue.clone(),
             options,
-            vec![Arc::new(hooks::Background::start(
-                foundations.rooms.queue.clone(),
-                worker.clone(),
-                accounts.clone(),
-                &tasks,
-            ))],
+            vec![background.clone()],
         );
         let gateway = Gateway::new(
             &gateway_options(settings, manifest),
@@ -119,6 +140,7 @@ impl App {
                 database: foundations.database.clone(),
                 queue: foundations.rooms.queue.clone(),
                 administration: Some(Arc::new(administration::Deploying(deployer.clone()))),
+                tracer: traces.tracer(),
             },
         );
         foundations.rooms.http_out.set_dispatch(gateway.clone());
@@ -126,6 +148,11 @@ impl App {
         let tls = tls(settings)?;
         let listeners = bind(settings, &registry, tls.clone()).await?;
         deployer.start().await?;
+        background.settled().await;
+        let port =
+            listeners.first().and_then(|listener| listener.local_address().ok()).map_or(0, |address| address.port());
+        let name = format!("{}:{port}", data::machine_name());
+        deployer.follow(HostIdentity { instance: Arc::clone(foundations.rooms.queue.instance()), name }, &tasks);
         gateway.maintain(&tasks);
         maintain(&accounts, &tasks);
         if let Some(tls) = tls {
@@ -135,7 +162,18 @@ impl App {
             .into_iter()
             .map(|listener| listener.serve(gateway.clone()).context("a port could not be served"))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Self { servers, gateway, worker, deployer, accounts, tasks, operator_token, _lock: lock })
+        Ok(Self {
+            servers,
+            gateway,
+            worker,
+            deployer,
+            accounts,
+            traces,
+            tasks,
+            operator_token,
+            stop_delay: settings.stop_delay,
+            _lock: lock,
+        })
     }
 
     /// What a person needs to begin.
@@ -153,6 +191,10 @@ impl App {
             let digest: String = plugin.sha256.unwrap_or_default().chars().take(12).collect();
             let state = plugin.state.to_string();
             lines.push(format!("  plugin    {:<22} {revision:<12} {digest:<12} {state}", plugin.name));
+        }
+        if let Some(server) = self.servers.iter().find(|server| matches!(server.door(), Door::Admin | Door::Metrics)) {
+            let what = if *server.door() == Door::Admin { "admin, metrics" } else { "metrics" };
+            lines.push(format!("  {what:<9} http://{}", server.address()));
         }
         lines.push(format!("  operator  {}", self.operator_token.place));
         lines
@@ -196,8 +238,15 @@ impl App {
 
     /// Stops top-down: ports first, then work in flight, then what is underneath.
     async fn stop(self) {
-        tracing::info!("stopping: no new connections, requests in flight may end");
         self.gateway.begin_shutdown();
+        if !self.stop_delay.is_zero() {
+            tracing::info!(
+                delay_seconds = self.stop_delay.as_secs(),
+                "stopping soon: no longer ready, still answering"
+            );
+            tokio::time::sleep(self.stop_delay).await;
+        }
+        tracing::info!("stopping: no new connections, requests in flight may end");
         let closing = futures_util::future::join_all(self.servers.iter().map(|server| server.shutdown(DRAIN_TIME_MAX)));
         let mut closing = std::pin::pin!(closing);
         tokio::select! {
@@ -211,12 +260,24 @@ impl App {
         self.deployer.stop(STOP_TIME_MAX).await;
         self.tasks.stop(STOP_TIME_MAX).await;
         self.accounts.close().await;
+        self.traces.stop().await;
         tracing::info!("stopped");
     }
 }
 
-/// Removes now and then what is over in the main app.
+/// Removes now and then what is over in the main app, and lets signing keys follow each other.
 fn maintain(accounts: &Arc<Accounts>, tasks: &Tasks) {
+    let keys = Arc::clone(accounts);
+    tasks.supervise("signing-keys", move |stop| {
+        let accounts = Arc::clone(&keys);
+        async move {
+            while stop.run_until_cancelled(tokio::time::sleep(SIGNING_KEYS_INTERVAL)).await.is_some() {
+                if let Err(error) = accounts.keep_signing_keys().await {
+                    tracing::warn!(%error, "the signing keys were not looked after");
+                }
+            }
+        }
+    });
     let accounts = Arc::clone(accounts);
     tasks.supervise("accounts-sweep", move |stop| {
         let accounts = Arc::clone(&accounts);
@@ -243,18 +304,15 @@ fn start_telemetry(settings: &Settings) -> anyhow::Result<telemetry::Telemetry> 
     telemetry::start(&options).context("BERTH_LOG")
 }
 
-/// Whoever sets one of these relies on it, so the host does not start as if it were there.
-fn refuse_what_is_not_there(settings: &Settings) -> anyhow::Result<()> {
-    if settings.admin_listen.is_some() {
-        anyhow::bail!("BERTH_ADMIN_LISTEN: this build serves the admin routes on the gateway only");
-    }
-    if settings.otlp_endpoint.is_some() {
-        anyhow::bail!("BERTH_OTLP_ENDPOINT: this build exports no traces");
-    }
-    if let Some(name) = settings.login_providers.keys().next() {
-        anyhow::bail!("BERTH_OIDC_{name}_ISSUER: this build has no sign-in by OpenID Connect");
-    }
-    Ok(())
+/// Where traces go, if anywhere.
+fn traces(settings: &Settings) -> anyhow::Result<trace::Exporter> {
+    let Some(endpoint) = &settings.otlp_endpoint else { return Ok(trace::Exporter::off()) };
+    let options = trace::TraceOptions {
+        endpoint: endpoint.clone(),
+        ratio: settings.otlp_sample.unwrap_or(1.0),
+        instance: uuid::Uuid::now_v7().to_string(),
+    };
+    trace::Exporter::start(&options).context("BERTH_OTLP_ENDPOINT")
 }
 
 fn slots(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Vec<SlotOptions>> {
@@ -275,11 +333,19 @@ fn slots(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Vec<SlotOpt
 fn gateway_options(settings: &Settings, manifest: &Manifest) -> GatewayOptions {
     let mut options = GatewayOptions {
         allowed_origins: settings.allowed_origins.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        has_admin_door: settings.admin_listen.is_some(),
         deploy_bytes_max: manifest.host.deploy_mib as usize * 1024 * 1024,
+        refuses_uncounted: settings.without_cache == WithoutCache::Closed,
         ..GatewayOptions::default()
     };
+    options.rate_limits.per_organization = manifest.host.organization_rate_per_minute;
+    options.rate_limits.per_address = manifest.host.address_rate_per_minute;
     if let Some(limit) = settings.rate_limit_per_minute.or(manifest.host.rate_limit_per_minute) {
-        options.rate_limit_per_minute = limit;
+        options.rate_limits.per_principal = limit;
+    }
+    if let Some(max) = manifest.host.in_flight_max {
+        options.in_flight_max = max as usize;
     }
     options
 }
@@ -293,15 +359,39 @@ fn tls(settings: &Settings) -> anyhow::Result<Option<Arc<Tls>>> {
 /// Binds every port before any of them answers, so that a taken one is an error and not half a start.
 async fn bind(settings: &Settings, registry: &Registry, tls: Option<Arc<Tls>>) -> anyhow::Result<Vec<Listener>> {
     let handshake = tls.map(|tls| tls as Arc<dyn Handshake>);
-    let shared = ListenerOptions { handshake, ..ListenerOptions::default() };
+    let crowd = Crowd::new(PER_ADDRESS_MAX, settings.trusted_proxies.clone());
+    let shared = ListenerOptions { handshake, crowd, ..ListenerOptions::default() };
     let mut listeners = Vec::new();
     let gateway = Listener::bind(settings.listen, shared.clone()).await;
     listeners.push(gateway.with_context(|| format!("BERTH_LISTEN: {} cannot be bound", settings.listen))?);
     for (port, slot) in registry.ports() {
         let address = SocketAddr::new(settings.listen.ip(), port);
-        let options = ListenerOptions { plugin: Some(slot.name().clone()), ..shared.clone() };
+        let options = ListenerOptions { door: Door::Direct(slot.name().clone()), ..shared.clone() };
         let listener = Listener::bind(address, options).await;
         listeners.push(listener.with_context(|| format!("the port of {}: {address} cannot be bound", slot.name()))?);
     }
+    listeners.extend(bind_operators(settings).await?);
     Ok(listeners)
+}
+
+/// The operator's own door: administration and metrics where one is asked for, otherwise metrics on loopback. Only the
+/// latter may fail: several hosts on one machine all want that port. It has permits of its own, so that whoever fills the
+/// gateway does not blind the operator.
+async fn bind_operators(settings: &Settings) -> anyhow::Result<Option<Listener>> {
+    let options = |door| ListenerOptions {
+        permits: Arc::new(Semaphore::new(OPERATORS_CONNECTIONS_MAX)),
+        door,
+        ..ListenerOptions::default()
+    };
+    if let Some(address) = settings.admin_listen {
+        let listener = Listener::bind(address, options(Door::Admin)).await;
+        return Ok(Some(listener.with_context(|| format!("BERTH_ADMIN_LISTEN: {address} cannot be bound"))?));
+    }
+    match Listener::bind(METRICS_ADDRESS, options(Door::Metrics)).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => {
+            tracing::warn!(address = %METRICS_ADDRESS, %error, "no metrics are served: set BERTH_ADMIN_LISTEN to a free address");
+            Ok(None)
+        }
+    }
 }

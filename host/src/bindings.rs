@@ -28,6 +28,16 @@ pub(crate) mod handler {
     pub(crate) use exports::berth::platform::handler::*;
 }
 
+/// The export `berth:platform/packed-handler`.
+pub(crate) mod packed_handler {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "berth:platform/packed-request-handler",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
 /// The export `berth:platform/consumer`.
 pub(crate) mod consumer {
     wasmtime::component::bindgen!({

@@ -6,6 +6,7 @@
 pub(crate) mod auth;
 pub(crate) mod cache;
 pub(crate) mod config;
+pub(crate) mod credentials;
 pub(crate) mod database;
 pub(crate) mod grant;
 pub(crate) mod http_out;

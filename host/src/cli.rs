@@ -40,9 +40,18 @@ enum Command {
     Deploy(deploy::DeployArguments),
     /// Go back to the previous build, or to a given revision
     Rollback(deploy::RollbackArguments),
+    /// Put the build on trial in front of everybody
+    Promote(deploy::TrialArguments),
+    /// Take the build on trial away
+    Abort(deploy::TrialArguments),
     /// Builds of a plugin with time, actor and outcome
     History {
         plugin: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Every host on the database and what it runs
+    Hosts {
         #[command(flatten)]
         target: Target,
     },
@@ -58,6 +67,8 @@ enum Command {
     },
     /// Queues with depth and dead letters; `queues redrive <queue>` moves dead letters back
     Queues(inspect::QueueArguments),
+    /// Keys that sign access tokens; `keys rotate` signs with a fresh one from now on
+    Keys(inspect::KeyArguments),
     /// Lease and run `command` steps on this machine
     Worker(worker::WorkerArguments),
     /// Compile a component in a limited process (used by the host itself)
@@ -134,10 +145,14 @@ fn dispatch(command: Command) -> Result<(), CommandError> {
         Command::Run(flags) => start_host(&flags),
         Command::Deploy(arguments) => wait(deploy::deploy(arguments)),
         Command::Rollback(arguments) => wait(deploy::rollback(arguments)),
+        Command::Promote(arguments) => wait(deploy::end_trial("promote", arguments)),
+        Command::Abort(arguments) => wait(deploy::end_trial("abort", arguments)),
         Command::History { plugin, target } => wait(inspect::history(plugin, target)),
+        Command::Hosts { target } => wait(inspect::hosts(target)),
         Command::Plugins { target } => wait(inspect::plugins(target)),
         Command::Routes { target } => wait(inspect::routes(target)),
         Command::Queues(arguments) => wait(inspect::queues(arguments)),
+        Command::Keys(arguments) => wait(inspect::keys(arguments)),
         Command::Worker(arguments) => wait(worker::work(arguments)),
         Command::Compile { input, output } => {
             crate::engine::compile_file(&input, &output).map_err(|error| CommandError::failed(error.to_string()))
@@ -203,6 +218,10 @@ mod tests {
             "berth run --config plugins.toml --data d --listen 127.0.0.1:0",
             "berth deploy planning planning.wasm --json",
             "berth deploy planning - --url http://127.0.0.1:1 --token-file t",
+            "berth deploy planning planning.wasm --canary 5%,25%,100% --every 2m --watch 30s",
+            "berth deploy planning planning.wasm --shadow",
+            "berth promote planning",
+            "berth abort planning --json",
             "berth rollback planning",
             "berth rollback planning 3",
             "berth history planning",
@@ -210,13 +229,22 @@ mod tests {
             "berth routes",
             "berth queues",
             "berth queues redrive planning.dlq",
+            "berth keys",
+            "berth keys rotate --end-earlier",
             "berth worker --allow cargo npm --dir w",
             "berth compile a.wasm -o a.cwasm",
             "berth completions bash",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["berth deploy planning", "berth fly", "berth worker", "berth rollback planning minus"] {
+        for line in [
+            "berth deploy planning",
+            "berth deploy planning a.wasm --every 2m",
+            "berth deploy planning a.wasm --shadow --canary 5%",
+            "berth fly",
+            "berth worker",
+            "berth rollback planning minus",
+        ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -9,11 +9,13 @@ pub(crate) mod conformance;
 mod error;
 mod host_tables;
 mod lexical;
+mod listen;
 mod migrate;
 mod postgres;
 mod row;
 mod sqlite;
 mod statement;
+mod text_index;
 mod transaction;
 mod value;
 
@@ -38,11 +40,12 @@ pub(crate) enum Dialect {
     Postgres,
 }
 
-/// On whose behalf a statement runs. PostgreSQL roles and row security hang on it.
+/// On whose behalf a statement runs: the role and the rows that PostgreSQL allows hang on it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scope<'a> {
     /// None: the host itself.
     pub plugin: Option<&'a str>,
+    /// None: rows of every organization.
     pub organization: Option<&'a str>,
 }
 
@@ -134,14 +137,19 @@ impl Database {
         migrate::apply(self, owner, migrations, migrate::Rules::HOST).await
     }
 
-    /// Applies a plugin's migrations: only additive statements, only on tables under its own prefixes.
+    /// Applies a plugin's migrations: only additive statements, only on tables under its own prefixes. On PostgreSQL it also
+    /// sees to the plugin's role and to the policies of its tables, whether there are migrations or not.
     pub(crate) async fn migrate_plugin(
         &self,
         plugin: &str,
         prefixes: &[String],
         migrations: &[Migration],
     ) -> Result<Vec<String>, DatabaseError> {
-        migrate::apply(self, plugin, migrations, migrate::Rules::plugin(prefixes)).await
+        let applied = migrate::apply(self, plugin, migrations, migrate::Rules::plugin(prefixes)).await?;
+        if let Backend::Postgres(postgres) = &self.backend {
+            postgres.raise_wall(self, plugin, prefixes).await?;
+        }
+        Ok(applied)
     }
 
     /// What `migrate_plugin` would apply, after the same checks and without changing anything.
@@ -171,7 +179,7 @@ impl Database {
 
     /// Changes rows and returns how many.
     pub(crate) async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<u64, DatabaseError> {
-        self.execute_within(Scope::default(), sql, parameters, self.options.statement_timeout).await
+        self.execute_within(sql, parameters, self.options.statement_timeout).await
     }
 
     /// Begins a transaction: it has the write lock of SQLite from the start, and is rolled back when dropped.
@@ -219,7 +227,7 @@ impl Database {
         limits: QueryLimits,
     ) -> Result<Rows, DatabaseError> {
         let mut collector = Collector::values(limits).with_hints(statement.hints());
-        self.fetch(scope, statement.sql(), parameters, &mut collector).await?;
+        self.fetch_checked(scope, statement, parameters, &mut collector).await?;
         Ok(collector.into_rows())
     }
 
@@ -232,43 +240,72 @@ impl Database {
         limits: QueryLimits,
     ) -> Result<Vec<u8>, DatabaseError> {
         let mut collector = Collector::json(limits).with_hints(statement.hints());
-        self.fetch(scope, statement.sql(), parameters, &mut collector).await?;
+        self.fetch_checked(scope, statement, parameters, &mut collector).await?;
         Ok(collector.into_json())
     }
 
-    /// `execute` on someone's behalf and with a deadline.
+    /// Changes rows by a checked statement.
+    pub(crate) async fn execute_checked(
+        &self,
+        scope: Scope<'_>,
+        statement: &Statement,
+        parameters: &[Value],
+    ) -> Result<u64, DatabaseError> {
+        let timeout = self.options.statement_timeout;
+        match &self.backend {
+            Backend::Sqlite(sqlite) => {
+                sqlite.execute(statement.sql(), Some(statement.tables()), parameters, timeout).await
+            }
+            Backend::Postgres(postgres) => postgres.execute(scope, statement.sql(), parameters, timeout).await,
+        }
+    }
+
+    /// `execute` of the host's own, with a deadline.
     pub(crate) async fn execute_within(
         &self,
-        _scope: Scope<'_>,
         sql: &str,
         parameters: &[Value],
         timeout: Duration,
     ) -> Result<u64, DatabaseError> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.execute(sql, parameters, timeout).await,
-            Backend::Postgres(postgres) => postgres.execute(sql, parameters, timeout).await,
+            Backend::Sqlite(sqlite) => sqlite.execute(sql, None, parameters, timeout).await,
+            Backend::Postgres(postgres) => postgres.execute(Scope::default(), sql, parameters, timeout).await,
         }
     }
 
     /// `begin` on someone's behalf.
-    pub(crate) async fn begin_within(&self, _scope: Scope<'_>) -> Result<Transaction, DatabaseError> {
+    pub(crate) async fn begin_within(&self, scope: Scope<'_>) -> Result<Transaction, DatabaseError> {
         let timeout = self.options.statement_timeout;
         Ok(match &self.backend {
             Backend::Sqlite(sqlite) => Transaction::sqlite(sqlite.begin().await?, timeout),
-            Backend::Postgres(postgres) => Transaction::postgres(postgres.begin().await?, timeout),
+            Backend::Postgres(postgres) => Transaction::postgres(postgres.begin(scope).await?, timeout),
         })
     }
 
     async fn fetch(
         &self,
-        _scope: Scope<'_>,
+        scope: Scope<'_>,
         sql: &str,
         parameters: &[Value],
         collector: &mut Collector,
     ) -> Result<(), DatabaseError> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.fetch(sql, parameters, collector).await,
-            Backend::Postgres(postgres) => postgres.fetch(sql, parameters, collector).await,
+            Backend::Sqlite(sqlite) => sqlite.fetch(sql, None, parameters, collector).await,
+            Backend::Postgres(postgres) => postgres.fetch(scope, sql, parameters, collector).await,
+        }
+    }
+
+    async fn fetch_checked(
+        &self,
+        scope: Scope<'_>,
+        statement: &Statement,
+        parameters: &[Value],
+        collector: &mut Collector,
+    ) -> Result<(), DatabaseError> {
+        let (sql, tables) = (statement.sql(), Some(statement.tables()));
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.fetch(sql, tables, parameters, collector).await,
+            Backend::Postgres(postgres) => postgres.fetch(scope, sql, parameters, collector).await,
         }
     }
 }

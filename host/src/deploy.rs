@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod build;
+mod cluster;
 mod deployer;
 mod drain;
 mod error;
@@ -15,17 +16,25 @@ mod pattern;
 mod prefix;
 mod registry;
 mod report;
+mod rollout;
+mod shadow;
 mod slot;
+mod trial;
 mod verify;
+mod watch;
 
 #[cfg(test)]
 mod fake;
 
 pub(crate) use build::{Build, Foundry};
+pub(crate) use cluster::HostIdentity;
 pub(crate) use deployer::{DeployHooks, DeployOptions, Deployer, DeployerOptions, Switched};
 pub(crate) use error::DeployError;
 pub(crate) use pattern::PublicRoute;
 pub(crate) use prefix::Prefix;
 pub(crate) use registry::Registry;
 pub(crate) use report::{DeployReport, HistoryEntry, PluginStatus, RouteEntry};
+pub(crate) use rollout::{CanaryPlan, Rollout, parse_duration};
+pub(crate) use shadow::{Answered, Comparison};
 pub(crate) use slot::{Slot, SlotOptions, SlotState};
+pub(crate) use trial::{Trial, TrialMode};

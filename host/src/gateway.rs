@@ -6,7 +6,10 @@
 mod admin;
 mod authenticate;
 mod authorize;
+mod compress;
 mod cors;
+mod directory;
+mod docs;
 mod error;
 mod exchange;
 mod forward;
@@ -14,15 +17,20 @@ mod health;
 pub(crate) mod idempotency;
 mod internal;
 mod listener;
+mod load;
 mod main_app;
+mod metrics;
+mod mirror;
 mod openapi;
 mod path;
 mod problem;
+mod proxy;
 mod receive;
 mod request_id;
 mod respond;
 mod route;
 mod throttle;
+mod unread;
 mod upstream;
 
 #[cfg(test)]
@@ -32,35 +40,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{HeaderMap, USER_AGENT};
+use http::header::{CACHE_CONTROL, HOST, HeaderMap, UPGRADE, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
+use ipnet::IpNet;
 
 use crate::accounts::{Accounts, AuthenticationError};
 use crate::capability::cache::CacheRoom;
 use crate::capability::queue::QueueRoom;
 use crate::database::Database;
 use crate::deploy::Registry;
-use crate::engine::Revision;
+use crate::engine::{Revision, RouteMatch};
 use crate::principal::Principal;
 use crate::tasks::Tasks;
-pub(crate) use admin::{Administration, DeployAnswer};
+use crate::trace::Tracer;
+pub(crate) use admin::{Administration, DeployAnswer, TrialEnd};
 use authenticate::Credential;
 use authorize::Identity;
 use cors::Cors;
 pub(crate) use error::GatewayError;
 use exchange::Exchange;
 use idempotency::Idempotency;
-pub(crate) use listener::{Handshake, Listener, ListenerOptions, Peer, Serve, Server, Tls};
+pub(crate) use listener::{
+    Crowd, Door, Handshake, Listener, ListenerOptions, PER_ADDRESS_MAX, Peer, Serve, Server, Tls,
+};
+pub(crate) use load::IN_FLIGHT_DEFAULT;
+use load::Load;
+use metrics::Metrics;
 use problem::Problem;
+use proxy::Proxies;
 use request_id::X_REQUEST_ID;
 use respond::ResponseBody;
 use route::Target;
-pub(crate) use throttle::PER_PRINCIPAL_DEFAULT;
+pub(crate) use throttle::RateLimits;
 use throttle::{Caller, Throttle};
+pub(crate) use unread::UNREAD_TIME_MAX;
 pub(crate) use upstream::Upstream;
 
+/// Administration that is the main app's.
+const SIGNING_KEYS: &str = "/api/admin/signing-keys";
 /// How often answers older than a day are removed.
 const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
 /// What the host's own read-only routes allow.
@@ -73,15 +92,33 @@ const USER_AGENT_CHARS_MAX: usize = 256;
 pub(crate) struct GatewayOptions {
     /// Origins that browsers may call from.
     pub allowed_origins: Vec<String>,
-    /// Requests a minute of one caller; 0 turns every limit off.
-    pub rate_limit_per_minute: u32,
+    pub rate_limits: RateLimits,
+    /// Whether requests that cannot be counted because the cache is lost are refused.
+    pub refuses_uncounted: bool,
+    /// Whether the administration has a listener of its own, and is not to be found on the gateway's.
+    pub has_admin_door: bool,
+    /// Requests under way before one more is turned away.
+    pub in_flight_max: usize,
+    /// Whose word about the client's address counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a client may leave a part of an answer untaken.
+    pub unread_time_max: Duration,
     /// The largest component that may be deployed, in bytes.
     pub deploy_bytes_max: usize,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
-        Self { allowed_origins: Vec::new(), rate_limit_per_minute: PER_PRINCIPAL_DEFAULT, deploy_bytes_max: 64 << 20 }
+        Self {
+            allowed_origins: Vec::new(),
+            rate_limits: RateLimits::default(),
+            refuses_uncounted: false,
+            has_admin_door: false,
+            in_flight_max: IN_FLIGHT_DEFAULT,
+            trusted_proxies: Vec::new(),
+            unread_time_max: UNREAD_TIME_MAX,
+            deploy_bytes_max: 64 << 20,
+        }
     }
 }
 
@@ -94,6 +131,7 @@ pub(crate) struct GatewayRooms<U: Upstream = Revision> {
     pub queue: QueueRoom,
     /// None only while nothing can be deployed: the routes then answer 501.
     pub administration: Option<Arc<dyn Administration>>,
+    pub tracer: Tracer,
 }
 
 /// The pipeline. One a host, behind an `Arc`; it serves every listener and every internal call.
@@ -112,20 +150,31 @@ pub(crate) struct Gateway<U: Upstream = Revision> {
     readiness: health::Readiness,
     uploads: admin::Uploads,
     budget: receive::Budget,
+    proxies: Proxies,
+    load: Load,
+    metrics: Metrics,
+    has_admin_door: bool,
+    unread_time_max: Duration,
+    tracer: Tracer,
     is_stopping: AtomicBool,
 }
 
 impl<U: Upstream> Gateway<U> {
     pub(crate) fn new(options: &GatewayOptions, rooms: GatewayRooms<U>) -> Arc<Self> {
-        let GatewayRooms { registry, accounts, cache, database, queue, administration } = rooms;
+        let GatewayRooms { registry, accounts, cache, database, queue, administration, tracer } = rooms;
         Arc::new(Self {
             cors: Cors::new(&options.allowed_origins),
-            throttle: Throttle::new(cache.clone(), options.rate_limit_per_minute),
+            throttle: Throttle::new(cache.clone(), options.rate_limits, options.refuses_uncounted),
             idempotency: Idempotency::new(database.clone()),
             document: openapi::Document::default(),
             readiness: health::Readiness::default(),
             uploads: admin::Uploads::new(options.deploy_bytes_max),
             budget: receive::Budget::default(),
+            proxies: Proxies::new(options.trusted_proxies.clone()),
+            load: Load::new(options.in_flight_max),
+            metrics: Metrics::default(),
+            has_admin_door: options.has_admin_door,
+            unread_time_max: options.unread_time_max,
             anonymous: Arc::new(Principal::anonymous()),
             is_stopping: AtomicBool::new(false),
             registry,
@@ -134,6 +183,7 @@ impl<U: Upstream> Gateway<U> {
             database,
             queue,
             administration,
+            tracer,
         })
     }
 
@@ -166,25 +216,39 @@ impl<U: Upstream> Gateway<U> {
     {
         let (parts, body) = request.into_parts();
         let request_id = request_id::of(&parts.headers);
-        let mut exchange = Exchange::begin(peer, &parts, Arc::clone(&request_id));
-        let is_head = parts.method == Method::HEAD;
+        let (_place, fits) = self.load.enter();
+        let entrance = self.entrance(peer, &parts);
+        let peer = match &entrance {
+            Ok(Some(client)) => client,
+            _ => peer,
+        };
+        let mut exchange = Exchange::begin(peer, &parts, request_id, &self.tracer);
+        let (is_head, version) = (parts.method == Method::HEAD, parts.version);
         let if_none_match = respond::if_none_match(&parts.method, &parts.headers);
+        let coding = compress::wanted(&parts.headers);
         let origin = self.cors.allowed_origin(&parts.headers);
-        let result = match parts.method {
-            Method::OPTIONS => Ok(cors::preflight(origin.is_some(), &parts.headers)),
-            Method::CONNECT | Method::TRACE => Err(GatewayError::MethodNotAllowed(cors::METHODS)),
-            _ => self.pass(&mut exchange, peer, parts, body).await,
+        let result = match (&entrance, &parts.method) {
+            (Err(error), _) => Err(error.again()),
+            (_, &Method::OPTIONS) => {
+                Ok(cors::preflight(origin.is_some(), &parts.headers, self.methods(peer, parts.uri.path())))
+            }
+            (_, &Method::CONNECT | &Method::TRACE) => Err(GatewayError::MethodNotAllowed(cors::METHODS)),
+            _ => self.pass(&mut exchange, peer, fits, &parts, body).await,
         };
         let mut response = match result {
             Ok(response) => response,
-            Err(error) => refuse(&error, &request_id),
+            Err(error) => refuse(&error, &exchange.request_id),
         };
         respond::not_modified(if_none_match.as_ref(), &mut response);
+        compress::apply(coding, &mut response);
         if is_head {
             respond::without_body(&mut response);
         }
+        if version == Version::HTTP_2 {
+            response = response.map(|body| unread::watch(body, self.unread_time_max));
+        }
         let headers = response.headers_mut();
-        if let Ok(request_id) = HeaderValue::from_str(&request_id) {
+        if let Ok(request_id) = HeaderValue::from_str(&exchange.request_id) {
             headers.insert(X_REQUEST_ID, request_id);
         }
         if let Some(rate) = &exchange.rate {
@@ -196,12 +260,53 @@ impl<U: Upstream> Gateway<U> {
         response
     }
 
+    /// The methods of a path, where it is known which it has.
+    fn methods(&self, peer: &Peer, path: &str) -> Option<HeaderValue> {
+        let mut methods = match route::find(&self.registry, path, &peer.door, self.has_admin_door) {
+            Target::Plugin(slot) => match slot.current()?.match_route("OPTIONS", path) {
+                RouteMatch::OtherMethods(methods) => methods.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+                _ => return None,
+            },
+            Target::MainApp => self.accounts.methods(path)?.join(", "),
+            _ => return None,
+        };
+        if methods.contains("GET") && !methods.contains("HEAD") {
+            methods.push_str(", HEAD");
+        }
+        methods.push_str(", OPTIONS");
+        HeaderValue::try_from(methods).ok()
+    }
+
+    /// What is judged before anything of the request is used: where it was sent to, and who stands behind a proxy.
+    fn entrance(&self, peer: &Peer, parts: &Parts) -> Result<Option<Peer>, GatewayError> {
+        let mut hosts = parts.headers.get_all(HOST).iter();
+        match (hosts.next(), parts.uri.authority()) {
+            (Some(host), Some(authority)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+                return Err(GatewayError::Malformed("the request names two hosts"));
+            }
+            (None, None) if parts.version == Version::HTTP_11 => {
+                return Err(GatewayError::Malformed("the Host header is missing"));
+            }
+            _ => {}
+        }
+        if hosts.next().is_some() {
+            return Err(GatewayError::Malformed("the request names two hosts"));
+        }
+        if parts.headers.get(UPGRADE).is_some_and(|wanted| wanted.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+            return Err(GatewayError::NotImplemented(
+                "there are no WebSockets here; routes that push send server-sent events",
+            ));
+        }
+        self.proxies.behind(peer, &parts.headers)
+    }
+
     /// From the path to the one who answers.
     async fn pass<B>(
         &self,
         exchange: &mut Exchange,
         peer: &Peer,
-        parts: Parts,
+        fits: bool,
+        parts: &Parts,
         body: B,
     ) -> Result<Response<ResponseBody>, GatewayError>
     where
@@ -209,40 +314,73 @@ impl<U: Upstream> Gateway<U> {
         B::Error: Into<crate::body::BodyError>,
     {
         path::check(parts.uri.path(), parts.uri.query())?;
-        let identity = self.identify(&parts).await?;
+        let target = route::find(&self.registry, parts.uri.path(), &peer.door, self.has_admin_door);
+        exchange.is_counted_by(match &target {
+            Target::Plugin(slot) => slot.meter(),
+            Target::MainApp => &self.metrics.main_app,
+            Target::Admin => &self.metrics.admin,
+            _ => &self.metrics.host,
+        });
+        if !fits && !target.is_probe() {
+            self.load.turn_away();
+            return Err(GatewayError::Busy);
+        }
+        let identity = self.identify(parts).await?;
         if let Identity::Known(principal) = &identity {
             exchange.is_called_by(principal);
         }
-        let target = route::find(&self.registry, parts.uri.path(), peer.plugin.as_deref());
         if !target.is_probe() {
             self.count(exchange, peer, &identity, &target, parts.uri.path()).await?;
         }
         match target {
             Target::Plugin(slot) => self.forward(exchange, &slot, &identity, parts, body).await,
-            Target::MainApp => self.main_app(exchange, identity, parts, body).await,
-            Target::Admin => self.admin(exchange, &identity, parts, body).await,
+            // Boxed, as is everything off the way of a plain request: every request moves the space of the largest branch.
+            Target::MainApp => Box::pin(self.main_app(exchange, identity, parts.clone(), body)).await,
+            Target::Admin if parts.uri.path().starts_with(SIGNING_KEYS) => {
+                Box::pin(self.main_app(exchange, identity, parts.clone(), body)).await
+            }
+            Target::Admin => Box::pin(self.admin(exchange, &identity, parts.clone(), body)).await,
             Target::Nowhere => Err(GatewayError::RouteNotFound),
             own => {
                 let is_read = matches!(parts.method, Method::GET | Method::HEAD);
-                if !is_read { Err(GatewayError::MethodNotAllowed(READ_ONLY)) } else { self.own(own, &identity).await }
+                if !is_read {
+                    return Err(GatewayError::MethodNotAllowed(READ_ONLY));
+                }
+                Box::pin(self.own(own, &identity, &parts.uri)).await
             }
         }
     }
 
     /// The host's own read-only routes.
-    async fn own(&self, target: Target<U>, identity: &Identity) -> Result<Response<ResponseBody>, GatewayError> {
+    async fn own(
+        &self,
+        target: Target<U>,
+        identity: &Identity,
+        uri: &Uri,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
         match target {
             Target::Root => Ok(health::root(&self.registry)),
             Target::Live => Ok(respond::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }))),
-            Target::Ready => Ok(self.ready().await),
+            Target::Ready => self.ready(uri.query()).await,
+            Target::Metrics => self.metrics().await,
+            Target::Browser => docs::answer(uri.path()),
             // It says nothing about anybody, and tools read it before they have a token.
-            Target::Document => Ok(self.document.response(&self.registry)),
+            Target::Document => Ok(self.document.response(&self.registry, !self.has_admin_door)),
+            Target::KeySet => Ok(self.key_set()),
             Target::PluginHealth(slot) => {
                 signed_in(identity)?;
                 Ok(health::plugin(&slot))
             }
             _ => Ok(health::process()),
         }
+    }
+
+    /// The public halves of the keys that sign access tokens.
+    fn key_set(&self) -> Response<ResponseBody> {
+        let mut response = respond::json(StatusCode::OK, &self.accounts.key_set());
+        // A fresh key is announced for longer than this before it signs.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+        response
     }
 
     /// Who calls. A credential that proves nothing is refused only where one is needed.
@@ -258,7 +396,7 @@ impl<U: Upstream> Gateway<U> {
             }
             Credential::Cookie(token) => token,
         };
-        Ok(match self.accounts.authenticate(token).await {
+        Ok(match Box::pin(self.accounts.authenticate(token)).await {
             Ok(principal) => Identity::Known(principal),
             Err(error) => Identity::Refused(error.into()),
         })
@@ -272,6 +410,9 @@ impl<U: Upstream> Gateway<U> {
         target: &Target<U>,
         path: &str,
     ) -> Result<(), GatewayError> {
+        if self.throttle.is_off() {
+            return Ok(());
+        }
         let caller = match identity {
             Identity::Known(principal) => Caller::SignedIn(principal),
             _ => Caller::Anonymous(peer.ip),
@@ -281,7 +422,7 @@ impl<U: Upstream> Gateway<U> {
             _ => None,
         };
         let own = options.as_deref().and_then(|options| throttle::own_limit(options, path));
-        let (rate, result) = self.throttle.count(caller, own).await;
+        let (rate, result) = Box::pin(self.throttle.count(caller, peer.ip, own)).await;
         exchange.rate = rate;
         result
     }

@@ -19,6 +19,7 @@ mod schedule;
 mod settings;
 mod tasks;
 mod telemetry;
+mod trace;
 mod worker;
 
 fn main() -> std::process::ExitCode {

@@ -18,6 +18,16 @@ use document::Judge;
 
 /// Bytes of a manifest.
 const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
+/// What `[host]` may hold.
+const HOST_KEYS: &[&str] = &[
+    "direct_ports",
+    "trusted_keys",
+    "rate_limit_per_minute",
+    "organization_rate_per_minute",
+    "address_rate_per_minute",
+    "in_flight_max",
+    "deploy_mib",
+];
 /// Plugins in a manifest.
 const PLUGINS_MAX: usize = 200;
 
@@ -38,13 +48,27 @@ pub(crate) struct HostSection {
     pub trusted_keys: Vec<String>,
     /// Requests per minute and principal; 0 turns the limit off; none: 600.
     pub rate_limit_per_minute: Option<u32>,
+    /// Requests per minute of a whole organization; 0: not counted.
+    pub organization_rate_per_minute: u32,
+    /// Requests per minute from one address, with or without a token; 0: not counted.
+    pub address_rate_per_minute: u32,
+    /// Requests under way before one more is turned away (16 to 100000).
+    pub in_flight_max: Option<u32>,
     /// A deployed component, in MiB (1 to 1024).
     pub deploy_mib: u32,
 }
 
 impl Default for HostSection {
     fn default() -> Self {
-        Self { direct_ports: false, trusted_keys: Vec::new(), rate_limit_per_minute: None, deploy_mib: 64 }
+        Self {
+            direct_ports: false,
+            trusted_keys: Vec::new(),
+            rate_limit_per_minute: None,
+            organization_rate_per_minute: 0,
+            address_rate_per_minute: 0,
+            in_flight_max: None,
+            deploy_mib: 64,
+        }
     }
 }
 
@@ -175,11 +199,14 @@ fn judge_document(judge: &mut Judge<'_>, root: &toml_edit::Table, folder: &Path)
 
 fn judge_host(judge: &mut Judge<'_>, table: &dyn toml_edit::TableLike) -> HostSection {
     let defaults = HostSection::default();
-    judge.known_keys(table, "[host]", &["direct_ports", "trusted_keys", "rate_limit_per_minute", "deploy_mib"]);
+    judge.known_keys(table, "[host]", HOST_KEYS);
     HostSection {
         direct_ports: judge.truth(table, "direct_ports").unwrap_or(defaults.direct_ports),
         trusted_keys: judge.strings(table, "trusted_keys").into_iter().map(|word| word.value).collect(),
         rate_limit_per_minute: judge.number(table, "rate_limit_per_minute", 0..=1_000_000),
+        organization_rate_per_minute: judge.number(table, "organization_rate_per_minute", 0..=1_000_000).unwrap_or(0),
+        address_rate_per_minute: judge.number(table, "address_rate_per_minute", 0..=1_000_000).unwrap_or(0),
+        in_flight_max: judge.number(table, "in_flight_max", 16..=100_000),
         deploy_mib: judge.number(table, "deploy_mib", 1..=1024).unwrap_or(defaults.deploy_mib),
     }
 }

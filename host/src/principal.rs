@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::trace::Trace;
+
 /// What kind of caller it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PrincipalKind {
@@ -16,6 +18,8 @@ pub(crate) enum PrincipalKind {
     System,
     /// The operator of this host.
     Operator,
+    /// A program with a key that a user made: never more than that user may do, within the key's own scope.
+    ApiKey,
 }
 
 /// The verified identity behind a call. Cheap to clone behind its `Arc`.
@@ -26,6 +30,8 @@ pub(crate) struct Principal {
     pub organization_id: Option<Arc<str>>,
     pub role_id: Option<Arc<str>>,
     pub session_id: Option<Arc<str>>,
+    /// The key that proves the caller, for [`PrincipalKind::ApiKey`].
+    pub api_key_id: Option<Arc<str>>,
     pub email: Option<Arc<str>>,
     pub name: Option<Arc<str>>,
     /// Super Admin of the organization: every permission in it.
@@ -34,6 +40,10 @@ pub(crate) struct Principal {
     pub is_platform: bool,
     /// What the role allows.
     pub permissions: Arc<PermissionSet>,
+    /// What an API key allows of it; none where nothing narrows the role.
+    pub scope: Option<Arc<PermissionSet>>,
+    /// The teams of the organization that the user is in.
+    pub teams: Arc<[String]>,
 }
 
 impl Principal {
@@ -45,11 +55,14 @@ impl Principal {
             organization_id: None,
             role_id: None,
             session_id: None,
+            api_key_id: None,
             email: None,
             name: None,
             is_super_admin: false,
             is_platform: false,
             permissions: Arc::new(PermissionSet::default()),
+            scope: None,
+            teams: Arc::new([]),
         }
     }
 
@@ -60,7 +73,28 @@ impl Principal {
 
     /// Whether the caller holds `code` (`module.resource.action`).
     pub(crate) fn has_permission(&self, code: &str) -> bool {
-        self.is_super_admin || self.is_platform || self.permissions.allows(code)
+        let holds = self.is_super_admin || self.is_platform || self.permissions.allows(code);
+        holds && self.scope.as_ref().is_none_or(|scope| scope.allows(code))
+    }
+
+    /// Every permission the caller holds, as codes and wildcards; an action allowed in every module is `*.*.<action>`.
+    /// Where a scope and a role only overlap, the overlap is left out rather than overstated.
+    pub(crate) fn held_permissions(&self) -> Vec<String> {
+        let is_all = self.is_super_admin || self.is_platform || self.permissions.allows("*");
+        let held = || self.permissions.shown();
+        let mut codes = match &self.scope {
+            None if is_all => vec!["*".to_owned()],
+            None => held(),
+            Some(scope) if is_all => scope.shown(),
+            Some(scope) if scope.allows("*") => held(),
+            Some(scope) => {
+                let own = scope.codes.iter().filter(|code| self.permissions.allows(code));
+                own.chain(self.permissions.codes.iter().filter(|code| scope.allows(code))).cloned().collect()
+            }
+        };
+        codes.sort_unstable();
+        codes.dedup();
+        codes
     }
 }
 
@@ -88,6 +122,12 @@ impl PermissionSet {
                 None => allowed == code,
             })
     }
+
+    /// Codes and wildcards as the API writes them.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        let actions = self.actions.iter().map(|action| format!("*.*.{action}"));
+        actions.chain(self.codes.iter().cloned()).collect()
+    }
 }
 
 /// One guest invocation: whose it is, which request caused it, and how long it may take.
@@ -106,11 +146,43 @@ pub(crate) struct Call {
     pub depth: u8,
     /// The wall deadline of the whole call. None for a stream.
     pub deadline: Option<Instant>,
+    /// Where it stands in its trace.
+    pub trace: Trace,
+    /// A copy of a request, sent to a build that is only looked at: it reads as usual, and nothing it does has an effect.
+    /// Every room that changes anything heeds it; internal calls inherit it.
+    pub is_shadow: bool,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::PermissionSet;
+    use std::sync::Arc;
+
+    use super::{PermissionSet, Principal};
+
+    fn set(codes: &[&str], actions: &[&str]) -> Arc<PermissionSet> {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Arc::new(PermissionSet { codes: owned(codes), actions: owned(actions) })
+    }
+
+    #[test]
+    fn a_scope_narrows_a_role_and_never_widens_it() {
+        let member = set(&[], &["read", "create"]);
+        let scoped = |permissions: &Arc<PermissionSet>, scope: Arc<PermissionSet>| Principal {
+            permissions: Arc::clone(permissions),
+            scope: Some(scope),
+            ..Principal::anonymous()
+        };
+        let narrow = scoped(&member, set(&["planning.*", "ai.models.read"], &[]));
+        assert!(narrow.has_permission("planning.plans.create") && narrow.has_permission("ai.models.read"));
+        assert!(!narrow.has_permission("planning.plans.delete"), "the role does not allow it");
+        assert!(!narrow.has_permission("ai.models.create"), "the scope does not allow it");
+        assert_eq!(narrow.held_permissions(), ["ai.models.read"]);
+        let reading = scoped(&set(&["*"], &[]), set(&[], &["read"]));
+        assert!(reading.has_permission("planning.plans.read") && !reading.has_permission("planning.plans.create"));
+        assert_eq!(reading.held_permissions(), ["*.*.read"]);
+        let all = scoped(&member, set(&["*"], &[]));
+        assert_eq!(all.held_permissions(), ["*.*.create", "*.*.read"]);
+    }
 
     #[test]
     fn wildcards_match_whole_segments_only() {

@@ -11,13 +11,18 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use ipnet::IpNet;
 use read::Reader;
 
 pub(crate) use known::nearest;
 
 /// Requests per minute that may be asked for: above it a limit is no limit.
 pub(crate) const RATE_LIMIT_PER_MINUTE_MAX: u32 = 1_000_000;
+
+/// The longest delay before a stopping host closes its ports.
+const STOP_DELAY_SECONDS_MAX: u32 = 300;
 
 /// What the flags of `berth run` say; none where the flag is absent. Every one has an environment variable.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -43,7 +48,7 @@ pub(crate) struct RunFlags {
 }
 
 /// Everything `berth run` needs to know, judged. Nothing in it was checked against the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     /// The manifest's file.
     pub config: PathBuf,
@@ -56,20 +61,32 @@ pub(crate) struct Settings {
     pub database: DatabaseUrl,
     pub cache: CacheUrl,
     pub queue: QueueUrl,
+    /// Stands before every name in Redis and RabbitMQ, so that several installations can share them; empty: nothing does.
+    pub namespace: String,
     pub master_key: MasterKey,
     /// None: kept in `<data>/operator.token`, made on first start.
     pub operator_token: Option<Hidden>,
     /// Per principal; 0 turns the limit off; none: the manifest's, else 600.
     pub rate_limit_per_minute: Option<u32>,
+    /// What becomes of requests that cannot be counted because the cache is lost.
+    pub without_cache: WithoutCache,
+    /// How long the host goes on answering after it was told to stop, saying on `/ready` that it does: as long as a load
+    /// balancer takes to notice.
+    pub stop_delay: Duration,
     /// Scheme and authority without a trailing slash, for links in mails and tokens.
     pub public_url: Option<String>,
     /// Origins that a browser may call from, as `https://app.example.com`.
     pub allowed_origins: Vec<String>,
+    /// Load balancers whose word about the client's address counts.
+    pub trusted_proxies: Vec<IpNet>,
     pub tls: Option<TlsFiles>,
     pub mail: Option<MailSettings>,
     /// Login providers by lower-case name.
     pub login_providers: BTreeMap<String, LoginProvider>,
+    /// The collector of traces; none: nothing is traced.
     pub otlp_endpoint: Option<String>,
+    /// The share of requests that are traced, 0 to 1; none: all.
+    pub otlp_sample: Option<f64>,
     /// Directives of the log filter, judged.
     pub log: String,
     /// None: text on a terminal, JSON otherwise.
@@ -115,6 +132,16 @@ pub(crate) enum QueueUrl {
     Embedded,
     /// `amqp://…` or `amqps://…`.
     Amqp(Hidden),
+}
+
+/// `BERTH_RATE_LIMIT_WITHOUT_CACHE`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WithoutCache {
+    /// They are let through.
+    #[default]
+    Open,
+    /// They are refused with 503.
+    Closed,
 }
 
 /// Where the master key comes from.
@@ -211,17 +238,24 @@ impl Settings {
             database: reader.database().unwrap_or_else(|| DatabaseUrl::Sqlite(data.join("berth.db"))),
             cache: reader.cache().unwrap_or(CacheUrl::Memory),
             queue: reader.queue().unwrap_or(QueueUrl::Embedded),
+            namespace: reader.namespace().unwrap_or_default(),
             master_key: reader
                 .master_key()
                 .unwrap_or_else(|| MasterKey::File { path: data.join("master.key"), make: true }),
             operator_token: reader.operator_token(),
             rate_limit_per_minute: reader.number("BERTH_RATE_LIMIT_PER_MINUTE", RATE_LIMIT_PER_MINUTE_MAX),
+            without_cache: reader.without_cache().unwrap_or_default(),
+            stop_delay: Duration::from_secs(
+                reader.number("BERTH_STOP_DELAY_SECONDS", STOP_DELAY_SECONDS_MAX).unwrap_or(0).into(),
+            ),
             public_url: reader.web_url("BERTH_PUBLIC_URL"),
             allowed_origins: reader.origins(),
+            trusted_proxies: reader.networks("BERTH_TRUSTED_PROXIES"),
             tls: reader.tls(),
             mail: reader.mail(),
             login_providers: reader.login_providers(),
             otlp_endpoint: reader.web_url("BERTH_OTLP_ENDPOINT"),
+            otlp_sample: reader.share("BERTH_OTLP_SAMPLE"),
             log: reader.log_filter().unwrap_or_else(|| "info".to_owned()),
             log_format: reader.log_format(),
             direct_ports: reader.truth("BERTH_DIRECT_PORTS"),
@@ -300,6 +334,7 @@ mod tests {
             ("BERTH_MASTER_KEY", "short-secret"),
             ("BERTH_RATE_LIMIT_PER_MINUTE", "-1"),
             ("BERTH_ALLOWED_ORIGINS", "*"),
+            ("BERTH_TRUSTED_PROXIES", "10.0.0.1, the-proxy"),
             ("BERTH_TLS_CERT", "/nowhere/at/all.pem"),
             ("BERTH_SMTP_URL", "http://x"),
             ("BERTH_OIDC_ACME_ISSUER", "https://id.example.com"),
@@ -307,6 +342,9 @@ mod tests {
             ("BERTH_LOG_FORMAT", "xml"),
             ("BERTH_OPERATOR_TOKEN", "abc"),
             ("BERTH_PUBLIC_URL", "example.com"),
+            ("BERTH_NAMESPACE", "a b"),
+            ("BERTH_RATE_LIMIT_WITHOUT_CACHE", "ajar"),
+            ("BERTH_STOP_DELAY_SECONDS", "301"),
         ]);
         for name in [
             "BERTH_LISTEN",
@@ -316,6 +354,7 @@ mod tests {
             "BERTH_MASTER_KEY",
             "BERTH_RATE_LIMIT_PER_MINUTE",
             "BERTH_ALLOWED_ORIGINS",
+            "BERTH_TRUSTED_PROXIES",
             "BERTH_TLS_CERT",
             "BERTH_TLS_KEY",
             "BERTH_SMTP_URL",
@@ -326,6 +365,9 @@ mod tests {
             "BERTH_LOG_FORMAT",
             "BERTH_OPERATOR_TOKEN",
             "BERTH_PUBLIC_URL",
+            "BERTH_NAMESPACE",
+            "BERTH_RATE_LIMIT_WITHOUT_CACHE",
+            "BERTH_STOP_DELAY_SECONDS",
         ] {
             assert!(
                 found.iter().any(|fault| fault.starts_with(&format!("{name}:"))),
@@ -341,6 +383,9 @@ mod tests {
             ("BERTH_DATABASE_URL", "postgres://berth:pw@localhost/berth"),
             ("BERTH_CACHE_URL", "rediss://cache:6380"),
             ("BERTH_QUEUE_URL", "amqp://queue"),
+            ("BERTH_NAMESPACE", "staging"),
+            ("BERTH_RATE_LIMIT_WITHOUT_CACHE", "closed"),
+            ("BERTH_STOP_DELAY_SECONDS", "5"),
             ("BERTH_MASTER_KEY", &"0a".repeat(32)),
             ("BERTH_RATE_LIMIT_PER_MINUTE", "0"),
             ("BERTH_ALLOWED_ORIGINS", "https://app.example.com, http://localhost:5173"),
@@ -351,6 +396,8 @@ mod tests {
         assert!(matches!((&settings.cache, &settings.queue), (CacheUrl::Redis(_), QueueUrl::Amqp(_))));
         assert_eq!(settings.allowed_origins, ["https://app.example.com", "http://localhost:5173"]);
         assert_eq!(settings.public_url.as_deref(), Some("https://berth.example.com"));
+        assert_eq!((settings.namespace.as_str(), settings.without_cache), ("staging", WithoutCache::Closed));
+        assert_eq!(settings.stop_delay, Duration::from_secs(5));
         assert!(!format!("{settings:?}").contains("pw@"));
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Writing never blocks a request: a full buffer drops lines, and the number of dropped lines is known.
 
+pub(crate) mod meter;
+
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;

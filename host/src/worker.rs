@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::bindings::consumer::{Delivery, Outcome};
 use crate::capability::queue::{QueueError, QueueRoom};
 use crate::principal::{Call, Principal};
+use crate::trace::Tracer;
 pub(crate) use pump::ConsumerStatus;
 use pump::Pumps;
 
@@ -92,11 +93,11 @@ struct Inner {
 
 impl Worker {
     /// Starts relay, timers and upkeep, and a pump for each consumer.
-    pub(crate) fn start(room: QueueRoom, consumers: Arc<dyn Consumers>) -> Self {
+    pub(crate) fn start(room: QueueRoom, consumers: Arc<dyn Consumers>, tracer: Tracer) -> Self {
         let stopping = CancellationToken::new();
         let giving_up = CancellationToken::new();
         let (loops, deliveries) = (TaskTracker::new(), TaskTracker::new());
-        let context = deliver::Context { room: room.clone(), consumers, giving_up: giving_up.clone() };
+        let context = deliver::Context { room: room.clone(), consumers, giving_up: giving_up.clone(), tracer };
         let pumps = Pumps::new(context, stopping.clone(), loops.clone(), deliveries.clone());
         let timers_changed = Notify::new();
         let inner = Arc::new(Inner { room, pumps, timers_changed, stopping, giving_up, loops, deliveries });

@@ -25,7 +25,13 @@ impl Client {
     /// Nobody.
     #[must_use]
     pub fn anonymous(base: &str) -> Self {
-        Self { http: http_client(), base: base.to_owned(), token: None, account: Value::Null }
+        Self { http: http_client(usize::MAX), base: base.to_owned(), token: None, account: Value::Null }
+    }
+
+    /// Nobody, with a connection of its own for each request.
+    #[must_use]
+    pub fn without_keep_alive(base: &str) -> Self {
+        Self { http: http_client(0), ..Self::anonymous(base) }
     }
 
     /// The same connection pool with another token.
@@ -130,11 +136,12 @@ impl Client {
     }
 }
 
-fn http_client() -> reqwest::Client {
+pub(crate) fn http_client(idle_max: usize) -> reqwest::Client {
     // Every test of a process asks for it; only the first counts.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .timeout(TIMEOUT)
+        .pool_max_idle_per_host(idle_max)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap_or_else(|error| panic!("no HTTP client: {error}"))

@@ -39,6 +39,12 @@ pub fn plugin(name: &str) -> PathBuf {
     built(folder("BERTH_TEST_PLUGINS", "target/plugins").join(format!("{name}.wasm")))
 }
 
+/// The manifest with every service.
+#[must_use]
+pub fn manifest() -> PathBuf {
+    folder("BERTH_TEST_MANIFEST", "plugins.toml")
+}
+
 /// A guest that exists for tests only.
 ///
 /// # Panics

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::guests;
 use crate::manifest::Manifest;
-use crate::{Client, wait};
+use crate::{Client, Space, wait};
 
 /// The operator's token of every test host.
 pub const OPERATOR_TOKEN: &str = "operator-token-of-the-tests-0123456789";
@@ -21,6 +21,8 @@ const MASTER_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// The drain deadline and a margin.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// Where a host listens when a test does not say.
+const ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
 const LOG_LINES_SHOWN: usize = 60;
 
 /// A running host.
@@ -39,6 +41,8 @@ struct Setup {
     arguments: Vec<String>,
     /// What a shell does before it becomes the host.
     shell: Option<String>,
+    /// What it has of PostgreSQL, Redis and RabbitMQ; none: embedded stores.
+    space: Option<Arc<Space>>,
 }
 
 /// A host that has ended; its data folder is still there.
@@ -56,9 +60,34 @@ pub struct Builder {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     shell: Option<String>,
+    stack: Stack,
+}
+
+/// What stands behind a host.
+#[derive(Default)]
+enum Stack {
+    /// What this run of the tests is about.
+    #[default]
+    OfThisRun,
+    Embedded,
+    Servers(Arc<Space>),
 }
 
 impl Builder {
+    /// Embedded stores whatever the run is about, for what is about those.
+    #[must_use]
+    pub fn embedded(mut self) -> Self {
+        self.stack = Stack::Embedded;
+        self
+    }
+
+    /// A part of the servers that other hosts may share.
+    #[must_use]
+    pub fn on(mut self, space: &Arc<Space>) -> Self {
+        self.stack = Stack::Servers(Arc::clone(space));
+        self
+    }
+
     /// Sets a variable.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
@@ -88,6 +117,14 @@ impl Builder {
         self.setup().start().await
     }
 
+    /// Starts it and waits only for its port: for one that something is missing for.
+    ///
+    /// # Panics
+    /// When it does not open its port.
+    pub async fn start_unready(self) -> Host {
+        self.setup().open()
+    }
+
     /// Starts what is expected to end by itself, and waits for its end.
     ///
     /// # Panics
@@ -99,7 +136,14 @@ impl Builder {
 
     fn setup(self) -> Setup {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
-        let setup = Setup { folder, environment: self.environment, arguments: self.arguments, shell: self.shell };
+        let space = match self.stack {
+            Stack::OfThisRun => Space::of_this_run(),
+            Stack::Embedded => None,
+            Stack::Servers(space) => Some(space),
+        };
+        let mut environment = space.as_ref().map(|space| space.variables()).unwrap_or_default();
+        environment.extend(self.environment);
+        let setup = Setup { folder, environment, arguments: self.arguments, shell: self.shell, space };
         setup.write_manifest(&self.manifest);
         setup
     }
@@ -142,6 +186,12 @@ impl Host {
     #[must_use]
     pub fn address(&self) -> &str {
         self.base.trim_start_matches("http://")
+    }
+
+    /// What it has of the servers; none for one with embedded stores.
+    #[must_use]
+    pub fn space(&self) -> Option<&Arc<Space>> {
+        self.setup.space.as_ref()
     }
 
     /// The id of the process.
@@ -267,7 +317,7 @@ impl Stopped {
 impl Setup {
     fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
-        Self { folder, environment: Vec::new(), arguments: Vec::new(), shell: None }
+        Self { folder, environment: Vec::new(), arguments: Vec::new(), shell: None, space: None }
     }
 
     fn data(&self) -> PathBuf {
@@ -290,7 +340,8 @@ impl Setup {
         };
         command
             .current_dir(self.folder.path())
-            .args(["run", "--config", "plugins.toml", "--data", "data", "--listen", "127.0.0.1:0"])
+            .args(["run", "--config", "plugins.toml", "--data", "data"])
+            .args(if self.arguments.iter().any(|word| word == "--listen") { [].as_slice() } else { &ANY_PORT })
             .args(&self.arguments)
             .env("BERTH_OPERATOR_TOKEN", OPERATOR_TOKEN)
             .env("BERTH_MASTER_KEY", MASTER_KEY)
@@ -302,9 +353,27 @@ impl Setup {
     }
 
     async fn start(self) -> Host {
+        let host = self.open();
+        let client = host.client();
+        wait::eventually("the host's readiness", async || {
+            let answer = client.try_send(client.request(reqwest::Method::GET, "/ready")).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+        if host.setup.shares_compiled() {
+            keep_compiled(&host.data());
+        }
+        host
+    }
+
+    fn shares_compiled(&self) -> bool {
         // What was compiled is signed with the master key.
-        let is_shared = !self.environment.iter().any(|(name, _)| name == "BERTH_MASTER_KEY");
-        if is_shared {
+        !self.environment.iter().any(|(name, _)| name == "BERTH_MASTER_KEY")
+    }
+
+    /// Starts it and waits until it says where it listens.
+    fn open(self) -> Host {
+        if self.shares_compiled() {
             lend_compiled(&self.data());
         }
         let mut command = self.command();
@@ -324,15 +393,6 @@ impl Setup {
             let is_late = begin.elapsed() > START_PATIENCE;
             assert!(!has_ended && !is_late, "the host does not start:\n{}", host.log.tail());
             host.base = host.log.find(address_in, Duration::from_millis(50)).unwrap_or_default();
-        }
-        let client = host.client();
-        wait::eventually("the host's readiness", async || {
-            let answer = client.try_send(client.request(reqwest::Method::GET, "/ready")).await.ok()?;
-            (answer.status == 200).then_some(())
-        })
-        .await;
-        if is_shared {
-            keep_compiled(&host.data());
         }
         host
     }

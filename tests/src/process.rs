@@ -5,6 +5,17 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Host;
 
+/// A port of this machine that nobody listens on at the moment.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0");
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.unwrap_or_else(|error| panic!("no free port: {error}")).port()
+}
+
 /// Takes the one right to write, says so, and gives it back at the end of its input.
 const LOCK_SCRIPT: &str = "
 import sqlite3, sys

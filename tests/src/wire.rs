@@ -52,8 +52,15 @@ impl Wire {
     ///
     /// # Errors
     /// When the connection breaks, or what comes is no answer.
-    pub async fn post_slowly(&mut self, path: &str, body: &str, pieces: usize, pause: Duration) -> Result<WireAnswer> {
-        self.begin_post(path, body.len()).await?;
+    pub async fn post_slowly(
+        &mut self,
+        path: &str,
+        headers: &str,
+        body: &str,
+        pieces: usize,
+        pause: Duration,
+    ) -> Result<WireAnswer> {
+        self.begin_post(path, headers, body.len()).await?;
         for piece in body.as_bytes().chunks(body.len().div_ceil(pieces.max(1)).max(1)) {
             tokio::time::sleep(pause).await;
             self.send(piece).await?;
@@ -65,9 +72,9 @@ impl Wire {
     ///
     /// # Errors
     /// When the connection breaks.
-    pub async fn begin_post(&mut self, path: &str, length: usize) -> Result<()> {
+    pub async fn begin_post(&mut self, path: &str, headers: &str, length: usize) -> Result<()> {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: {}\r\n{headers}content-type: application/json\r\ncontent-length: {length}\r\n\r\n",
             self.address
         );
         self.send(head.as_bytes()).await

@@ -1,109 +1,15 @@
 //! What was acknowledged is there after the worst: a killed host, a locked database, a full disk.
-#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use berth_tests::{Client, Host, Manifest, Slot, Stopped, eventually, guests};
-use reqwest::Method;
+use berth_tests::writers::{everything_is_there, noted_events};
+use berth_tests::{Host, Manifest, Stopped, Writers, Written, eventually, guests, manifest};
 use serde_json::{Value, json};
 
-/// The services, and a queue that keeps every event of planning.
+/// The services, and a consumer that notes every event of planning.
 fn planning() -> Manifest {
-    let keeping = Slot::new("hesitant", guests::fixture("hesitant"), "/hesitant")
-        .with("[plugin.grant]\nconsume = [\"planning.#\", \"project.#\"]");
-    Manifest::services().and(Manifest::of([keeping]).text())
-}
-
-/// Somebody who creates projects until told to stop, and remembers what was acknowledged.
-struct Writers {
-    is_over: Arc<AtomicBool>,
-    tasks: Vec<tokio::task::JoinHandle<Written>>,
-}
-
-#[derive(Default)]
-struct Written {
-    /// Ids that were answered with 201.
-    acknowledged: BTreeSet<String>,
-    /// Refusals: 503 with `Retry-After`.
-    refused: usize,
-}
-
-impl Writers {
-    fn start(client: &Client, count: usize, words: usize) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let tasks = (0..count).map(|_| tokio::spawn(write(client.clone(), words, Arc::clone(&is_over)))).collect();
-        Self { is_over, tasks }
-    }
-
-    async fn stop(self) -> Written {
-        self.is_over.store(true, Ordering::Relaxed);
-        let mut all = Written::default();
-        for task in self.tasks {
-            let written = task.await.expect("a writer");
-            all.acknowledged.extend(written.acknowledged);
-            all.refused += written.refused;
-        }
-        all
-    }
-}
-
-async fn write(client: Client, words: usize, is_over: Arc<AtomicBool>) -> Written {
-    let mut written = Written::default();
-    while !is_over.load(Ordering::Relaxed) {
-        let body = json!({"name": "Harbour", "description": "words ".repeat(words)});
-        // No answer at all is no acknowledgement; a host that was killed gives none.
-        let Ok(answer) = client.try_send(client.request(Method::POST, "/api/projects").json(&body)).await else {
-            continue;
-        };
-        match answer.status {
-            201 => {
-                written.acknowledged.insert(answer.json()["id"].as_str().expect("an id").to_owned());
-            }
-            503 => {
-                assert!(!answer.header("retry-after").is_empty(), "no Retry-After: {}", answer.text());
-                let _ = answer.problem(503, "SERVICE_UNAVAILABLE");
-                written.refused += 1;
-            }
-            status => panic!("{status}: {}", answer.text()),
-        }
-    }
-    written
-}
-
-/// The ids of all projects.
-async fn projects(client: &Client) -> BTreeSet<String> {
-    let mut ids = BTreeSet::new();
-    loop {
-        let page = client.get(&format!("/api/projects?limit=100&offset={}", ids.len())).await.expect(200);
-        let items = page["items"].as_array().cloned().unwrap_or_default();
-        if items.is_empty() {
-            return ids;
-        }
-        ids.extend(items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned)));
-    }
-}
-
-/// How many events wait for the plugin that puts them off.
-async fn kept_events(host: &Host) -> u64 {
-    let queues = host.operator().get("/api/admin/queues").await.expect(200);
-    let items = queues["items"].as_array().cloned().unwrap_or_default();
-    items.iter().find(|queue| queue["name"] == "hesitant").and_then(|queue| queue["depth"].as_u64()).unwrap_or(0)
-}
-
-async fn everything_is_there(host: &Host, client: &Client, written: &Written) {
-    let found = projects(client).await;
-    let lost: Vec<&String> = written.acknowledged.difference(&found).collect();
-    assert!(
-        lost.is_empty(),
-        "{} of {} acknowledged projects are lost: {lost:?}",
-        lost.len(),
-        written.acknowledged.len()
-    );
-    // Each project has its event: made in the same transaction, delivered at least once.
-    eventually("the events", async || (kept_events(host).await >= found.len() as u64).then_some(())).await;
+    Manifest::services().and(Manifest::of([manifest::ledger()]).text())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,7 +21,7 @@ async fn a_killed_host_loses_nothing_that_it_acknowledged() {
         let client = host.client().with_token(ada.token());
         let writers = Writers::start(&client, 4, 5);
         eventually("some writing", async || {
-            (kept_events(&host).await > all.acknowledged.len() as u64 + 20).then_some(())
+            (noted_events(&host).await > all.acknowledged.len() as u64 + 20).then_some(())
         })
         .await;
         let stopped = host.kill().await;
@@ -177,10 +83,10 @@ async fn a_restart_compiles_nothing_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_database_is_answered_with_503_and_loses_nothing() {
-    let host = Host::with(planning()).start().await;
+    let host = Host::with(planning()).embedded().start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let writers = Writers::start(&ada, 4, 5);
-    eventually("some writing", async || (kept_events(&host).await > 10).then_some(())).await;
+    eventually("some writing", async || (noted_events(&host).await > 10).then_some(())).await;
     let lock = host.lock_database();
     let body = json!({"name": "In vain"});
     let refused = ada.post("/api/projects", &body).await;
@@ -203,10 +109,10 @@ async fn a_locked_database_is_answered_with_503_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_answered_with_503_and_loses_nothing() {
-    let host = Host::with(planning()).through_a_shell("trap '' XFSZ").start().await;
+    let host = Host::with(planning()).embedded().through_a_shell("trap '' XFSZ").start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let writers = Writers::start(&ada, 2, 2_000);
-    eventually("some writing", async || (kept_events(&host).await > 10).then_some(())).await;
+    eventually("some writing", async || (noted_events(&host).await > 10).then_some(())).await;
     // No file grows any more, as on a disk without room.
     host.limit_file_bytes(Some(256 * 1024));
     let refused = eventually("a refusal", async || {

@@ -143,10 +143,10 @@ async fn a_swap_in_the_middle_of_a_run_repeats_nothing() {
 #[tokio::test]
 async fn a_step_without_executor_fails_and_says_so() {
     let (_host, ada) = host_with_ada().await;
-    for (kind, params) in [
-        ("command", json!({"command": "echo", "args": ["hi"]})),
-        ("mcp_tool", json!({"serverId": "s", "tool": "t", "arguments": {}})),
-        ("agent", json!({"agentId": "a", "input": "x"})),
+    for (kind, params, code) in [
+        ("command", json!({"command": "echo", "args": ["hi"]}), "EXECUTOR_UNAVAILABLE"),
+        ("mcp_tool", json!({"serverId": "s", "tool": "t", "arguments": {}}), "MCP_SERVER_NOT_FOUND"),
+        ("agent", json!({"agentId": "a", "input": "x"}), "AGENT_NOT_FOUND"),
     ] {
         let steps = json!([{"title": "Try", "type": kind, "params": params, "onFailure": "block",
             "postconditions": [{"kind": "absent", "path": "nothing"}]}]);
@@ -159,7 +159,7 @@ async fn a_step_without_executor_fails_and_says_so() {
         plans::reaches(&ada, &execution_id, &["failed", "paused"]).await;
         let events = plans::events(&ada, &execution_id).await;
         let failed = events.iter().find(|event| event["type"] == "execution.step.failed").expect("the failure");
-        assert!(failed.to_string().contains("EXECUTOR_UNAVAILABLE"), "{kind}: {failed}");
+        assert!(failed.to_string().contains(code), "{kind}: {failed}");
     }
 }
 

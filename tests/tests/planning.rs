@@ -1,7 +1,7 @@
 //! planning: plans, projects and tasks as their users see them.
 
 use berth_tests::answer::text;
-use berth_tests::{Client, Host, plans};
+use berth_tests::{Client, Host, Manifest, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -165,7 +165,8 @@ async fn a_plan_that_cannot_work_is_not_valid() {
 
 #[tokio::test]
 async fn a_plan_without_the_assistant_says_so_and_leaves_nothing() {
-    let (_host, ada) = host_with_ada().await;
+    let host = Host::with(Manifest::services().bereft_of("ai-service")).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
     let project_id = plans::project(&ada, "Quay").await;
     let answer =
         ada.post("/api/plans", &json!({"projectId": project_id, "title": "P", "intent": "Build a pier"})).await;

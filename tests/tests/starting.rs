@@ -134,3 +134,35 @@ async fn a_component_that_is_missing_leaves_the_others_serving() {
     assert_ne!(lost["state"], "loaded", "{lost}");
     assert!(lost["failure"].as_str().is_some_and(|failure| failure.contains("nowhere.wasm")), "{lost}");
 }
+
+#[tokio::test]
+async fn a_server_that_will_not_do_is_named_with_its_setting() {
+    let mut cases = vec![
+        ("BERTH_DATABASE_URL", "postgres://berth@nowhere.invalid/berth".to_owned(), "no address is known"),
+        ("BERTH_CACHE_URL", "redis://nowhere.invalid".to_owned(), "no address is known"),
+        ("BERTH_QUEUE_URL", "amqp://nowhere.invalid".to_owned(), "no address is known"),
+        ("BERTH_DATABASE_URL", "postgres://berth@127.0.0.1:9/berth".to_owned(), "takes no connection"),
+    ];
+    if let Ok(url) = std::env::var("BERTH_TEST_POSTGRES_URL")
+        && let Some((server, _)) = url.rsplit_once('/')
+    {
+        cases.push(("BERTH_DATABASE_URL", format!("{server}/berth_absent"), "has no database berth_absent"));
+    }
+    if let Ok(url) = std::env::var("BERTH_TEST_AMQP_URL")
+        && let Some((_, place)) = url.rsplit_once('@')
+    {
+        cases.push((
+            "BERTH_QUEUE_URL",
+            format!("amqp://guest:wrong@{place}"),
+            "refuses the user guest or the password",
+        ));
+    }
+    for (variable, url, sentence) in cases {
+        let output = Host::with(Manifest::hello()).variable(variable, &url).run_to_end();
+        let said = text(&output.stderr);
+        assert!(!output.status.success(), "{url}: {said}");
+        let line = said.lines().find(|line| line.contains(variable)).unwrap_or_default();
+        assert!(line.contains(sentence), "{url}: {said}");
+        assert!(!said.contains("wrong@"), "a password stands in: {said}");
+    }
+}

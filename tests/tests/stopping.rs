@@ -10,7 +10,7 @@ async fn a_slow_request_is_finished_new_ones_are_refused_and_the_host_ends_well(
     let mut wire = Wire::connect(host.address()).await.expect("a connection");
     let body = r#"{"words":"slowly"}"#;
     let (first, second) = body.split_at(5);
-    wire.begin_post("/api/hello/echo", body.len()).await.expect("the head");
+    wire.begin_post("/api/hello/echo", "", body.len()).await.expect("the head");
     wire.send(first.as_bytes()).await.expect("a part of the body");
     let address = host.address().to_owned();
     // The host has seen the request before it is told to stop.

@@ -2,17 +2,22 @@
 
 use anyhow::{Result, bail};
 
+use crate::servers::Servers;
 use crate::{build, workspace};
+
+const NAMES: [&str; 5] = ["hello", "swap", "neighbour", "restart", "outbox"];
 
 /// `bench <name>`.
 ///
 /// # Errors
 /// When there is no such benchmark, or it fails.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
-    let [name, rest @ ..] = arguments else { bail!("bench needs a name: hello") };
-    if name != "hello" {
-        bail!("there is no benchmark {name}; there is hello");
+    let [name, rest @ ..] = arguments else { bail!("bench needs a name: {}", NAMES.join(", ")) };
+    if !NAMES.contains(&name.as_str()) {
+        bail!("there is no benchmark {name}; there are {}", NAMES.join(", "));
     }
+    // Only what is about servers needs them.
+    let servers = if name == "outbox" { Servers::find()? } else { Servers::none() };
     build::build_guests()?;
     build::build_host()?;
     let mut command = workspace::cargo();
@@ -20,5 +25,6 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     command.env("BERTH_TEST_HOST", workspace::host_binary());
     command.env("BERTH_TEST_PLUGINS", workspace::target().join("plugins"));
     command.env("BERTH_TEST_FIXTURES", workspace::target().join("fixtures"));
+    servers.give_to(&mut command);
     workspace::run(&mut command)
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::browser;
 use crate::workspace::{self, Component, GUEST_PROFILE, GUEST_TARGET};
 
 /// Builds everything, or only the named plugins.
@@ -61,6 +62,7 @@ pub(crate) fn build_guests() -> Result<()> {
 /// # Errors
 /// When it does not compile.
 pub(crate) fn build_host() -> Result<()> {
+    browser::fetch()?;
     // The whole workspace decides the features of dependencies, as it does for the tests: nothing is compiled twice.
     workspace::run(workspace::cargo().args(["build", "--release", "--workspace", "--bin", "berth"]))
 }

@@ -4,8 +4,10 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person at the terminal")]
 
 mod bench;
+mod browser;
 mod build;
 mod ci;
+mod fuzz;
 mod scaffold;
 mod servers;
 mod test;
@@ -21,12 +23,18 @@ cargo xtask <command>
   run [berth run flags]       build components and host, and start the host with plugins.toml
   build [plugin…]             components to target/plugins/, test guests to target/fixtures/, host to target/release/berth
   test [--embedded] [filter]  build, then unit tests, then the promises against a real host
+                              --servers: the promises once more on PostgreSQL, Redis and RabbitMQ
                               --embedded: without PostgreSQL, Redis and RabbitMQ
   tidy                        the rules of the house that no compiler checks
   new <plugin>                a new plugin's crate, and the entry for plugins.toml
   vendor-wit                  copy the WASI contracts of the wasmtime version in use to wit/deps
   ci                          format, lints, tidy and tests, as .ci/run does
+  fuzz [seconds]              schemathesis over the whole served /openapi.json, every check on (needs python3)
   bench <name>                hello: requests per second beside a bare hyper server
+                              outbox [events]: through PostgreSQL and RabbitMQ into a consumer, each exactly once
+                              swap [n]: what callers notice of n swaps, and memory over 1,000 more
+                              neighbour: hello's answers while another plugin misbehaves
+                              restart: from start to ready with everything compiled
 ";
 
 fn main() -> ExitCode {
@@ -42,6 +50,7 @@ fn main() -> ExitCode {
         "vendor-wit" => vendor::vendor(),
         "ci" => ci::ci(),
         "bench" => bench::bench(&rest),
+        "fuzz" => fuzz::fuzz(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

@@ -1,87 +1,28 @@
-//! PostgreSQL, Redis and RabbitMQ for the tests: those that listen on their usual ports, else private ones.
+//! The servers of one run of the tests: those that listen on their usual ports, else private ones, else installed ones.
 //!
 //! A private server lives in a folder of its own and ends with the tests. A server that was found keeps running; in
 //! PostgreSQL the tests get a database of their own, which is dropped afterwards.
 
-mod find;
-mod start;
-
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Command;
 
 use anyhow::{Result, bail};
+use berth_test_servers::{Found, Kind, Private, find, find_program, is_root};
 
 use crate::workspace;
 
-/// One kind of server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Postgres,
-    Redis,
-    Rabbit,
-}
-
-impl Kind {
-    const ALL: [Self; 3] = [Self::Postgres, Self::Redis, Self::Rabbit];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Postgres => "PostgreSQL",
-            Self::Redis => "Redis",
-            Self::Rabbit => "RabbitMQ",
-        }
-    }
-
-    /// The variable by which the rooms' conformance suites and the promises find it.
-    const fn variable(self) -> &'static str {
-        match self {
-            Self::Postgres => "BERTH_TEST_POSTGRES_URL",
-            Self::Redis => "BERTH_TEST_REDIS_URL",
-            Self::Rabbit => "BERTH_TEST_AMQP_URL",
-        }
-    }
-
-    /// The program whose presence means that a private one can be started.
-    const fn program(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-            Self::Redis => "redis-server",
-            Self::Rabbit => "rabbitmq-server",
-        }
-    }
-
-    /// The Debian package.
-    const fn package(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgresql",
-            Self::Redis => "redis-server",
-            Self::Rabbit => "rabbitmq-server",
-        }
-    }
-}
-
-/// A server in use, and what has to be undone when the tests are over.
+/// A server in use; dropped, it is put back as it was.
 struct Server {
     kind: Kind,
     url: String,
-    process: Option<Child>,
-    folder: Option<PathBuf>,
-    /// A command that removes what the tests were given in a server that stays.
-    farewell: Option<Command>,
+    _held: Held,
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(farewell) = &mut self.farewell {
-            let _ = farewell.output();
-        }
-        if let Some(process) = &mut self.process {
-            start::stop(process);
-        }
-        if let Some(folder) = &self.folder {
-            let _ = std::fs::remove_dir_all(folder);
-        }
-    }
+/// What has to be undone when the tests are over.
+enum Held {
+    /// The caller named it.
+    Nothing,
+    Found(#[expect(dead_code, reason = "held for its end")] Found),
+    Private(#[expect(dead_code, reason = "held for its end")] Private),
 }
 
 /// The servers of one run of the tests; dropped, they are put back as they were.
@@ -101,16 +42,18 @@ impl Servers {
         let mut servers = Vec::new();
         let mut missing = Vec::new();
         for kind in Kind::ALL {
-            match obtain(kind) {
+            match obtain(kind).and_then(|server| with_program(kind).map(|()| server)) {
                 Ok(server) => servers.push(server),
-                Err(error) => missing.push(format!(
-                    "{} is not to be had ({error:#}), so the tests of its backend cannot run",
-                    kind.name()
-                )),
+                Err(error) => missing.push(format!("{} is not to be had ({error:#})", kind.name())),
             }
         }
         if !missing.is_empty() {
-            bail!("{}; `cargo xtask test --embedded` leaves them out", missing.join("; "));
+            bail!(
+                "{}. Without it these cannot run: the conformance suites of its backend, the promises on the server \
+                 stack, and all of {}. `cargo xtask test --embedded` leaves them out",
+                missing.join("; "),
+                crate::test::ON_SERVERS_ONLY.join(", ")
+            );
         }
         Ok(Self(servers))
     }
@@ -131,24 +74,33 @@ impl Servers {
 fn obtain(kind: Kind) -> Result<Server> {
     // The caller's own choice wins.
     if let Ok(url) = std::env::var(kind.variable()) {
-        return Ok(Server { kind, url, process: None, folder: None, farewell: None });
+        return Ok(Server { kind, url, _held: Held::Nothing });
     }
-    if let Some(server) = find::find(kind) {
-        return Ok(server);
+    if let Some(found) = find(kind) {
+        return Ok(Server { kind, url: found.url.clone(), _held: Held::Found(found) });
     }
-    if workspace::find_program(kind.program()).is_none() {
+    if find_program(kind.program()).is_none() {
         install(kind)?;
         // A package may have started its server.
-        if let Some(server) = find::find(kind) {
-            return Ok(server);
+        if let Some(found) = find(kind) {
+            return Ok(Server { kind, url: found.url.clone(), _held: Held::Found(found) });
         }
     }
-    start::start(kind)
+    let server = Private::start(kind)?;
+    Ok(Server { kind, url: server.url(), _held: Held::Private(server) })
+}
+
+/// Some promises stop and kill a server of their own, so its program is needed even where one runs.
+fn with_program(kind: Kind) -> Result<()> {
+    match find_program(kind.program()) {
+        Some(_) => Ok(()),
+        None => install(kind),
+    }
 }
 
 fn install(kind: Kind) -> Result<()> {
-    if !start::is_root() || !workspace::has_program("apt-get") {
-        bail!("it neither listens on its usual port nor is it installed, and only root can install it with apt-get");
+    if !is_root() || !workspace::has_program("apt-get") {
+        bail!("the program {} is missing, and only root can install it with apt-get", kind.program());
     }
     println!("xtask: installing {}", kind.name());
     let apt = || {

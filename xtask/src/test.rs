@@ -12,16 +12,25 @@ use crate::{build, workspace};
 /// Promises that run together: each starts a host of its own, and more at once than cores only makes them wait.
 const PROMISES_AT_ONCE: &str = "2";
 
-/// `test [--embedded] [filter]`.
+/// Promises about several hosts and about servers that fail: they start what they need themselves.
+pub(crate) const ON_SERVERS_ONLY: [&str; 2] = ["cluster", "outage"];
+/// Promises that have nothing to do with what stands behind the rooms; every other file runs on both stacks.
+const ON_EMBEDDED_ONLY: [&str; 6] = ["gateway", "standard", "starting", "stopping", "swap", "unruly"];
+/// Tells the harness of the promises to start its hosts on PostgreSQL, Redis and RabbitMQ.
+const STACK_VARIABLE: &str = "BERTH_TEST_STACK";
+
+/// `test [--embedded] [--servers] [filter]`.
 ///
 /// # Errors
 /// When something does not compile, a test fails, or a server is missing and `--embedded` was not given.
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
     let mut is_embedded = false;
+    let mut with_servers = false;
     let mut filter = None;
     for argument in arguments {
         match argument.as_str() {
             "--embedded" => is_embedded = true,
+            "--servers" => with_servers = true,
             flag if flag.starts_with('-') => bail!("test has no flag {flag}"),
             word if filter.is_none() => filter = Some(word),
             _ => bail!("test takes one filter"),
@@ -35,14 +44,34 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     for (name, url) in servers.urls() {
         println!("xtask: {name} at {}", without_password(url));
     }
-    for suite in [Suite::Units, Suite::Promises] {
-        let mut command = runner(suite, filter);
+    let suites = [Suite::Units, Suite::Embedded, Suite::Servers];
+    // One that fails does not hide what the next one finds.
+    let mut failures = Vec::new();
+    for suite in suites.into_iter().filter(|suite| *suite != Suite::Servers || with_servers) {
+        println!("xtask: {}", suite.name());
+        let mut command = runner(suite, filter)?;
         servers.give_to(&mut command);
-        workspace::run(&mut command)?;
+        if let Err(error) = workspace::run(&mut command) {
+            failures.push(format!("{}: {error:#}", suite.name()));
+        }
+    }
+    if !failures.is_empty() {
+        bail!("{}", failures.join("; "));
+    }
+    if !is_embedded && !with_servers {
+        println!("xtask: not run: the promises on PostgreSQL, Redis and RabbitMQ; --servers runs them too");
+    }
+    if is_embedded {
+        println!(
+            "xtask: not run: the suites of the server backends, {}, and everything else a second time on servers",
+            ON_SERVERS_ONLY.join(", ")
+        );
     }
     if filter.is_none() {
         // The examples in the documentation: no runner but cargo's own runs them.
-        workspace::run(workspace::cargo().args(["test", "--release", "--doc", "--package", "berth-sdk"]))?;
+        let mut command = workspace::cargo();
+        command.args(["test", "--release", "--doc", "--package", "berth-sdk"]).args(unoptimised()?);
+        workspace::run(&mut command)?;
     }
     Ok(())
 }
@@ -52,37 +81,88 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
 enum Suite {
     /// Every crate's own tests.
     Units,
-    /// The real host with real components.
-    Promises,
+    /// The real host with real components on SQLite, the cache in process and the embedded queue.
+    Embedded,
+    /// The same promises on PostgreSQL, Redis and RabbitMQ, and those that need them.
+    Servers,
 }
 
-/// nextest where it is installed, cargo's own runner otherwise. Both always name the whole workspace: a part of it would
+impl Suite {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Units => "unit tests",
+            Self::Embedded => "promises on the embedded stack",
+            Self::Servers => "promises on PostgreSQL, Redis and RabbitMQ",
+        }
+    }
+
+    /// Files of promises that this suite leaves to the other one.
+    const fn left_out(self) -> &'static [&'static str] {
+        match self {
+            Self::Units => &[],
+            Self::Embedded => &ON_SERVERS_ONLY,
+            Self::Servers => &ON_EMBEDDED_ONLY,
+        }
+    }
+}
+
+/// nextest where it is installed, cargo's own runner otherwise. nextest always names the whole workspace: a part of it would
 /// have dependencies with other features, which are then compiled once more.
-fn runner(suite: Suite, filter: Option<&str>) -> Command {
+fn runner(suite: Suite, filter: Option<&str>) -> Result<Command> {
     let mut command = workspace::cargo();
+    if suite == Suite::Servers {
+        command.env(STACK_VARIABLE, "servers");
+    }
     if workspace::has_program("cargo-nextest") {
-        let packages = match suite {
-            Suite::Units => "not package(berth-tests)",
-            Suite::Promises => "package(berth-tests)",
+        let tests = match suite {
+            Suite::Units => "not package(berth-tests)".to_owned(),
+            Suite::Embedded | Suite::Servers => {
+                let left_out: Vec<String> = suite.left_out().iter().map(|name| format!("binary(={name})")).collect();
+                format!("package(berth-tests) and not ({})", left_out.join(" or "))
+            }
         };
         command.args(["nextest", "run", "--release", "--workspace", "--no-tests=pass", "--no-fail-fast"]);
-        command.args(["--filterset", packages]).args(filter);
-        if suite == Suite::Promises {
+        command.args(unoptimised()?);
+        command.args(["--filterset", &tests]).args(filter);
+        if suite != Suite::Units {
             command.args(["--test-threads", PROMISES_AT_ONCE]);
         }
-        return with_artifacts(command);
+        return Ok(with_artifacts(command));
     }
-    command.args(["test", "--release", "--no-fail-fast"]);
-    match suite {
+    command.args(["test", "--release", "--no-fail-fast"]).args(unoptimised()?);
+    if suite == Suite::Units {
         // Documentation tests run once, at the end.
-        Suite::Units => command.args(["--workspace", "--exclude", "berth-tests", "--lib", "--bins", "--tests"]),
-        Suite::Promises => command.args(["--package", "berth-tests", "--tests"]),
-    };
-    command.args(filter);
-    if suite == Suite::Promises {
-        command.args(["--", "--test-threads", PROMISES_AT_ONCE]);
+        command.args(["--workspace", "--exclude", "berth-tests", "--lib", "--bins", "--tests"]).args(filter);
+        return Ok(with_artifacts(command));
     }
-    with_artifacts(command)
+    command.args(["--package", "berth-tests"]);
+    for file in promises()?.iter().filter(|file| !suite.left_out().contains(&file.as_str())) {
+        command.args(["--test", file]);
+    }
+    command.args(filter).args(["--", "--test-threads", PROMISES_AT_ONCE]);
+    Ok(with_artifacts(command))
+}
+
+/// Lets cargo compile the workspace's own crates without optimisation: a test's code is compiled more often than it runs,
+/// and what takes its time (the engine, the databases, the ciphers) is in libraries. The host and the guests that the promises
+/// start were built before, and with it.
+fn unoptimised() -> Result<Vec<String>> {
+    let mut arguments = Vec::new();
+    for name in workspace::packages()? {
+        arguments.extend(["--config".to_owned(), format!("profile.release.package.{name}.opt-level=0")]);
+    }
+    Ok(arguments)
+}
+
+/// The files of promises, by name.
+fn promises() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(workspace::root().join("tests/tests"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".rs").map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Where the promises find what was built.

@@ -65,22 +65,21 @@ fn line_of(command: &Command) -> String {
     std::iter::once(program.into()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a program can be found.
-pub(crate) fn has_program(name: &str) -> bool {
-    find_program(name).is_some()
+/// The names of the workspace's own crates.
+///
+/// # Errors
+/// When cargo cannot read the workspace.
+pub(crate) fn packages() -> Result<Vec<String>> {
+    let metadata = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))
+        .context("cargo metadata says nothing of the workspace")?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let packages = metadata.get("packages").and_then(|packages| packages.as_array()).into_iter().flatten();
+    Ok(packages.filter_map(|package| Some(package.get("name")?.as_str()?.to_owned())).collect())
 }
 
-/// The path of a program on `PATH` or among the places where servers lie on Debian.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    folders.extend(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from));
-    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
-        .unwrap_or_default();
-    versions.sort();
-    folders.extend(versions.into_iter().rev());
-    folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())
+/// Whether a program can be found.
+pub(crate) fn has_program(name: &str) -> bool {
+    berth_test_servers::find_program(name).is_some()
 }
 
 /// A crate that becomes a component.

@@ -17,6 +17,9 @@ use crate::{
     workspace::{self, Sight},
 };
 
+/// Steps whose titles the last event repeats.
+const STEPS_TOLD_MAX: i64 = 50;
+
 /// Begins what may begin, and ends what is over.
 pub fn advance(run: &mut Run<'_>) -> Result<()> {
     match run.execution.status {
@@ -116,7 +119,12 @@ pub fn end(run: &mut Run<'_>, status: Status, kind: &str, more: Value) -> Result
         run.transaction
             .execute("DELETE FROM execution_artifacts WHERE execution_id = $1", params![&run.execution.id])?;
     }
-    run.record(kind, None, history::with(json!({ "result": result }), more)).map(|_| ())
+    let told: Vec<Value> = database::query_as(
+        run.transaction,
+        "SELECT title, type, status FROM execution_steps WHERE execution_id = $1 ORDER BY \"order\" LIMIT $2",
+        params![&run.execution.id, STEPS_TOLD_MAX],
+    )?;
+    run.record(kind, None, history::with(json!({ "result": result, "steps": told }), more)).map(|_| ())
 }
 
 /// Records that a step has done what it should, or that it has not after all: its postconditions and its artifacts

@@ -1,8 +1,71 @@
-//! Agent runs that end: a step that waits for one is finished by it. ai-service publishes them.
+//! Agent runs: a step gives an agent of ai-service a task, and is finished by the end of that run, which ai-service
+//! publishes.
 
-use berth_sdk::{prelude::*, serde_json::Value};
+use std::time::Duration;
+
+use berth_sdk::{http_out, prelude::*, serde_json::Value};
 
 use crate::{advance, failure::Failure, progress, run::Run, step::StepStatus};
+
+/// How long it may take to begin a run: the lease must outlast it.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A task that is ready to be given.
+#[derive(Clone, Debug)]
+pub struct AgentTask {
+    agent_id: String,
+    body: Value,
+    key: String,
+}
+
+impl AgentTask {
+    /// Reads the parameters, which planning has checked. The key makes a repeated call begin one run.
+    pub fn read(params: &Value, key: String) -> Self {
+        let agent_id = params.get("agentId").and_then(Value::as_str).unwrap_or_default().to_string();
+        let context = params.get("context").filter(|context| context.is_object()).cloned();
+        let body = json!({ "input": params.get("input"), "context": context.unwrap_or_else(|| json!({})) });
+        Self { agent_id, body, key }
+    }
+
+    /// Gives the task, and returns the id of the run.
+    ///
+    /// # Errors
+    /// When there is no ai-service, no such agent, or it takes no task.
+    pub fn give(&self) -> Result<String, Failure> {
+        if validate::id(&self.agent_id).is_err() {
+            return Err(Failure::lasting("AGENT_NOT_FOUND", "There is no such agent."));
+        }
+        let call = http_out::plugin("ai-service").post(&format!("/api/ai/agents/{}/execute", self.agent_id));
+        let answer = call.json(&self.body).idempotency_key(&self.key).timeout(TIMEOUT).fetch::<Value>();
+        let answer = answer.map_err(|problem| match problem.status {
+            502..=504 => Failure::new("EXECUTOR_UNAVAILABLE", "ai-service is not there to run the step."),
+            404 if problem.code == "ROUTE_NOT_FOUND" => {
+                Failure::new("EXECUTOR_UNAVAILABLE", "ai-service is not there to run the step.")
+            }
+            404 => Failure::lasting("AGENT_NOT_FOUND", "There is no such agent."),
+            409 | 429 => Failure::new("AGENT_BUSY", problem.detail),
+            _ => Failure::lasting("AGENT_REFUSED", problem.detail),
+        })?;
+        let id = answer.pointer("/execution/id").and_then(Value::as_str).map(ToString::to_string);
+        id.ok_or_else(|| Failure::new("AGENT_REFUSED", "ai-service answered without a run."))
+    }
+}
+
+/// How a run ended that was over before the step waited for it; none when it is not over, or cannot be asked.
+pub fn outcome(run_id: &str) -> Option<Result<Value, Failure>> {
+    let call = http_out::plugin("ai-service").get(&format!("/api/ai/executions/{run_id}")).timeout(TIMEOUT);
+    let row = call.fetch::<Value>().ok()?;
+    match row.get("status").and_then(Value::as_str)? {
+        "completed" => Some(Ok(row.get("output").cloned().unwrap_or_default())),
+        "failed" | "cancelled" | "timeout" => Some(Err(failed(row.get("error")))),
+        _ => None,
+    }
+}
+
+fn failed(error: Option<&Value>) -> Failure {
+    let said = error.and_then(|error| error.get("message").or(Some(error))).and_then(Value::as_str);
+    Failure::new("AGENT_FAILED", said.unwrap_or("The agent failed."))
+}
 
 #[data]
 struct AgentEnd {
@@ -36,10 +99,7 @@ pub fn ended(envelope: &Envelope) -> Result<()> {
             return Ok(None);
         }
         if has_failed {
-            let said =
-                end.error.as_ref().and_then(|error| error.get("message").or(Some(error))).and_then(Value::as_str);
-            let failure = Failure::new("AGENT_FAILED", said.unwrap_or("The agent failed."));
-            advance::fail_step(&mut run, &mut row, failure)?;
+            advance::fail_step(&mut run, &mut row, failed(end.error.as_ref()))?;
         } else {
             advance::finish_step(&mut run, &mut row, end.output.unwrap_or(Value::Null), &[])?;
         }
@@ -49,4 +109,20 @@ pub fn ended(envelope: &Envelope) -> Result<()> {
         progress::forget(&execution_id);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_ai_service_a_task_is_given_to_nobody() {
+        let task = AgentTask::read(&json!({"agentId": "a1", "input": "Paint"}), "k".into());
+        assert_eq!(task.body, json!({"input": "Paint", "context": {}}));
+        let failure = task.give().unwrap_err();
+        assert_eq!((failure.code, failure.may_pass), ("EXECUTOR_UNAVAILABLE", true));
+        let task = AgentTask::read(&json!({"agentId": "../x", "input": "Paint"}), "k".into());
+        assert_eq!(task.give().unwrap_err().code, "AGENT_NOT_FOUND");
+        assert!(outcome("e1").is_none());
+    }
 }

@@ -8,13 +8,16 @@ use plan_rules::StepType;
 
 use crate::{
     advance::{self, definition},
+    agent::{self, AgentTask},
     artifact::Change,
     assertion, checkpoint,
     execution::Status,
     failure::Failure,
     history,
     http_step::HttpStep,
-    lease, plan, progress, rollback_run,
+    lease,
+    mcp_step::McpStep,
+    notify, plan, progress, rollback_run,
     run::{Cause, Run, StepMessage},
     step::{Phase, StepRow, StepStatus, has_effect, is_inside},
     worker,
@@ -34,6 +37,10 @@ enum Begun {
     Done,
     /// A call, under a lease.
     Call(Box<HttpStep>),
+    /// A call of a tool, under a lease.
+    Tool(Box<McpStep>),
+    /// A task for an agent, under a lease.
+    Task(Box<AgentTask>),
 }
 
 /// Handles `execution.step.run`.
@@ -96,7 +103,34 @@ fn move_step(envelope: &Envelope, message: &StepMessage) -> Result<()> {
     match begun {
         Begun::Done => Ok(()),
         Begun::Call(step) => record(message, step.perform()),
+        Begun::Tool(step) => record(message, step.perform()),
+        Begun::Task(task) => hand_over(message, task.give()),
     }
+}
+
+/// Lets the step wait for the run that it has begun. A quick run may be over by now, and its end was told too early.
+fn hand_over(message: &StepMessage, given: Result<String, Failure>) -> Result<()> {
+    let run_id = match given {
+        Ok(run_id) => run_id,
+        Err(failure) => return record(message, Err(failure)),
+    };
+    recorded(message, &|run, row| {
+        if row.status != StepStatus::Running {
+            return Ok(());
+        }
+        row.status = StepStatus::Waiting;
+        row.external_id = Some(run_id.clone());
+        row.lease_until = None;
+        run.put(row)?;
+        let more = json!({ "waitsFor": "agent", "status": "executing", "agentExecutionId": run_id });
+        run.record("execution.step.waiting", Some(&row.step_id.clone()), history::of_step(row, more)).map(|_| ())
+    })?;
+    let Some(outcome) = agent::outcome(&run_id) else { return Ok(()) };
+    recorded(message, &|run, row| match (row.status, row.external_id.as_deref() == Some(&run_id), outcome.clone()) {
+        (StepStatus::Waiting, true, Ok(output)) => advance::finish_step(run, row, output, &[]),
+        (StepStatus::Waiting, true, Err(failure)) => advance::fail_step(run, row, failure),
+        _ => Ok(()),
+    })
 }
 
 /// Locks the execution and reads the step, does the work and writes the execution back. Does nothing when either is gone
@@ -181,8 +215,6 @@ fn start(run: &mut Run<'_>, row: &mut Stored<StepRow>, kind: StepType, params: &
         return inside(run, row, kind, params);
     }
     match kind {
-        StepType::McpTool => return fail(run, row, unavailable("mcp-server")),
-        StepType::Agent => return fail(run, row, unavailable("ai-service")),
         StepType::Command if !worker::is_anybody_there(run.transaction, run.now)? => {
             return fail(run, row, unavailable("A worker"));
         }
@@ -200,16 +232,23 @@ fn start(run: &mut Run<'_>, row: &mut Stored<StepRow>, kind: StepType, params: &
         advance::finish_step(run, row, json!({ "dryRun": true }), &[])?;
         return Ok(Begun::Done);
     }
-    match call {
-        Some(call) => {
-            row.status = StepStatus::Running;
-            row.lease_until = Some(run.now.plus(lease::LEASE));
-            started(run, row)?;
-            run.put(row)?;
-            Ok(Begun::Call(Box::new(call)))
+    let begun = match (call, kind) {
+        (Some(call), _) => Begun::Call(Box::new(call)),
+        (None, StepType::Agent) => {
+            let key = format!("{}-{}", row.id, row.attempt);
+            Begun::Task(Box::new(AgentTask::read(params, key)))
         }
-        None => wait(run, row, kind, params),
-    }
+        (None, StepType::McpTool) => {
+            let key = format!("{}-{}", row.id, row.attempt);
+            Begun::Tool(Box::new(McpStep::read(params, definition(row)?.timeout_ms, &key)))
+        }
+        _ => return wait(run, row, kind, params),
+    };
+    row.status = StepStatus::Running;
+    row.lease_until = Some(run.now.plus(lease::LEASE));
+    started(run, row)?;
+    run.put(row)?;
+    Ok(begun)
 }
 
 /// Waits for a worker or a person.
@@ -217,12 +256,13 @@ fn wait(run: &mut Run<'_>, row: &mut Stored<StepRow>, kind: StepType, params: &V
     row.status = StepStatus::Waiting;
     run.put(row)?;
     let more = match kind {
-        StepType::Human => json!({
-            "waitsFor": "person", "status": "executing", "message": params.get("message"),
-            "approvers": params.get("approvers"), "fields": params.get("fields"),
-            // messaging and notification-manager send what this event asks for, where they are loaded.
-            "notified": false,
-        }),
+        StepType::Human => {
+            notify::begin(run, row, params)?;
+            json!({
+                "waitsFor": "person", "status": "executing", "message": params.get("message"),
+                "approvers": params.get("approvers"), "fields": params.get("fields"), "notified": true,
+            })
+        }
         _ => json!({ "waitsFor": "worker", "status": "executing" }),
     };
     run.record("execution.step.waiting", Some(&row.step_id.clone()), history::of_step(row, more))?;
@@ -267,15 +307,18 @@ fn fail(run: &mut Run<'_>, row: &mut Stored<StepRow>, failure: Failure) -> Resul
 
 /// Records what came of a call, unless the step has been taken away meanwhile: then it is discarded.
 fn record(message: &StepMessage, outcome: Result<Value, Failure>) -> Result<()> {
+    recorded(message, &|run, row| match (row.status, outcome.clone()) {
+        (StepStatus::Running, Ok(output)) => advance::finish_step(run, row, output, &[]),
+        (StepStatus::Running, Err(failure)) => advance::fail_step(run, row, failure),
+        _ => Ok(()),
+    })
+}
+
+/// Changes a step after something happened elsewhere, as often as it takes.
+fn recorded(message: &StepMessage, change: &dyn Fn(&mut Run<'_>, &mut Stored<StepRow>) -> Result<()>) -> Result<()> {
     let mut attempt = 1;
     loop {
-        let result = database::transaction(|transaction| {
-            with_step(transaction, message, |run, row| match (row.status, outcome.clone()) {
-                (StepStatus::Running, Ok(output)) => advance::finish_step(run, row, output, &[]),
-                (StepStatus::Running, Err(failure)) => advance::fail_step(run, row, failure),
-                _ => Ok(()),
-            })
-        });
+        let result = database::transaction(|transaction| with_step(transaction, message, change));
         match result {
             Err(_) if attempt < RECORD_ATTEMPTS => {
                 attempt += 1;

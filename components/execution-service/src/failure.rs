@@ -78,10 +78,7 @@ pub fn fate(failure: &Failure, on_failure: OnFailure, attempt: i64, max_retries:
 
 /// The wait after this attempt: 1 s, 2 s, 4 s, …, each between three quarters and five quarters of that, by the seed.
 pub fn backoff(attempt: i64, seed: u64) -> Duration {
-    let doublings = u32::try_from(attempt.clamp(1, 20) - 1).unwrap_or(0);
-    let whole = BACKOFF.saturating_mul(2_u32.saturating_pow(doublings)).min(BACKOFF_MAX);
-    let jitter = u32::try_from(seed % 501).unwrap_or(0);
-    whole * (750 + jitter) / 1000
+    berth_sdk::backoff::exponential(BACKOFF, BACKOFF_MAX, attempt, seed)
 }
 
 #[cfg(test)]

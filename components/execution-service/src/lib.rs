@@ -15,6 +15,8 @@ pub mod failure;
 pub mod history;
 pub mod http_step;
 pub mod lease;
+pub mod mcp_step;
+pub mod notify;
 pub mod patch;
 pub mod plan;
 pub mod progress;
@@ -37,6 +39,7 @@ pub fn service() -> Service {
         .routes(executions().merge(steps()).merge(workers()))
         .work(run::STEP_RUN, dispatch::run_step)
         .work(run::WORKER_RESULT, dispatch::record_result)
+        .work(notify::NOTIFY, notify::notify)
         .on("planning.plan.deleted", commands::cancel_plan)
         .on("ai.agent.*", agent::ended)
         .timer("reaper", "30s", reaper::reap)

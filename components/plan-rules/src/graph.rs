@@ -34,24 +34,30 @@ impl<'a> Graph<'a> {
 
     /// The nodes in an order in which each comes after what it waits for; those on or behind a cycle are left out.
     pub fn order(&self) -> Vec<&'a str> {
-        let mut done: BTreeSet<&str> = BTreeSet::new();
-        let mut order = Vec::with_capacity(self.waits.len());
-        loop {
-            let ready: Vec<&'a str> = self
-                .waits
-                .iter()
-                .filter(|(node, waits)| {
-                    !done.contains(**node)
-                        && waits.iter().all(|wait| done.contains(wait) || !self.waits.contains_key(wait))
-                })
-                .map(|(node, _)| *node)
-                .collect();
-            if ready.is_empty() {
-                return order;
+        let mut open: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut waiting: BTreeMap<&str, Vec<&'a str>> = BTreeMap::new();
+        for (node, waits) in &self.waits {
+            for wait in waits.iter().filter(|wait| self.waits.contains_key(**wait)) {
+                *open.entry(node).or_default() += 1;
+                waiting.entry(wait).or_default().push(node);
             }
-            done.extend(&ready);
-            order.extend(ready);
         }
+        let mut order = Vec::with_capacity(self.waits.len());
+        let mut ready: BTreeSet<&'a str> =
+            self.waits.keys().filter(|node| !open.contains_key(**node)).copied().collect();
+        while !ready.is_empty() {
+            let mut next = BTreeSet::new();
+            for other in ready.iter().flat_map(|node| waiting.get(node).into_iter().flatten()) {
+                if let Some(count) = open.get_mut(other) {
+                    *count -= 1;
+                    if *count == 0 {
+                        next.insert(*other);
+                    }
+                }
+            }
+            order.extend(std::mem::replace(&mut ready, next));
+        }
+        order
     }
 
     /// The nodes that can never begin: those on a cycle, and those that wait for one of them.

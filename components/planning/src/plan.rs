@@ -80,7 +80,7 @@ pub(crate) struct Plan {
 
 impl Rules for Plan {
     fn scope() -> Option<Condition> {
-        project::visible_through("plan_plans")
+        Some(project::within("plan_plans"))
     }
 
     fn before_update(&mut self, old: &Stored<Self>, _: &Transaction) -> Result<()> {

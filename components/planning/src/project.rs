@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod code;
 
 use berth_sdk::{
     auth::PrincipalKind,
@@ -9,7 +10,10 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
+pub(crate) use access::require_edit;
 use access::{AccessEntry, Level};
+pub(crate) use api::{change_profile_of, current_id, modules_of, profile_of};
+pub(crate) use code::next_identifier;
 
 /// Whether a project is worked on.
 #[choice]
@@ -51,6 +55,9 @@ pub(crate) struct Project {
     pub metadata: Map<String, Value>,
     #[field(default)]
     pub settings: Map<String, Value>,
+    /// What its tasks' identifiers begin with: `QUAY` in `QUAY-12`. Made of the name when none is given.
+    #[field(filter, max = 10, plain)]
+    pub code: Option<String>,
 }
 
 impl Rules for Project {
@@ -66,8 +73,18 @@ impl Rules for Project {
         Ok(())
     }
 
+    fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
+        self.code = Some(code::free(transaction, self.code.take(), &self.name)?);
+        Ok(())
+    }
+
     fn before_update(&mut self, old: &Stored<Self>, transaction: &Transaction) -> Result<()> {
-        access::require(transaction, old, Level::Editor)
+        access::require(transaction, old, Level::Editor)?;
+        if self.code != old.code {
+            self.code = Some(code::free(transaction, self.code.take(), &self.name)?);
+        }
+        transaction.forget(api::cache_key(&old.id));
+        Ok(())
     }
 
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
@@ -80,6 +97,8 @@ impl Rules for Project {
             let plan_id: String = plan.get("id")?;
             return Err(Problem::conflict("A plan of the project is being executed.").with("planId", plan_id));
         }
+        transaction.forget(api::cache_key(&row.id));
+        // Whatever else hangs on the project is seen only through it; plans and tasks are met elsewhere too.
         for table in ["plan_plans", "project_tasks"] {
             let sql = format!(
                 "UPDATE {table} SET deleted_at = $2, updated_at = $2 WHERE project_id = $1 AND deleted_at IS NULL"
@@ -105,20 +124,32 @@ fn visible(projects: &str) -> Option<Condition> {
     Some(Condition::new(sql, [user_id.clone(), user_id]))
 }
 
-/// The condition under which the caller sees a row of a table with a `project_id`.
-pub(crate) fn visible_through(table: &str) -> Option<Condition> {
-    let inner = visible("project_projects")?;
+/// The condition under which a row of a table with a `project_id` exists for the caller: its project is there, and the
+/// caller sees that. So whatever hangs on a project goes with it.
+pub(crate) fn within(table: &str) -> Condition {
+    let (seen, values) = match visible("project_projects") {
+        Some(condition) => (format!(" AND ({})", condition.sql), condition.values),
+        None => (String::new(), Vec::new()),
+    };
     let sql = format!(
-        "EXISTS (SELECT 1 FROM project_projects WHERE project_projects.id = {table}.project_id AND ({}))",
-        inner.sql
+        "EXISTS (SELECT 1 FROM project_projects WHERE project_projects.id = {table}.project_id \
+         AND project_projects.deleted_at IS NULL{seen})"
     );
-    Some(Condition { sql, values: inner.values })
+    Condition { sql, values }
+}
+
+/// The same for rows that may hang on no project: then the whole organization sees them.
+pub(crate) fn within_or_none(table: &str) -> Condition {
+    let Condition { sql, values } = within(table);
+    Condition { sql: format!("{table}.project_id IS NULL OR {sql}"), values }
 }
 
 /// The routes of projects.
 pub(crate) fn routes() -> Router {
     Router::new()
         .entity::<Project>("/api/projects")
+        .get("/api/projects/{id}", api::read)
+        .summary("Read a project.")
         .get("/api/projects/current", api::current)
         .summary("Read the caller's current project.")
         .get("/api/projects/{id}/tasks", api::tasks)
@@ -127,6 +158,8 @@ pub(crate) fn routes() -> Router {
         .summary("Read what is known of a project's application.")
         .get("/api/projects/{id}/profile", api::profile)
         .summary("Read the application profile.")
+        .get("/api/projects/{id}/modules", crate::module::of_project)
+        .summary("List the modules of a project.")
         .put("/api/projects/{id}/profile", api::change_profile)
         .summary("Change the application profile.")
         .post("/api/projects/{id}/switch", api::switch)
@@ -141,15 +174,16 @@ pub(crate) fn routes() -> Router {
 mod tests {
     use berth_sdk::{auth::Principal, testing};
 
-    use super::visible_through;
+    use super::{within, within_or_none};
 
     #[test]
     fn members_see_what_is_theirs_and_admins_everything() {
         testing::sign_in("u1", "o1");
-        let condition = visible_through("plan_plans").unwrap();
+        let condition = within("plan_plans");
         assert!(condition.sql.contains("project_projects.id = plan_plans.project_id"));
-        assert_eq!(condition.values.len(), condition.sql.matches('?').count());
+        assert_eq!((condition.values.len(), condition.sql.matches('?').count()), (2, 2));
+        assert!(within_or_none("project_issues").sql.starts_with("project_issues.project_id IS NULL OR EXISTS ("));
         testing::become_principal(Principal { is_super_admin: true, ..Principal::anonymous() });
-        assert!(visible_through("plan_plans").is_none());
+        assert_eq!(within("plan_plans").values.len(), 0);
     }
 }

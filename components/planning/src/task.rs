@@ -1,18 +1,24 @@
 //! Tasks: what somebody has to do, with its history, its dependencies and its readiness.
 
 mod api;
+mod bulk;
 mod dependencies;
 mod due;
+mod list;
 mod readiness;
 mod rules;
 
+pub(crate) use dependencies::DependencyType;
 pub(crate) use due::announce_due;
+pub(crate) use list::{Filter, of as list_of};
 
 use berth_sdk::{events::Message, prelude::*, serde_json::Value};
 
 use crate::{
+    environment::Environment,
     plan,
     project::{self, Project},
+    roadmap::{self, Place},
 };
 use rules::TaskStatus;
 
@@ -59,14 +65,19 @@ pub(crate) struct Task {
     #[field(min = 0, max = 100_000)]
     pub actual_hours: Option<f64>,
     pub due_date: Option<Timestamp>,
+    /// Where it hangs in a roadmap; the deepest of the three decides, and what is above it follows.
     pub milestone_id: Option<Id>,
     pub epic_id: Option<Id>,
     pub story_id: Option<Id>,
+    #[field(parent = Environment)]
     pub environment_id: Option<Id>,
     #[field(parent = Task)]
     pub parent_task_id: Option<Id>,
     #[field(default, max = 50)]
     pub tags: Vec<String>,
+    /// What people call it: `QUAY-12`.
+    #[field(readonly, filter)]
+    pub identifier: Option<String>,
     /// What has been said about the due date already.
     #[field(readonly, hidden)]
     pub due_state: Option<String>,
@@ -74,14 +85,18 @@ pub(crate) struct Task {
 
 impl Rules for Task {
     fn scope() -> Option<Condition> {
-        project::visible_through("project_tasks")
+        Some(project::within("project_tasks"))
     }
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         if self.status != TaskStatus::ToDo {
             return Err(Problem::unprocessable("A new task begins as to_do."));
         }
-        dependencies::check_parent(transaction, None, self)
+        project::require_edit(transaction, &self.project_id)?;
+        dependencies::check_parent(transaction, None, self)?;
+        self.hang(roadmap::place_of(transaction, &self.project_id, self.place())?);
+        self.identifier = project::next_identifier(transaction, &self.project_id)?;
+        Ok(())
     }
 
     fn after_create(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
@@ -89,6 +104,7 @@ impl Rules for Task {
     }
 
     fn before_update(&mut self, old: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        project::require_edit(transaction, &old.project_id)?;
         if self.status != old.status {
             rules::require_move(old.status, self.status)?;
             if self.status == TaskStatus::Completed {
@@ -101,25 +117,72 @@ impl Rules for Task {
         if self.parent_task_id != old.parent_task_id {
             dependencies::check_parent(transaction, Some(&old.id), self)?;
         }
+        if self.place() != old.place() {
+            let wish = self.place().after(&old.place());
+            self.hang(roadmap::place_of(transaction, &old.project_id, wish)?);
+        }
         Ok(())
     }
 
     fn after_update(old: &Stored<Self>, new: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        if old.status != new.status || old.place() != new.place() {
+            roadmap::forget_tree(transaction, old.milestone_id.as_ref())?;
+        }
         api::note_changes(old, new, transaction)?;
         announce_assignment(Some(old), new, transaction)?;
         announce_status(old, new, transaction)
     }
 
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        project::require_edit(transaction, &row.project_id)?;
+        roadmap::forget_tree(transaction, row.milestone_id.as_ref())?;
         dependencies::forget(transaction, &row.id)
     }
 
     fn event_data(row: &Stored<Self>) -> Value {
         json!({
-            "id": row.id, "taskId": row.id, "projectId": row.project_id, "title": row.title, "type": row.r#type,
+            "id": row.id, "taskId": row.id, "identifier": row.identifier, "projectId": row.project_id, "title": row.title, "type": row.r#type,
             "status": row.status, "priority": row.priority, "assignedTo": row.assigned_to, "dueDate": row.due_date,
             "planId": row.plan_id, "parentTaskId": row.parent_task_id, "estimatedHours": row.estimated_hours,
         })
+    }
+}
+
+impl Task {
+    /// A task of a project with nothing else said.
+    pub(crate) fn new(project_id: Id, title: String) -> Self {
+        Self {
+            project_id,
+            plan_id: None,
+            plan_step_id: None,
+            title,
+            description: None,
+            r#type: TaskType::Feature,
+            status: TaskStatus::ToDo,
+            priority: Priority::Medium,
+            assigned_to: None,
+            estimated_hours: None,
+            actual_hours: None,
+            due_date: None,
+            milestone_id: None,
+            epic_id: None,
+            story_id: None,
+            environment_id: None,
+            parent_task_id: None,
+            tags: Vec::new(),
+            identifier: None,
+            due_state: None,
+        }
+    }
+
+    fn place(&self) -> Place {
+        let (milestone_id, epic_id, story_id) =
+            (self.milestone_id.clone(), self.epic_id.clone(), self.story_id.clone());
+        Place { milestone_id, epic_id, story_id }
+    }
+
+    fn hang(&mut self, place: Place) {
+        (self.milestone_id, self.epic_id, self.story_id) = (place.milestone_id, place.epic_id, place.story_id);
     }
 }
 
@@ -155,6 +218,12 @@ fn announce_status(old: &Stored<Task>, new: &Stored<Task>, transaction: &Transac
 pub(crate) fn routes() -> Router {
     Router::new()
         .entity::<Task>("/api/tasks")
+        .get("/api/tasks", list::every)
+        .summary("List tasks.")
+        .post("/api/tasks/bulk", bulk::create)
+        .summary("Create several tasks, all or none.")
+        .put("/api/tasks/bulk", bulk::change)
+        .summary("Change several tasks in the same way, all or none.")
         .put("/api/tasks/{id}/status", api::change_status)
         .summary("Change the status of a task.")
         .put("/api/tasks/{id}/assign", api::assign)
@@ -175,5 +244,5 @@ pub(crate) fn routes() -> Router {
         .summary("Read what has changed.")
         .get("/api/tasks/{id}/readiness", readiness::read)
         .summary("Read whether work can begin, and why not.")
-        .children::<api::Comment>("/api/tasks/{id}/comments", "taskId")
+        .nested::<api::Comment>("/api/tasks/{id}/comments", "taskId")
 }

@@ -6,12 +6,13 @@ use syn::{Data, DeriveInput, Fields, spanned::Spanned};
 
 use crate::field::snake_case;
 
-/// Expands `#[choice]`, or `#[choice(upper)]` for texts such as `HEALTHY`.
+/// Expands `#[choice]`, `#[choice(upper)]` for texts such as `HEALTHY`, or `#[choice(kebab)]` for `api-design`.
 pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
-    let upper = match attributes.to_string().as_str() {
-        "" => false,
-        "upper" => true,
-        _ => return Err(syn::Error::new(attributes.span(), "`choice` takes nothing or `upper`")),
+    let write: fn(String) -> String = match attributes.to_string().as_str() {
+        "" => |snake| snake,
+        "upper" => |snake| snake.to_uppercase(),
+        "kebab" => |snake| snake.replace('_', "-"),
+        _ => return Err(syn::Error::new(attributes.span(), "`choice` takes nothing, `upper` or `kebab`")),
     };
     let mut input: DeriveInput = syn::parse2(item)?;
     let span = input.span();
@@ -24,8 +25,7 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> syn::Result<
         if !matches!(variant.fields, Fields::Unit) {
             return Err(syn::Error::new(variant.span(), "a choice has no content"));
         }
-        let snake = snake_case(&variant.ident.to_string());
-        let text = if upper { snake.to_uppercase() } else { snake };
+        let text = write(snake_case(&variant.ident.to_string()));
         variant.attrs.push(syn::parse_quote!(#[serde(rename = #text)]));
         names.push(variant.ident.clone());
         texts.push(text);

@@ -11,7 +11,7 @@ use crate::{
 pub enum PrincipalKind {
     /// Nobody: only on public routes.
     Anonymous,
-    /// A signed-in user.
+    /// A signed-in user, or a program with an API key of one: see [`api_key_id`].
     User,
     /// The host on behalf of a message or a timer.
     System,
@@ -129,4 +129,25 @@ pub fn require(permission: &str) -> Result<()> {
 /// ```
 pub fn permissions() -> Vec<String> {
     platform::permissions()
+}
+
+/// Ids of the teams of the organization that the caller is in, at most 200.
+///
+/// ```
+/// use berth_sdk::{auth, testing};
+/// testing::sign_in("u1", "o1");
+/// testing::join_team("t1");
+/// assert_eq!(auth::teams(), ["t1"]);
+/// ```
+pub fn teams() -> Vec<String> {
+    platform::teams()
+}
+
+/// The API key that the caller used; none for a session, a message or the operator.
+///
+/// ```
+/// assert!(berth_sdk::auth::api_key_id().is_none());
+/// ```
+pub fn api_key_id() -> Option<String> {
+    platform::api_key_id()
 }

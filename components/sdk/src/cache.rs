@@ -19,6 +19,21 @@ pub fn get<T: DeserializeOwned>(key: &str) -> Option<T> {
     serde_json::from_slice(&bytes).ok()
 }
 
+/// The values of up to 500 keys in one question, in their order; none for each that is absent, or when the cache is away.
+///
+/// ```
+/// use berth_sdk::cache;
+/// cache::set_ttl("online:u1", &true, std::time::Duration::from_secs(10));
+/// assert_eq!(cache::get_many::<bool>(&["online:u1", "online:u2"]), [Some(true), None]);
+/// ```
+pub fn get_many<T: DeserializeOwned>(keys: &[&str]) -> Vec<Option<T>> {
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let Some(values) = noted(platform::cache_get_many(keys)) else { return keys.iter().map(|_| None).collect() };
+    values.into_iter().map(|bytes| serde_json::from_slice(&bytes?).ok()).collect()
+}
+
 /// Stores a value for a while.
 pub fn set_ttl(key: &str, value: &impl Serialize, ttl: Duration) {
     if let Ok(bytes) = serde_json::to_vec(value) {

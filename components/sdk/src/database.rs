@@ -3,13 +3,16 @@
 //! Statements are plain `SELECT`, `INSERT`, `UPDATE` and `DELETE` with `$1` placeholders, one a call, over tables under
 //! the plugin's own prefixes. In native tests there is no database: every call answers [`Fault::Unavailable`].
 
+mod bulk;
+pub mod like;
 mod row;
 mod value;
 
+pub use bulk::Bulk;
 pub use row::{FromValue, Row, Rows};
 pub use value::Value;
 
-use std::time::Duration;
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -125,10 +128,13 @@ pub fn execute(sql: &str, parameters: &[Value]) -> Result<u64, Fault> {
 /// assert_eq!(result.unwrap_err().status, 503); // natively there is no database
 /// ```
 pub fn transaction<T, E: From<Fault>>(work: impl FnOnce(&Transaction) -> Result<T, E>) -> Result<T, E> {
-    let transaction = Transaction { inner: platform::Transaction::begin()? };
+    let transaction = Transaction { inner: platform::Transaction::begin()?, stale: RefCell::default() };
     match work(&transaction) {
         Ok(value) => {
             transaction.inner.commit()?;
+            for (key, delete) in transaction.stale.take() {
+                delete(&key);
+            }
             Ok(value)
         }
         Err(error) => {
@@ -143,7 +149,13 @@ pub fn transaction<T, E: From<Fault>>(work: impl FnOnce(&Transaction) -> Result<
 /// An open transaction; see [`transaction`].
 pub struct Transaction {
     inner: platform::Transaction,
+    /// Cache keys that the commit makes stale, with what deletes them: a component that forgets nothing must not import
+    /// the cache, for which it would need a grant.
+    stale: RefCell<BTreeMap<String, Forget>>,
 }
+
+/// Deletes one key of the cache.
+type Forget = fn(&str);
 
 impl Executor for Transaction {
     fn query(&self, sql: &str, parameters: &[Value]) -> Result<Rows, Fault> {
@@ -176,6 +188,22 @@ impl Transaction {
     /// Puts a message with a key, an organization or a delay into the plugin's own queue.
     pub fn enqueue_message(&self, message: &Message) -> Result<Id, Problem> {
         Ok(self.inner.enqueue(message)?.into())
+    }
+
+    /// Deletes a key of the cache after the commit, and not at all when the transaction is rolled back. Before the commit
+    /// a reader could put the old value back.
+    ///
+    /// ```
+    /// use berth_sdk::{Problem, database, database::Executor};
+    /// let result = database::transaction(|transaction| {
+    ///     transaction.execute("UPDATE plan_plans SET title = 'x'", &[])?;
+    ///     transaction.forget("plan:p1");
+    ///     Ok::<_, Problem>(())
+    /// });
+    /// # assert_eq!(result.unwrap_err().status, 503);
+    /// ```
+    pub fn forget(&self, key: impl Into<String>) {
+        self.stale.borrow_mut().insert(key.into(), crate::cache::del);
     }
 
     /// Notes a message as handled. False when it has been handled before: then its effect must not be repeated.

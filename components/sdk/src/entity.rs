@@ -37,10 +37,11 @@ mod store;
 mod stored;
 
 pub use column::{Column, Kind};
+pub use routes::{Draft, Patch};
 pub use select::Select;
 pub use statements::Statements;
 pub use store::{create, create_as, create_from, delete, find, read, read_text, save, update};
-pub use stored::Stored;
+pub use stored::{Made, Stored};
 
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -188,6 +189,11 @@ pub trait Rules: Entity {
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
         let _ = (row, transaction);
         Ok(())
+    }
+    /// After the change of a row by one of its routes is durable, whatever the change was: for what hangs on it outside
+    /// the database, such as a cached copy. Nothing can be refused here.
+    fn committed(row: &Stored<Self>) {
+        let _ = row;
     }
     /// What its events carry: the id, ids of others, names and choices.
     fn event_data(row: &Stored<Self>) -> Value {

@@ -29,6 +29,9 @@ pub enum Fault {
     /// The answer or the argument is larger than the named limit.
     #[error("too large: {0}")]
     TooLarge(String),
+    /// A secret that was named cannot be used: unknown, foreign, forbidden, expired, or not fit for it.
+    #[error("the secret cannot be used here")]
+    SecretUnavailable,
     /// The argument makes no sense to the backend.
     #[error("invalid: {0}")]
     Invalid(String),
@@ -41,6 +44,9 @@ impl From<Fault> for Problem {
             Fault::Busy | Fault::Unavailable => Problem::unavailable("A backend is busy or away; try again shortly."),
             Fault::Timeout => Problem::timeout("A backend took too long."),
             Fault::TooLarge(what) => Problem::too_large(format!("Larger than allowed: {what}.")),
+            Fault::SecretUnavailable => {
+                Problem::forbidden("A secret that it needs cannot be used here.").with_code("SECRET_UNAVAILABLE")
+            }
             Fault::Denied(_) | Fault::Invalid(_) => {
                 crate::logging::error!("a capability refused a call", fault = fault);
                 Problem::internal()

@@ -7,10 +7,10 @@ mod query;
 mod stream;
 
 pub use answer::{Accepted, Answer, Body, Created, JsonText, NoContent, Response};
-pub use extract::{FromParams, FromRequest, IfMatch, Json, Params, Query};
-pub(crate) use extract::{check_media_type, read_object, read_value};
+pub use extract::{FromParams, FromRequest, IfMatch, Json, Params, Query, read_value};
+pub(crate) use extract::{check_media_type, read_object};
 pub(crate) use query::{decode, pairs};
-pub use stream::{Chunk, Event, Next, Sse, Stream};
+pub use stream::{Chunk, Event, Look, Next, Sse, Stream};
 #[cfg(target_arch = "wasm32")]
 pub(crate) use stream::{KEEP_ALIVE, WAIT_MAX};
 

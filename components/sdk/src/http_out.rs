@@ -1,5 +1,9 @@
 //! Outgoing HTTP: other plugins by name, and the hosts that the grant lists. Retries and the circuit breaker are the
-//! host's; answers are read whole, at most [`BODY_BYTES_MAX`].
+//! host's. An answer is read whole, at most [`BODY_BYTES_MAX`], or as it comes: see [`Call::open`].
+
+mod described;
+
+pub use described::{Described, Refusal, has_secret};
 
 use std::time::Duration;
 
@@ -99,16 +103,51 @@ impl Call {
         self
     }
 
+    /// Adds a parameter to the query, with what is special in it escaped.
+    ///
+    /// ```
+    /// let call = berth_sdk::http_out::plugin("knowledge-base").get("/api/knowledge/search").query("q", "a&b ü").query("limit", "5");
+    /// assert_eq!(call.url, "http://knowledge-base.internal/api/knowledge/search?q=a%26b%20%C3%BC&limit=5");
+    /// ```
+    #[must_use]
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.url.push(if self.url.contains('?') { '&' } else { '?' });
+        escape(name, &mut self.url);
+        self.url.push('=');
+        escape(value, &mut self.url);
+        self
+    }
+
     /// Makes a `POST` safe to repeat.
     #[must_use]
     pub fn idempotency_key(self, key: impl Into<String>) -> Self {
         self.header("idempotency-key", key)
     }
 
-    /// Lets the host put in the credentials stored under this secret; the guest never sees them.
+    /// Lets the host put in the credentials stored under this secret, where the secret says: a bearer token, a user and
+    /// password, a header or a parameter of the query. The guest never sees them. [`Fault::SecretUnavailable`] when the
+    /// secret cannot be used by this plugin for this caller and destination. A redirect is never followed, so they go
+    /// nowhere else.
     #[must_use]
     pub fn auth_secret_id(self, secret_id: impl Into<String>) -> Self {
         self.header("berth-auth-secret-id", secret_id)
+    }
+
+    /// Lets the host make the value of this secret the value of a header.
+    ///
+    /// ```
+    /// let call = berth_sdk::http_out::Client::new("https://api.example.com").get("/").secret_header("X-Key", "s1");
+    /// assert_eq!(call.headers, [("berth-header-secret-id".to_string(), "x-key=s1".to_string())]);
+    /// ```
+    #[must_use]
+    pub fn secret_header(self, name: &str, secret_id: &str) -> Self {
+        self.header("berth-header-secret-id", format!("{}={secret_id}", name.to_ascii_lowercase()))
+    }
+
+    /// Says for which organization secrets are used; it counts only in a call that has none, such as a timer's.
+    #[must_use]
+    pub fn secrets_of(self, organization_id: &str) -> Self {
+        self.header("berth-auth-organization-id", organization_id)
     }
 
     /// Carries a value as JSON.
@@ -137,6 +176,29 @@ impl Call {
         platform::http_send(self)
     }
 
+    /// Sends it and returns as soon as the head of the answer is there, of whatever status; the body is read as it comes.
+    /// The call's timeout is for the head. Dropping the answer ends the request.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use berth_sdk::{Fault, http_out::{Client, Part}};
+    /// fn first_bytes() -> Result<Vec<u8>, Fault> {
+    ///     let mut answer = Client::new("https://events.example.com").get("/stream").open()?;
+    ///     loop {
+    ///         match answer.read(Duration::from_millis(500))? {
+    ///             Part::Chunk(bytes) => return Ok(bytes),
+    ///             Part::Waiting => {} // nothing yet: look after other things, or give up
+    ///             Part::End => return Ok(Vec::new()),
+    ///         }
+    ///     }
+    /// }
+    /// assert!(first_bytes().is_err()); // natively nobody answers
+    /// ```
+    pub fn open(&self) -> Result<Incoming, Fault> {
+        let (head, body) = platform::http_open(self)?;
+        Ok(Incoming { head, body, bytes_read: 0 })
+    }
+
     /// Sends it and reads a 2xx answer as JSON. A problem that another plugin answers with passes through: its status,
     /// code and detail; every other failure is 502, 503 or 504.
     pub fn fetch<T: DeserializeOwned>(&self) -> Result<T> {
@@ -147,6 +209,7 @@ impl Call {
     pub fn accept(&self) -> Result<Reply> {
         let reply = self.send().map_err(|fault| match fault {
             Fault::Timeout => Problem::timeout("The service called took too long."),
+            Fault::SecretUnavailable => Problem::from(fault),
             // A plugin that the grant does not name is one that is not there.
             Fault::Denied(_) if !self.url.contains(".internal/") => Problem::from(fault),
             _ => Problem::unavailable("The service called is not available."),
@@ -166,6 +229,109 @@ impl Call {
             None => (rest, "/"),
         };
         (!authority.is_empty()).then_some((scheme, authority, path))
+    }
+}
+
+/// How several calls go out at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Together {
+    /// How many are under way at the same time; the others wait for their turn.
+    pub at_once: usize,
+    /// The largest answer; a larger one is [`Fault::TooLarge`]. All of them are held in memory.
+    pub bytes_max: usize,
+    /// How long all of them may take; what has no answer by then is [`Fault::Timeout`]. The time of each call counts from its turn.
+    pub patience: Duration,
+}
+
+/// Sends several calls at once and waits for all of them. The answers, of whatever status, are in the order of the calls; what
+/// one of them fails with concerns no other.
+///
+/// ```
+/// use std::time::Duration;
+/// use berth_sdk::{Fault, http_out::{self, Together, plugin}};
+/// let calls = [plugin("planning").get("/api/tasks"), plugin("calendar").get("/api/calendar/calendars")];
+/// let together = Together { at_once: 8, bytes_max: 1024 * 1024, patience: Duration::from_secs(10) };
+/// let answers = http_out::send_all(&calls, together);
+/// assert_eq!(answers, [Err(Fault::Unavailable), Err(Fault::Unavailable)]); // natively nobody answers
+/// ```
+pub fn send_all(calls: &[Call], together: Together) -> Vec<Result<Reply, Fault>> {
+    platform::http_send_all(calls, together)
+}
+
+/// Escapes everything but unreserved characters (RFC 3986).
+fn escape(text: &str, into: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            into.push(char::from(byte));
+        } else {
+            into.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
+/// The beginning of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The status.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// The first header of this name, given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What reading a body that comes piece by piece found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The next bytes.
+    Chunk(Vec<u8>),
+    /// Nothing came within the time given.
+    Waiting,
+    /// The body is over.
+    End,
+}
+
+/// An answer whose body is still coming; see [`Call::open`].
+#[derive(Debug)]
+pub struct Incoming {
+    /// Status and headers.
+    pub head: Head,
+    body: platform::Incoming,
+    bytes_read: usize,
+}
+
+impl Incoming {
+    /// What is there by now, or comes within `patience`. A body of more than [`BODY_BYTES_MAX`] is [`Fault::TooLarge`].
+    pub fn read(&mut self, patience: Duration) -> Result<Part, Fault> {
+        let part = self.body.read(patience)?;
+        if let Part::Chunk(bytes) = &part {
+            self.bytes_read = self.bytes_read.saturating_add(bytes.len());
+        }
+        if self.bytes_read > BODY_BYTES_MAX {
+            return Err(Fault::TooLarge(format!("an answer has at most {BODY_BYTES_MAX} bytes")));
+        }
+        Ok(part)
+    }
+
+    /// The rest of the body, at most `bytes_max` of it and what comes within `patience`: for an answer that says why
+    /// something failed.
+    pub fn rest(mut self, bytes_max: usize, patience: Duration) -> Vec<u8> {
+        let begun = std::time::Instant::now();
+        let mut bytes = Vec::new();
+        while bytes.len() < bytes_max && begun.elapsed() < patience {
+            match self.read(patience.saturating_sub(begun.elapsed())) {
+                Ok(Part::Chunk(chunk)) => bytes.extend_from_slice(&chunk),
+                Ok(Part::Waiting) => {}
+                Ok(Part::End) | Err(_) => break,
+            }
+        }
+        bytes.truncate(bytes_max);
+        bytes
     }
 }
 

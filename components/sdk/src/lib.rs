@@ -25,7 +25,9 @@
 
 extern crate self as berth_sdk;
 
+pub mod assistant;
 pub mod auth;
+pub mod backoff;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod bindings;
@@ -43,15 +45,20 @@ mod id;
 pub mod logging;
 pub mod mail;
 pub mod migrations;
+pub mod notice;
+#[cfg(any(target_arch = "wasm32", test))]
+mod packed;
 pub mod page;
 mod platform;
 pub mod prelude;
 pub mod problem;
+pub mod redact;
 pub mod router;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod runtime;
 pub mod schema;
+pub mod search;
 pub mod secrets;
 pub mod service;
 #[cfg(not(target_arch = "wasm32"))]
@@ -59,6 +66,7 @@ pub mod testing;
 pub mod types;
 pub mod validate;
 pub mod vector;
+pub mod webhook;
 
 pub use berth_sdk_macros::{choice, data, entity};
 pub use fault::Fault;
@@ -99,6 +107,12 @@ macro_rules! plugin {
             impl platform::handler::Guest for Component {
                 fn handle(request: platform::handler::Request) -> platform::handler::Response {
                     $crate::runtime::handle(the_service(), request)
+                }
+            }
+
+            impl platform::packed_handler::Guest for Component {
+                fn handle(request: ::std::vec::Vec<u8>) -> ::std::vec::Vec<u8> {
+                    $crate::runtime::handle_packed(the_service(), request)
                 }
             }
 

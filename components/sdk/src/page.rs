@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    data,
+    choice, data,
     http::{FromRequest, Request, pairs},
     problem::{Problem, Result},
     router::Route,
@@ -146,15 +146,22 @@ struct PageParameters {
     #[field(min = 1, max = 200)]
     limit: Option<i64>,
     /// How many entries to leave out.
-    #[field(min = 0)]
+    #[field(min = 0, max = 1_000_000)]
     offset: Option<i64>,
-    /// The page, from 1; instead of `offset`.
-    #[field(min = 1)]
+    /// The page, from 1; `offset` wins over it.
+    #[field(min = 1, max = 5_000)]
     page: Option<i64>,
     /// The field to sort by.
     sort_by: Option<String>,
-    /// `asc` or `desc`.
-    order: Option<String>,
+    /// The direction.
+    order: Option<Direction>,
+}
+
+/// Which end of a list comes first.
+#[choice]
+enum Direction {
+    Asc,
+    Desc,
 }
 
 /// 400 for a field that a list is not sorted by.

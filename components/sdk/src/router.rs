@@ -182,10 +182,14 @@ impl BuiltRouter {
 
     /// Answers a request; a problem becomes a response with the request's id.
     pub fn handle(&self, mut request: Request) -> Response {
-        let request_id = request.request_id.clone();
-        match self.dispatch(&mut request) {
+        self.answer(&mut request)
+    }
+
+    /// The same, and leaves what the handler did not take.
+    pub(crate) fn answer(&self, request: &mut Request) -> Response {
+        match self.dispatch(request) {
             Ok(response) => response,
-            Err(problem) => Response::problem(&problem, &request_id),
+            Err(problem) => Response::problem(&problem, &request.request_id),
         }
     }
 
@@ -208,8 +212,8 @@ impl BuiltRouter {
             )
             .with_header("allow", allowed.join(", ")));
         };
-        let run = Arc::clone(run);
-        request.params = found.params.iter().map(|(_, value)| decode(value)).collect();
+        let params = found.params.iter().map(|(_, value)| decode(value)).collect();
+        request.params = params;
         run(request)
     }
 }

@@ -8,14 +8,14 @@ use crate::{
     bindings::wasi::http::types::{IncomingRequest, ResponseOutparam},
     events::{Envelope, Kind, Outcome},
     http::{Body, Request, Response},
+    packed,
     problem::Problem,
     service::Service,
 };
 
 /// `berth:platform/handler`.
 pub fn handle(service: &Service, request: handler::Request) -> handler::Response {
-    let request_id = request.request_id.clone();
-    let response = service.handle(Request {
+    let mut request = Request {
         method: request.method,
         path: request.path,
         query: request.query,
@@ -23,16 +23,30 @@ pub fn handle(service: &Service, request: handler::Request) -> handler::Response
         body: request.body,
         request_id: request.request_id,
         params: Vec::new(),
-    });
-    match response.body {
-        Body::Whole(body) => handler::Response { status: response.status, headers: response.headers, body },
-        Body::Stream(_) => {
-            let problem = Problem::not_implemented("This route streams; call it through wasi:http.");
-            let Response { status, headers, body } = Response::problem(&problem, &request_id);
-            let body = if let Body::Whole(body) = body { body } else { Vec::new() };
-            handler::Response { status, headers, body }
-        }
+    };
+    let (status, headers, body) = answer(service, &mut request);
+    handler::Response { status, headers, body }
+}
+
+/// `berth:platform/packed-handler`.
+pub fn handle_packed(service: &Service, request: Vec<u8>) -> Vec<u8> {
+    let (status, headers, body) = match packed::unpack(request) {
+        Some(mut request) => answer(service, &mut request),
+        // The host packs it; what it cannot have packed is nobody's request.
+        None => (500, Vec::new(), Vec::new()),
+    };
+    packed::pack(status, &headers, body)
+}
+
+/// Status, headers and body of a whole answer.
+fn answer(service: &Service, request: &mut Request) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    let Response { status, headers, body } = service.answer(request);
+    if let Body::Whole(body) = body {
+        return (status, headers, body);
     }
+    let problem = Problem::not_implemented("This route streams; call it through wasi:http.");
+    let Response { status, headers, body } = Response::problem(&problem, &request.request_id);
+    (status, headers, if let Body::Whole(body) = body { body } else { Vec::new() })
 }
 
 /// `wasi:http/incoming-handler`.

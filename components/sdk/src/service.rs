@@ -160,9 +160,14 @@ impl Service {
     }
 
     /// Answers a request.
-    pub fn handle(&self, request: Request) -> Response {
+    pub fn handle(&self, mut request: Request) -> Response {
+        self.answer(&mut request)
+    }
+
+    /// The same, and leaves what the handler did not take.
+    pub(crate) fn answer(&self, request: &mut Request) -> Response {
         match self.router() {
-            Ok(router) => router.handle(request),
+            Ok(router) => router.answer(request),
             Err(_) => Response::problem(&Problem::internal(), &request.request_id),
         }
     }

@@ -44,6 +44,16 @@ pub fn permit(permission: &str) {
     bench(|bench| bench.permissions.push(permission.into()));
 }
 
+/// Puts the caller into a team.
+///
+/// ```
+/// berth_sdk::testing::join_team("t1");
+/// assert_eq!(berth_sdk::auth::teams(), ["t1"]);
+/// ```
+pub fn join_team(team_id: &str) {
+    bench(|bench| bench.teams.push(team_id.into()));
+}
+
 /// Sets a setting.
 pub fn set_config(key: &str, value: &str) {
     bench(|bench| bench.config.insert(key.into(), value.into()));

@@ -1,4 +1,15 @@
-//! Vectors: how alike two are. A similarity is never NaN: a vector of norm zero has none.
+//! Vectors: how alike two are, the best of many, and vectors as the bytes that a database keeps. A similarity is never
+//! NaN: a vector of norm zero has none.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+};
+
+/// How many members are multiplied side by side, as vector instructions do it.
+const LANES: usize = 16;
+/// Bytes of one member.
+const MEMBER_BYTES: usize = 4;
 
 /// The cosine of the angle between two vectors, from -1 to 1; none when their lengths differ, one has norm zero, or a
 /// member is not finite.
@@ -39,11 +50,167 @@ pub fn top_k<'a, T>(
     candidates: impl IntoIterator<Item = (T, &'a [f32])>,
     count: usize,
 ) -> Vec<(T, f32)> {
-    let mut scored: Vec<(T, f32)> = candidates
-        .into_iter()
-        .filter_map(|(id, vector)| cosine(query, vector).map(|similarity| (id, similarity)))
-        .collect();
-    scored.sort_by(|left, right| right.1.total_cmp(&left.1));
-    scored.truncate(count);
-    scored
+    let mut top = Top::new(count);
+    for (id, vector) in candidates {
+        if let Some(similarity) = cosine(query, vector) {
+            top.offer(similarity, || id);
+        }
+    }
+    top.into_sorted()
+}
+
+/// The length of a vector.
+///
+/// ```
+/// assert_eq!(berth_sdk::vector::norm(&[3.0, 4.0]), 5.0);
+/// ```
+pub fn norm(vector: &[f32]) -> f64 {
+    vector.iter().map(|member| f64::from(*member) * f64::from(*member)).sum::<f64>().sqrt()
+}
+
+/// A vector as bytes: its members one after the other, little-endian.
+///
+/// ```
+/// use berth_sdk::vector::{from_bytes, to_bytes};
+/// assert_eq!(from_bytes(&to_bytes(&[1.0, -2.5])), Some(vec![1.0, -2.5]));
+/// assert_eq!(from_bytes(&[0, 0, 0]), None);
+/// ```
+pub fn to_bytes(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|member| member.to_le_bytes()).collect()
+}
+
+/// The vector of [`to_bytes`]; none when the bytes are not whole members.
+pub fn from_bytes(bytes: &[u8]) -> Option<Vec<f32>> {
+    let (members, rest) = bytes.as_chunks::<MEMBER_BYTES>();
+    rest.is_empty().then(|| members.iter().map(|member| f32::from_le_bytes(*member)).collect())
+}
+
+/// The sum of the products of a vector and one that is bytes, without unpacking it; none when their lengths differ. For
+/// going through very many of them: in a component it runs on vector instructions.
+///
+/// ```
+/// use berth_sdk::vector::{dot_bytes, to_bytes};
+/// assert_eq!(dot_bytes(&[1.0, 2.0], &to_bytes(&[3.0, 4.0])), Some(11.0));
+/// assert_eq!(dot_bytes(&[1.0, 2.0], &to_bytes(&[3.0])), None);
+/// ```
+pub fn dot_bytes(query: &[f32], bytes: &[u8]) -> Option<f32> {
+    (bytes.len() == query.len() * MEMBER_BYTES).then(|| product(query, bytes))
+}
+
+/// Independent sums, so that the compiler may keep them in one register.
+#[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
+fn product(query: &[f32], bytes: &[u8]) -> f32 {
+    let (left, left_rest) = query.as_chunks::<LANES>();
+    let (right, right_rest) = bytes.as_chunks::<{ LANES * MEMBER_BYTES }>();
+    let mut sums = [0.0_f32; LANES];
+    for (left, right) in left.iter().zip(right) {
+        let (members, _) = right.as_chunks::<MEMBER_BYTES>();
+        for ((sum, left), member) in sums.iter_mut().zip(left).zip(members) {
+            *sum += left * f32::from_le_bytes(*member);
+        }
+    }
+    let (members, _) = right_rest.as_chunks::<MEMBER_BYTES>();
+    let rest: f32 = left_rest.iter().zip(members).map(|(left, member)| left * f32::from_le_bytes(*member)).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// The best of many, in the memory of a few.
+///
+/// ```
+/// use berth_sdk::vector::Top;
+/// let mut top = Top::new(2);
+/// for (name, score) in [("a", 0.1), ("b", 0.9), ("c", 0.5)] {
+///     top.offer(score, || name);
+/// }
+/// assert_eq!(top.into_sorted(), [("b", 0.9), ("c", 0.5)]);
+/// ```
+pub struct Top<T> {
+    count: usize,
+    offered: u64,
+    kept: BinaryHeap<Reverse<Scored<T>>>,
+}
+
+/// Of two with one score the earlier one is the better.
+struct Scored<T> {
+    score: f32,
+    turn: u64,
+    what: T,
+}
+
+impl<T> Ord for Scored<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.score.total_cmp(&other.score).then(other.turn.cmp(&self.turn))
+    }
+}
+
+impl<T> PartialOrd for Scored<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> PartialEq for Scored<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<T> Eq for Scored<T> {}
+
+impl<T> Top<T> {
+    /// Keeps `count`.
+    pub fn new(count: usize) -> Self {
+        Self { count, offered: 0, kept: BinaryHeap::new() }
+    }
+
+    /// Offers one; `make` is called only when it is kept. What is not a number is not.
+    pub fn offer(&mut self, score: f32, make: impl FnOnce() -> T) {
+        self.offered += 1;
+        let is_full = self.kept.len() >= self.count;
+        let is_better = self.kept.peek().is_some_and(|Reverse(worst)| score > worst.score);
+        if score.is_nan() || self.count == 0 || (is_full && !is_better) {
+            return;
+        }
+        if is_full {
+            self.kept.pop();
+        }
+        self.kept.push(Reverse(Scored { score, turn: self.offered, what: make() }));
+    }
+
+    /// The best first.
+    pub fn into_sorted(self) -> Vec<(T, f32)> {
+        let mut kept: Vec<Scored<T>> = self.kept.into_iter().map(|Reverse(scored)| scored).collect();
+        kept.sort_by(|left, right| right.cmp(left));
+        kept.into_iter().map(|scored| (scored.what, scored.score)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Top, dot_bytes, to_bytes};
+
+    proptest! {
+        #[test]
+        fn the_product_is_that_of_the_members(pairs in proptest::collection::vec((-10.0_f32..10.0, -10.0_f32..10.0), 0..80)) {
+            let (left, right): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
+            let expected: f64 = pairs.iter().map(|(left, right)| f64::from(*left) * f64::from(*right)).sum();
+            let product = dot_bytes(&left, &to_bytes(&right)).unwrap();
+            prop_assert!((f64::from(product) - expected).abs() < 0.01);
+        }
+
+        #[test]
+        fn the_best_are_those_of_a_sort(scores in proptest::collection::vec(0_u8..20, 0..60), count in 0_usize..10) {
+            let mut top = Top::new(count);
+            for (index, score) in scores.iter().enumerate() {
+                top.offer(f32::from(*score), || index);
+            }
+            let mut all: Vec<usize> = (0..scores.len()).collect();
+            all.sort_by_key(|index| std::cmp::Reverse(scores[*index]));
+            all.truncate(count);
+            let kept: Vec<usize> = top.into_sorted().into_iter().map(|(index, _)| index).collect();
+            prop_assert_eq!(kept, all);
+        }
+    }
 }

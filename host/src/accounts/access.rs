@@ -55,6 +55,8 @@ pub(super) struct Access {
     pub is_super_admin: bool,
     pub last_access_at: Option<DateTime<Utc>>,
     pub permissions: Arc<PermissionSet>,
+    /// What an API key allows of it; none for a session.
+    pub scope: Option<Arc<PermissionSet>>,
 }
 
 impl Access {
@@ -67,12 +69,14 @@ impl Access {
             is_super_admin: row.boolean("is_super_admin")?,
             last_access_at: row.optional_timestamp("last_access_at")?,
             permissions,
+            scope: None,
         })
     }
 
     /// Whether the role allows a code.
     pub(super) fn allows(&self, code: &str) -> bool {
-        self.is_super_admin || self.permissions.allows(code)
+        let holds = self.is_super_admin || self.permissions.allows(code);
+        holds && self.scope.as_ref().is_none_or(|scope| scope.allows(code))
     }
 }
 

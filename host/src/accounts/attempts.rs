@@ -25,6 +25,26 @@ const ADDRESS_WINDOW_SECONDS: u64 = 900;
 /// Addresses that are counted here when the shared cache is away.
 pub(super) const ADDRESSES_MAX: u64 = 50_000;
 
+/// Registrations and refreshes of one address in that window: a whole office may have one address.
+const REGISTRATIONS_MAX: u32 = 60;
+const REFRESHES_MAX: u32 = 1_200;
+
+/// What an address may do so often without a credential.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Visit {
+    Registration,
+    Refresh,
+}
+
+impl Visit {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Registration => "register",
+            Self::Refresh => "refresh",
+        }
+    }
+}
+
 /// The last failures since the last success, newest first. Parameters: address, false, since, true.
 fn last_failures() -> String {
     format!(
@@ -36,15 +56,35 @@ fn last_failures() -> String {
 }
 
 impl Accounts {
+    /// Counts what an address does beside signing in. Over the limit the answer is 429.
+    pub(super) async fn count_visit(&self, ip: Option<IpAddr>, visit: Visit) -> Result<(), AccountsError> {
+        let most = match visit {
+            Visit::Registration => REGISTRATIONS_MAX,
+            Visit::Refresh => REFRESHES_MAX,
+        };
+        match self.count(ip, visit.name(), most).await {
+            Some(retry_after_seconds) => Err(AccountsError::RateLimited { retry_after_seconds }),
+            None => Ok(()),
+        }
+    }
+
     /// Counts a sign-in of an address. Over the limit the answer is 429, or 423 when the account is locked anyway.
     pub(super) async fn count_login(&self, ip: Option<IpAddr>, email: &str) -> Result<(), AccountsError> {
-        let Some(ip) = ip else { return Ok(()) };
-        if self.options.logins_per_quarter_hour == 0 {
-            return Ok(());
+        match self.count(ip, "login", self.options.logins_per_quarter_hour).await {
+            Some(retry_after_seconds) => {
+                self.refuse_locked(email).await?;
+                Err(AccountsError::RateLimited { retry_after_seconds })
+            }
+            None => Ok(()),
         }
+    }
+
+    /// Counts one of an address within the present quarter of an hour. Returns how long it lasts when that was too many.
+    async fn count(&self, ip: Option<IpAddr>, what: &str, most: u32) -> Option<u64> {
+        let ip = ip.filter(|_| self.options.logins_per_quarter_hour > 0)?;
         let now = self.now().timestamp().unsigned_abs();
         let window = now / ADDRESS_WINDOW_SECONDS;
-        let key = format!("login:{}:{window}", network_of(ip));
+        let key = format!("{what}:{}:{window}", network_of(ip));
         let counted = match self.cache.host_increment(&key, 1, Duration::from_secs(ADDRESS_WINDOW_SECONDS)).await {
             Ok(count) => count,
             // A lost cache must not open the door: this host then counts alone.
@@ -53,11 +93,7 @@ impl Accounts {
                 i64::from(counter.fetch_add(1, Ordering::AcqRel)) + 1
             }
         };
-        if counted <= i64::from(self.options.logins_per_quarter_hour) {
-            return Ok(());
-        }
-        self.refuse_locked(email).await?;
-        Err(AccountsError::RateLimited { retry_after_seconds: ADDRESS_WINDOW_SECONDS - now % ADDRESS_WINDOW_SECONDS })
+        (counted > i64::from(most)).then(|| ADDRESS_WINDOW_SECONDS - now % ADDRESS_WINDOW_SECONDS)
     }
 
     /// Refuses while the account is locked.

@@ -2,34 +2,26 @@
 //!
 //! An unknown user and a wrong password must look alike, in text and in time.
 
-use http::HeaderValue;
 use serde_json::{Value as Json, json};
 
-use super::access::Access;
 use super::context::{Change, Context, Event, new_id, ok};
+use super::enter::{self, Cookie, Entering, Issued, choose_organization, cookie, with_tokens};
 use super::error::AccountsError;
 use super::input::Text;
-use super::organizations::NewOrganization;
+use super::organizations::{Made, NewOrganization};
 use super::password::{self, HISTORY_LENGTH};
 use super::roles::show_permissions;
-use super::sessions::{self, NewSession, REFRESH_DAYS};
-use super::token::{ACCESS_SECONDS, Claims};
+use super::sessions;
+use super::token::ACCESS_SECONDS;
 use super::{Accounts, Reply, attempts, invitations, organizations, recovery, users};
 use crate::database::{Row, values};
 
+/// The provider that is no provider: a password of this host.
+pub(super) const PASSWORD: &str = "password";
 /// The longest refresh token or invitation token that is looked at, in characters: ours have 43.
-const TOKEN_CHARACTERS_MAX: usize = 256;
+pub(super) const TOKEN_CHARACTERS_MAX: usize = 256;
 /// What both an unknown user and a wrong password are told.
 const WRONG_CREDENTIALS: &str = "the e-mail address or the password is wrong";
-const ACCESS_COOKIE: &str = "accessToken";
-const REFRESH_COOKIE: &str = "refreshToken";
-
-/// Tokens for a client.
-struct Issued {
-    token: String,
-    refresh_token: String,
-    remember_me: bool,
-}
 
 /// `POST /api/auth/register`
 pub(super) async fn register(context: &Context<'_>) -> Result<Reply, AccountsError> {
@@ -47,36 +39,18 @@ pub(super) async fn register(context: &Context<'_>) -> Result<Reply, AccountsErr
         fields.fault("password", reason);
     }
     fields.finish()?;
+    accounts.count_visit(context.caller.ip, attempts::Visit::Registration).await?;
     if accounts.database.query_one("SELECT id FROM users WHERE email = $1", &values![&email]).await?.is_some() {
         return Err(AccountsError::Conflict("the e-mail address is taken".into()));
     }
     let hash = accounts.passwords.hash(&secret).await?;
 
     let mut change = context.begin().await?;
-    let user_id = insert_user(&mut change, accounts, &email, &name, &hash).await?;
-    let (organization_id, made) = match invitation {
-        Some(token) => (invitations::accept_in(&mut change, accounts, &token, &user_id, &email).await?, None),
-        None => {
-            let name = organization_name.unwrap_or_else(|| name.clone());
-            let new = NewOrganization { name, slug: None, description: None, logo_url: None };
-            let made = organizations::make(&mut change, accounts, &user_id, new).await?;
-            (made.id.clone(), Some(made))
-        }
-    };
-    let data = json!({ "userId": user_id, "email": email, "organizationId": organization_id });
-    let organization = Some(organization_id.as_str());
-    change
-        .event(Event {
-            kind: "user.registered",
-            organization_id: organization,
-            user_id: Some(&user_id),
-            key: &user_id,
-            data,
-        })
-        .await?;
-    change.audit_as(Some(&user_id), organization, "user.registered", ("user", &user_id), Json::Null).await?;
-    let new = NewSession { user_id: &user_id, organization_id: organization, remember_me };
-    let opened = sessions::open(&mut change, context, new).await?;
+    let new = NewUser { email: &email, name: &name, password_hash: Some(&hash), provider: PASSWORD, picture: None };
+    let signed_up = sign_up(&mut change, context, &new, organization_name, invitation.as_deref()).await?;
+    let SignedUp { user_id, organization_id, made } = signed_up;
+    let who = Entering { user_id: &user_id, organization_id: Some(&organization_id), remember_me, means: PASSWORD };
+    let opened = enter::enter(&mut change, context, &who).await?;
     change.commit().await?;
     if let Some(made) = &made {
         accounts.note_operator(made);
@@ -87,9 +61,7 @@ pub(super) async fn register(context: &Context<'_>) -> Result<Reply, AccountsErr
             tracing::warn!(%error, "no verification mail was sent");
         }
     }
-    let access = accounts.access_of(&user_id, &organization_id).await?;
-    let token = accounts.issue(&user_id, &opened.session_id, access.as_ref())?;
-    let issued = Issued { token, refresh_token: opened.refresh_token, remember_me };
+    let issued = enter::issue_for(accounts, &who, opened).await?;
     let body = json!({
         "user": users::read_json(accounts, &user_id).await?,
         "organization": organizations::read_json(accounts, &organization_id).await?,
@@ -97,26 +69,88 @@ pub(super) async fn register(context: &Context<'_>) -> Result<Reply, AccountsErr
     Ok(Reply { status: http::StatusCode::CREATED, ..with_tokens(accounts, issued, body) })
 }
 
-async fn insert_user(
+/// An account that is to be.
+pub(super) struct NewUser<'a> {
+    pub email: &'a str,
+    pub name: &'a str,
+    /// None for somebody who only comes by a login provider.
+    pub password_hash: Option<&'a str>,
+    /// The first way in: `password`, or the login provider, which has confirmed the address.
+    pub provider: &'a str,
+    pub picture: Option<&'a str>,
+}
+
+/// What has been made.
+pub(super) struct SignedUp {
+    pub user_id: String,
+    pub organization_id: String,
+    /// The organization, where it is a new one.
+    pub made: Option<Made>,
+}
+
+/// Makes an account within a change: with an organization of its own, or in the one that invited it.
+pub(super) async fn sign_up(
     change: &mut Change<'_>,
-    accounts: &Accounts,
-    email: &str,
-    name: &str,
-    hash: &str,
-) -> Result<String, AccountsError> {
+    context: &Context<'_>,
+    new: &NewUser<'_>,
+    organization_name: Option<String>,
+    invitation: Option<&str>,
+) -> Result<SignedUp, AccountsError> {
+    let accounts = context.accounts;
+    let user_id = insert_user(change, accounts, new).await?;
+    let (organization_id, made) = match invitation {
+        Some(token) => (invitations::accept_in(change, accounts, token, &user_id, new.email).await?, None),
+        None => {
+            let name = organization_name.unwrap_or_else(|| new.name.to_owned());
+            let organization = NewOrganization { name, slug: None, description: None, logo_url: None };
+            let made = organizations::make(change, accounts, &user_id, organization).await?;
+            (made.id.clone(), Some(made))
+        }
+    };
+    let data = json!({
+        "userId": user_id, "email": new.email, "organizationId": organization_id, "provider": new.provider,
+    });
+    let organization = Some(organization_id.as_str());
+    change
+        .event(Event {
+            kind: "user.registered",
+            organization_id: organization,
+            user_id: Some(&user_id),
+            key: &user_id,
+            data,
+        })
+        .await?;
+    let changes = json!({ "provider": new.provider });
+    change.audit_as(Some(&user_id), organization, "user.registered", ("user", &user_id), changes).await?;
+    Ok(SignedUp { user_id, organization_id, made })
+}
+
+async fn insert_user(change: &mut Change<'_>, accounts: &Accounts, new: &NewUser<'_>) -> Result<String, AccountsError> {
     let (id, now) = (new_id(), accounts.now());
     let inserted = change
         .execute(
-            "INSERT INTO users (id, email, password_hash, name, is_active, is_email_verified, auth_providers, last_login_at, \
-                 created_by, created_at, updated_at, version) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $1, $8, $8, 1) ON CONFLICT (email) DO NOTHING",
-            &values![&id, email, hash, name, true, false, json!(["password"]), now],
+            "INSERT INTO users (id, email, password_hash, name, picture, is_active, is_email_verified, auth_providers, \
+                 last_login_at, created_by, created_at, updated_at, version) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $1, $9, $9, 1) ON CONFLICT (email) DO NOTHING",
+            &values![
+                &id,
+                new.email,
+                new.password_hash,
+                new.name,
+                new.picture,
+                true,
+                new.provider != PASSWORD,
+                json!([new.provider]),
+                now
+            ],
         )
         .await?;
     if inserted == 0 {
         return Err(AccountsError::Conflict("the e-mail address is taken".into()));
     }
-    remember_password(change, &id, hash, now).await?;
+    if let Some(hash) = new.password_hash {
+        remember_password(change, &id, hash, now).await?;
+    }
     Ok(id)
 }
 
@@ -139,6 +173,8 @@ pub(super) async fn login(context: &Context<'_>) -> Result<Reply, AccountsError>
     let user_id = user.as_ref().map(|row| row.text("id")).transpose()?;
 
     let mut change = context.begin().await?;
+    // The row's lock: of many guesses at once each sees the failures before it.
+    change.execute("UPDATE users SET last_login_at = last_login_at WHERE email = $1", &values![&email]).await?;
     attempts::refuse_locked_in(&mut change, &email, accounts.now()).await?;
     let is_active = user.as_ref().map_or(Ok(false), |row| row.boolean("is_active"))?;
     let (Some(user_id), true) = (&user_id, is_right) else {
@@ -152,26 +188,10 @@ pub(super) async fn login(context: &Context<'_>) -> Result<Reply, AccountsError>
     }
     let organization_id = choose_organization(&mut change, accounts, user_id, wanted.as_deref()).await?;
     attempts::note(&mut change, context, &email, Some(user_id), true).await?;
-    change.execute("UPDATE users SET last_login_at = $2 WHERE id = $1", &values![user_id, accounts.now()]).await?;
-    let organization = organization_id.as_deref();
-    let new = NewSession { user_id, organization_id: organization, remember_me };
-    let opened = sessions::open(&mut change, context, new).await?;
-    let data = json!({ "userId": user_id, "sessionId": opened.session_id });
-    change
-        .event(Event {
-            kind: "auth.login.success",
-            organization_id: organization,
-            user_id: Some(user_id),
-            key: user_id,
-            data,
-        })
-        .await?;
-    change.audit_as(Some(user_id), organization, "auth.login.success", ("user", user_id), Json::Null).await?;
+    let who = Entering { user_id, organization_id: organization_id.as_deref(), remember_me, means: PASSWORD };
+    let opened = enter::enter(&mut change, context, &who).await?;
     change.commit().await?;
-
-    let access = accounts.access_if(user_id, organization).await?;
-    let token = accounts.issue(user_id, &opened.session_id, access.as_ref())?;
-    let issued = Issued { token, refresh_token: opened.refresh_token, remember_me };
+    let issued = enter::issue_for(accounts, &who, opened).await?;
     Ok(with_tokens(accounts, issued, json!({ "user": users::read_json(accounts, user_id).await? })))
 }
 
@@ -189,32 +209,6 @@ async fn fail(
     change.event(Event { kind: "auth.login.failed", organization_id: None, user_id, key, data }).await
 }
 
-/// The organization a session begins in: the wanted one, or the one used last.
-async fn choose_organization(
-    change: &mut Change<'_>,
-    accounts: &Accounts,
-    user_id: &str,
-    wanted: Option<&str>,
-) -> Result<Option<String>, AccountsError> {
-    let row = change
-        .query_one(
-            "SELECT m.organization_id FROM organization_memberships m JOIN organizations o ON o.id = m.organization_id \
-             WHERE m.user_id = $1 AND m.status = 'active' AND m.deleted_at IS NULL AND o.is_active = $2 \
-                 AND o.deleted_at IS NULL AND (m.expires_at IS NULL OR m.expires_at > $3) \
-                 AND (m.organization_id = $4 OR $4 = '') \
-             ORDER BY COALESCE(m.last_access_at, m.joined_at) DESC, m.id LIMIT 1",
-            &values![user_id, true, accounts.now(), wanted.unwrap_or_default()],
-        )
-        .await?;
-    match row {
-        Some(row) => Ok(Some(row.text("organization_id")?)),
-        None if wanted.is_some() => {
-            Err(AccountsError::Forbidden("you are no active member of this organization".into()))
-        }
-        None => Ok(None),
-    }
-}
-
 /// `POST /api/auth/refresh`
 pub(super) async fn refresh(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let accounts = context.accounts;
@@ -222,12 +216,13 @@ pub(super) async fn refresh(context: &Context<'_>) -> Result<Reply, AccountsErro
     let sent = if fields.has("refreshToken") {
         Some(fields.required_secret("refreshToken", TOKEN_CHARACTERS_MAX))
     } else {
-        cookie(context, REFRESH_COOKIE)
+        cookie(context, enter::REFRESH_COOKIE, TOKEN_CHARACTERS_MAX)
     };
     if sent.is_none() {
         fields.fault("refreshToken", "is required");
     }
     fields.finish()?;
+    accounts.count_visit(context.caller.ip, attempts::Visit::Refresh).await?;
     let rotated = sessions::rotate(context, &sent.unwrap_or_default()).await?;
     let user_id = &rotated.user_id;
     let mut access = accounts.access_if(user_id, rotated.organization_id.as_deref()).await?;
@@ -254,8 +249,8 @@ pub(super) async fn logout(context: &Context<'_>) -> Result<Reply, AccountsError
     change.audit(organization, "auth.logout", ("session", session_id), Json::Null).await?;
     change.commit().await?;
     let mut reply = ok(json!({ "loggedOut": true }));
-    for (name, path) in [(ACCESS_COOKIE, "/"), (REFRESH_COOKIE, "/api/auth")] {
-        set_cookie(context.accounts, &mut reply, name, "", path, Some(0));
+    for (name, path) in [(enter::ACCESS_COOKIE, "/"), (enter::REFRESH_COOKIE, enter::REFRESH_PATH)] {
+        Cookie { name, value: "", path, age_seconds: Some(0) }.set(context.accounts, &mut reply, "Strict");
     }
     Ok(reply)
 }
@@ -272,14 +267,20 @@ pub(super) async fn me(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let role = access
         .as_ref()
         .map(|access| json!({ "id": access.role_id, "name": access.role_name, "isSuperAdmin": access.is_super_admin }));
-    let permissions = access.as_ref().map(|access| show_permissions(&access.permissions, access.is_super_admin));
+    let permissions = match (&principal.scope, &access) {
+        (Some(_), _) => principal.held_permissions(),
+        (None, Some(access)) => show_permissions(&access.permissions, access.is_super_admin),
+        (None, None) => Vec::new(),
+    };
     Ok(ok(json!({
         "user": user,
         "organization": organization,
         "role": role,
-        "permissions": permissions.unwrap_or_default(),
+        "permissions": permissions,
         "isPlatform": principal.is_platform,
         "sessionId": principal.session_id.as_deref(),
+        "apiKeyId": principal.api_key_id.as_deref(),
+        "teams": principal.teams,
     })))
 }
 
@@ -328,8 +329,16 @@ pub(super) async fn store_password(
     hash: &str,
 ) -> Result<usize, AccountsError> {
     let now = accounts.now();
-    let sql = "UPDATE users SET password_hash = $2, updated_at = $3, version = version + 1 WHERE id = $1";
-    change.execute(sql, &values![user_id, hash, now]).await?;
+    let sql = "UPDATE users SET password_hash = $2, updated_at = $3, version = version + 1 WHERE id = $1 \
+         RETURNING auth_providers";
+    let row = change.query_one(sql, &values![user_id, hash, now]).await?.ok_or(AccountsError::NotFound("user"))?;
+    // Somebody who only came by a login provider has a password from now on.
+    let mut providers: Vec<String> = row.json("auth_providers")?;
+    if !providers.iter().any(|provider| provider == PASSWORD) {
+        providers.push(PASSWORD.to_owned());
+        let sql = "UPDATE users SET auth_providers = $2 WHERE id = $1";
+        change.execute(sql, &values![user_id, json!(providers)]).await?;
+    }
     remember_password(change, user_id, hash, now).await?;
     sessions::end_all(change, user_id, None, "password_changed", now).await
 }
@@ -372,30 +381,11 @@ pub(super) async fn switch_organization(context: &Context<'_>) -> Result<Reply, 
         "organization": organizations::read_json(accounts, &organization_id).await?,
         "role": { "id": access.role_id, "name": access.role_name, "isSuperAdmin": access.is_super_admin },
     }));
-    set_cookie(accounts, &mut reply, ACCESS_COOKIE, &token, "/", Some(ACCESS_SECONDS));
+    enter::set_access_cookie(accounts, &mut reply, &token);
     Ok(reply)
 }
 
 impl Accounts {
-    /// An access token for a session.
-    fn issue(&self, user_id: &str, session_id: &str, access: Option<&Access>) -> Result<String, AccountsError> {
-        let mut claims = Claims::new(user_id, session_id, self.now());
-        if let Some(access) = access {
-            claims.organization_id = Some(access.organization_id.clone());
-            claims.role_id = Some(access.role_id.clone());
-            claims.is_super_admin = access.is_super_admin;
-        }
-        self.keyring.load().sign(&claims)
-    }
-
-    /// The rights in an organization, where there is one.
-    async fn access_if(&self, user_id: &str, organization_id: Option<&str>) -> Result<Option<Access>, AccountsError> {
-        match organization_id {
-            Some(organization_id) => Ok(self.access_of(user_id, organization_id).await?),
-            None => Ok(None),
-        }
-    }
-
     /// Judges a new password against the rules and the latest ones, and hashes it.
     pub(super) async fn new_password_hash(
         &self,
@@ -418,41 +408,4 @@ impl Accounts {
         }
         self.passwords.hash(new).await
     }
-}
-
-/// The body with the tokens in front, and the same tokens as cookies for browsers.
-fn with_tokens(accounts: &Accounts, issued: Issued, body: Json) -> Reply {
-    let mut members = serde_json::Map::new();
-    members.insert("token".into(), issued.token.clone().into());
-    members.insert("refreshToken".into(), issued.refresh_token.clone().into());
-    members.insert("expiresIn".into(), ACCESS_SECONDS.into());
-    if let Json::Object(body) = body {
-        members.extend(body);
-    }
-    let mut reply = ok(Json::Object(members));
-    set_cookie(accounts, &mut reply, ACCESS_COOKIE, &issued.token, "/", Some(ACCESS_SECONDS));
-    let age = issued.remember_me.then_some(REFRESH_DAYS * 24 * 3_600);
-    set_cookie(accounts, &mut reply, REFRESH_COOKIE, &issued.refresh_token, "/api/auth", age);
-    reply
-}
-
-/// A cookie that scripts cannot read and other sites cannot send.
-fn set_cookie(accounts: &Accounts, reply: &mut Reply, name: &str, value: &str, path: &str, age_seconds: Option<i64>) {
-    let age = age_seconds.map_or(String::new(), |seconds| format!("; Max-Age={seconds}"));
-    let secure = if accounts.options.cookies_secure { "; Secure" } else { "" };
-    let text = format!("{name}={value}; Path={path}; HttpOnly; SameSite=Strict{age}{secure}");
-    if let Ok(mut value) = HeaderValue::from_str(&text) {
-        value.set_sensitive(true);
-        reply.headers.append(http::header::SET_COOKIE, value);
-    }
-}
-
-fn cookie(context: &Context<'_>, name: &str) -> Option<String> {
-    let headers = context.headers.get_all(http::header::COOKIE);
-    let pairs = headers.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-    let mut values = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(key, _)| *key == name);
-    values
-        .next()
-        .map(|(_, value)| value.to_owned())
-        .filter(|value| !value.is_empty() && value.len() <= TOKEN_CHARACTERS_MAX)
 }

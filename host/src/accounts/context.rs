@@ -20,7 +20,7 @@ const USER_AGENT_CHARACTERS_MAX: usize = 256;
 
 /// What a handler gets.
 pub(super) struct Context<'a> {
-    pub accounts: &'a Accounts,
+    pub accounts: &'a Arc<Accounts>,
     pub caller: &'a Caller,
     pub headers: &'a HeaderMap,
     pub body: &'a Bytes,
@@ -29,6 +29,18 @@ pub(super) struct Context<'a> {
     pub parameters: Vec<(String, String)>,
     /// The caller's rights in the organization that the path names, where the route is about one.
     pub access: Option<Access>,
+}
+
+impl<'a> Context<'a> {
+    /// For work that goes on beside the request: who asked is known, and nothing else of it.
+    pub(super) fn bare(
+        accounts: &'a Arc<Accounts>,
+        caller: &'a Caller,
+        headers: &'a HeaderMap,
+        body: &'a Bytes,
+    ) -> Self {
+        Self { accounts, caller, headers, body, query: Query::parse(None), parameters: Vec::new(), access: None }
+    }
 }
 
 impl Context<'_> {
@@ -147,6 +159,24 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Tells what became of `id`, which is a `resource`, by an audit row and an event of one name.
+    pub(super) async fn tell(
+        &mut self,
+        kind: &'static str,
+        resource: &str,
+        organization_id: &str,
+        by: Option<&str>,
+        id: &str,
+        changes: Json,
+    ) -> Result<(), AccountsError> {
+        self.audit_as(by, Some(organization_id), kind, (resource, id), changes.clone()).await?;
+        let mut data = json!({ "organizationId": organization_id, "changes": changes });
+        if let Some(members) = data.as_object_mut() {
+            members.insert(format!("{resource}Id"), id.into());
+        }
+        self.event(Event { kind, organization_id: Some(organization_id), user_id: by, key: id, data }).await
+    }
+
     /// Writes an audit row of the caller's deed.
     pub(super) async fn audit(
         &mut self,
@@ -170,7 +200,10 @@ impl Change<'_> {
         changes: Json,
     ) -> Result<(), AccountsError> {
         let context = self.context;
-        let metadata = json!({ "requestId": &*context.caller.request_id });
+        let mut metadata = json!({ "requestId": &*context.caller.request_id });
+        if let (Some(key), Some(members)) = (&context.caller.principal.api_key_id, metadata.as_object_mut()) {
+            members.insert("apiKeyId".into(), (**key).into());
+        }
         self.execute(
             super::audit::INSERT,
             &values![

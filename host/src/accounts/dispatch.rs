@@ -41,11 +41,37 @@ impl Router {
 impl Accounts {
     /// Answers a request whose path is one of the main app's. It checks identity, organization and permission itself,
     /// and audits its own denials.
-    pub(crate) async fn handle(&self, caller: &Caller, request: http::Request<Bytes>) -> Result<Reply, AccountsError> {
+    pub(crate) async fn handle(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: http::Request<Bytes>,
+    ) -> Result<Reply, AccountsError> {
+        self.answer(caller, request, false).await
+    }
+
+    /// The same for a plugin's call: fewer routes exist, and the caller is whoever the plugin works for.
+    pub(crate) async fn handle_internal(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: http::Request<Bytes>,
+    ) -> Result<Reply, AccountsError> {
+        self.answer(caller, request, true).await
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: http::Request<Bytes>,
+        only_internal: bool,
+    ) -> Result<Reply, AccountsError> {
         let (parts, body) = request.into_parts();
         let matched = self.router.paths.at(parts.uri.path()).map_err(|_| AccountsError::RouteNotFound)?;
         let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
-        let endpoint = matched.value.iter().find(|endpoint| endpoint.method == *method);
+        if only_internal && !matched.value.iter().any(|endpoint| endpoint.is_internal) {
+            return Err(AccountsError::RouteNotFound);
+        }
+        let mut usable = matched.value.iter().filter(|endpoint| !only_internal || endpoint.is_internal);
+        let endpoint = usable.find(|endpoint| endpoint.method == *method);
         let endpoint = endpoint.ok_or_else(|| AccountsError::MethodNotAllowed(allowed(matched.value)))?;
         let parameters: Vec<(String, String)> =
             matched.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -71,6 +97,11 @@ impl Accounts {
         outcome
     }
 
+    /// The methods of a path, where the main app has it.
+    pub(crate) fn methods(&self, path: &str) -> Option<Vec<&'static str>> {
+        self.router.paths.at(path).ok().map(|matched| allowed(matched.value))
+    }
+
     /// Checks a route's scope. Returns the caller's rights in the organization that the path names, where it names one.
     async fn admit(
         &self,
@@ -82,8 +113,14 @@ impl Accounts {
         if endpoint.scope != Scope::Public && principal.kind == PrincipalKind::Anonymous {
             return Err(AccountsError::Unauthorized("a valid access token is needed"));
         }
+        let is_key = principal.kind == PrincipalKind::ApiKey;
         match endpoint.scope {
             Scope::Public | Scope::SignedIn => Ok(None),
+            // A key works for somebody: it does not become them.
+            Scope::Session | Scope::Member(None) if is_key => {
+                Err(AccountsError::Forbidden("this route is for signed-in users, not for API keys".into()))
+            }
+            Scope::Session => Ok(None),
             Scope::Platform if principal.is_platform => Ok(None),
             Scope::Platform => Err(denied("the platform role")),
             Scope::Organization(code) => {
@@ -114,7 +151,15 @@ impl Accounts {
         }
         let user_id = caller.principal.user_id.as_deref();
         let user_id = user_id.ok_or_else(|| AccountsError::Forbidden("this route is for signed-in users".into()))?;
-        self.access_of(user_id, id).await?.ok_or(AccountsError::NotFound("organization"))
+        let principal = &caller.principal;
+        if principal.kind != PrincipalKind::ApiKey {
+            return self.access_of(user_id, id).await?.ok_or(AccountsError::NotFound("organization"));
+        }
+        // A key knows its own organization only, whatever others its maker is in.
+        let is_own = principal.organization_id.as_deref() == Some(id);
+        let access = if is_own { self.access_of(user_id, id).await? } else { None };
+        let access = access.ok_or(AccountsError::NotFound("organization"))?;
+        Ok(Access { is_super_admin: false, scope: principal.scope.clone(), ..access })
     }
 
     /// Every refusal for want of a right leaves an audit row.
@@ -137,6 +182,7 @@ impl Accounts {
                 "route": endpoint.path,
                 "reason": reason,
                 "requestId": &*caller.request_id,
+                "apiKeyId": caller.principal.api_key_id.as_deref(),
             })),
             ip: caller.ip,
             user_agent: caller.user_agent.clone(),

@@ -67,6 +67,9 @@ pub(crate) enum AccountsError {
     /// 501 `NOT_IMPLEMENTED`.
     #[error("{0}")]
     NotImplemented(&'static str),
+    /// 502 `BAD_GATEWAY`: a login provider did not answer as it should.
+    #[error("the login provider did not answer as it should")]
+    Upstream(#[source] Source),
     /// 503 `SERVICE_UNAVAILABLE`, with `Retry-After`: too much at once.
     #[error("too many password checks at once")]
     Busy { retry_after_seconds: u64 },

@@ -1,4 +1,4 @@
-//! Who a bearer token is: verified once, then remembered, but never longer than the session lives.
+//! Who a bearer is: a token or an API key, verified once, then remembered, but never longer than the session or key lives.
 //!
 //! A token's signature is checked once. Whether its session lives and what its user may do is asked of the database at
 //! most once a second and token, and at once after a change on this host; a revocation on another host is seen in the
@@ -14,11 +14,12 @@ use subtle::ConstantTimeEq;
 
 use super::Accounts;
 use super::access::{self, Access};
+use super::api_keys::{self, KnownKey};
 use super::context::shared;
 use super::error::AuthenticationError;
 use super::token::{self, Claims};
 use crate::capability::cache::CacheRoom;
-use crate::database::{DatabaseError, Row, values};
+use crate::database::{DatabaseError, Row, Value, values};
 use crate::principal::{PermissionSet, Principal, PrincipalKind};
 
 /// Verified tokens that are remembered; the least used are forgotten and verified again.
@@ -36,9 +37,52 @@ pub(super) const ACCESS_NOTES_AT_ONCE_MAX: usize = 8;
 /// Principals of messages that are remembered, and how long.
 const MESSAGE_PRINCIPALS_MAX: u64 = 10_000;
 
-/// A token whose signature is good.
+/// The most teams of one user in one organization that are told.
+const TEAMS_MAX: usize = 200;
+
+/// What a bearer was found to be, once for all.
+enum Proof {
+    /// A token whose signature is good.
+    Token(Claims),
+    /// A key that was made here.
+    Key(KnownKey),
+}
+
+impl Proof {
+    /// What can be revoked: the session, or the key itself.
+    fn id(&self) -> &str {
+        match self {
+            Self::Token(claims) => &claims.sid,
+            Self::Key(key) => &key.id,
+        }
+    }
+
+    fn user_id(&self) -> &str {
+        match self {
+            Self::Token(claims) => &claims.sub,
+            Self::Key(key) => &key.user_id,
+        }
+    }
+
+    fn organization_id(&self) -> Option<&str> {
+        match self {
+            Self::Token(claims) => claims.organization_id.as_deref(),
+            Self::Key(key) => Some(&key.organization_id),
+        }
+    }
+
+    /// Unix seconds.
+    fn expires_at(&self) -> i64 {
+        match self {
+            Self::Token(claims) => claims.exp,
+            Self::Key(key) => key.expires_at,
+        }
+    }
+}
+
+/// A bearer that proved something.
 struct Verified {
-    claims: Claims,
+    proof: Proof,
     checked: ArcSwapOption<Checked>,
 }
 
@@ -88,7 +132,6 @@ impl Identities {
     }
 
     /// Forgets every token, as if the host had been started anew.
-    #[cfg(test)]
     pub(super) fn forget_tokens(&self) {
         self.tokens.invalidate_all();
     }
@@ -103,7 +146,7 @@ impl Identities {
 }
 
 impl Accounts {
-    /// Who `bearer` is: a user's access token or the operator's token.
+    /// Who `bearer` is: a user's access token, an API key, or the operator's token.
     pub(crate) async fn authenticate(&self, bearer: &str) -> Result<Arc<Principal>, AuthenticationError> {
         let digest = token::digest_of(bearer);
         if let Some((expected, principal)) = &self.identities.operator
@@ -114,23 +157,26 @@ impl Accounts {
         let verified = match self.identities.tokens.get(&digest) {
             Some(verified) => verified,
             None => {
-                let claims = self.verify(bearer).await?;
-                let verified = Arc::new(Verified { claims, checked: ArcSwapOption::empty() });
+                let proof = match bearer.starts_with(api_keys::PREFIX) {
+                    true => Proof::Key(self.find_key(bearer).await?),
+                    false => Proof::Token(self.verify(bearer).await?),
+                };
+                let verified = Arc::new(Verified { proof, checked: ArcSwapOption::empty() });
                 self.identities.tokens.insert(digest, Arc::clone(&verified));
                 verified
             }
         };
-        let claims = &verified.claims;
-        if self.now().timestamp() >= claims.exp {
+        let proof = &verified.proof;
+        if self.now().timestamp() >= proof.expires_at() {
             self.identities.tokens.invalidate(&digest);
             return Err(AuthenticationError::Invalid);
         }
         // A cache in this process holds nothing that the counters of changes do not know.
-        if self.is_cache_shared && self.cache.host_get(&revoked_key(&claims.sid)).await.is_some() {
+        if self.is_cache_shared && self.cache.host_get(&revoked_key(proof.id())).await.is_some() {
             return Err(AuthenticationError::Ended);
         }
         // Read before the rows are, so that a change in between makes the answer stale and not the other way round.
-        let ids = [Some(claims.sid.as_str()), Some(claims.sub.as_str()), claims.organization_id.as_deref()];
+        let ids = [Some(proof.id()), Some(proof.user_id()), proof.organization_id()];
         let changes = self.identities.changes_of(ids.into_iter().flatten());
         if let Some(checked) = &*verified.checked.load()
             && checked.changes == changes
@@ -139,7 +185,10 @@ impl Accounts {
             return Ok(Arc::clone(&checked.principal));
         }
         let at = Instant::now();
-        let principal = Arc::new(self.read_principal(claims).await?);
+        let principal = Arc::new(match proof {
+            Proof::Token(claims) => self.read_principal(claims).await?,
+            Proof::Key(key) => self.read_key_principal(key).await?,
+        });
         verified.checked.store(Some(Arc::new(Checked { at, changes, principal: Arc::clone(&principal) })));
         Ok(principal)
     }
@@ -181,7 +230,7 @@ impl Accounts {
             ..Principal::anonymous()
         };
         let principal = Arc::new(match access {
-            Some(access) => self.with_access(base, &access),
+            Some(access) => self.with_access(base, &access).await.map_err(unavailable)?,
             None => Principal { organization_id: Some(organization_id.into()), ..base },
         });
         let checked = Checked { at: Instant::now(), changes, principal: Arc::clone(&principal) };
@@ -221,19 +270,48 @@ impl Accounts {
         let access = self.access_of(&claims.sub, organization_id).await.map_err(unavailable)?;
         let access = access.ok_or(AuthenticationError::Ended)?;
         self.note_access(&access);
-        Ok(self.with_access(base, &access))
+        self.with_access(base, &access).await.map_err(unavailable)
     }
 
-    fn with_access(&self, base: Principal, access: &Access) -> Principal {
+    /// The same for an API key: what its user may do now, within the key's scope, and never as a Super Admin.
+    async fn read_key_principal(&self, key: &KnownKey) -> Result<Principal, AuthenticationError> {
+        let Some(live) = self.read_live_key(key).await? else { return Err(AuthenticationError::Ended) };
+        let access = self.access_of(&key.user_id, &key.organization_id).await.map_err(unavailable)?;
+        let access = access.ok_or(AuthenticationError::Ended)?;
+        let base = Principal {
+            kind: PrincipalKind::ApiKey,
+            user_id: Some(key.user_id.as_str().into()),
+            api_key_id: Some(key.id.as_str().into()),
+            email: shared(live.email),
+            name: shared(live.name),
+            ..Principal::anonymous()
+        };
+        let principal = self.with_access(base, &access).await.map_err(unavailable)?;
+        Ok(Principal { is_super_admin: false, is_platform: false, scope: Some(live.scope), ..principal })
+    }
+
+    async fn with_access(&self, base: Principal, access: &Access) -> Result<Principal, DatabaseError> {
         let is_operator = self.operator_organization.get().is_some_and(|id| **id == *access.organization_id);
-        Principal {
+        let user_id = base.user_id.as_deref().unwrap_or_default();
+        Ok(Principal {
+            teams: self.teams_of(user_id, &access.organization_id).await?.into(),
             organization_id: Some(access.organization_id.as_str().into()),
             role_id: Some(access.role_id.as_str().into()),
             is_super_admin: access.is_super_admin,
             is_platform: access.is_super_admin && is_operator,
             permissions: Arc::clone(&access.permissions),
             ..base
-        }
+        })
+    }
+
+    /// The teams of an organization that a user is in.
+    async fn teams_of(&self, user_id: &str, organization_id: &str) -> Result<Vec<String>, DatabaseError> {
+        let sql = format!(
+            "SELECT tm.team_id FROM team_members tm JOIN teams t ON t.id = tm.team_id \
+             WHERE tm.user_id = $1 AND t.organization_id = $2 ORDER BY tm.team_id LIMIT {TEAMS_MAX}"
+        );
+        let rows = self.database.query(&sql, &values![user_id, organization_id]).await?;
+        rows.iter().map(|row| row.text("team_id")).collect()
     }
 
     /// Writes `last_access_at` now and then, beside the request. Too many at once, and the next request does it.
@@ -243,14 +321,19 @@ impl Accounts {
         if access.last_access_at.is_some_and(|at| at > before) {
             return;
         }
+        let sql = "UPDATE organization_memberships SET last_access_at = $2 \
+             WHERE id = $1 AND (last_access_at IS NULL OR last_access_at < $3)";
+        self.note_later(sql, values![&access.membership_id, now, before]);
+    }
+
+    /// Runs one small update beside the request; where too many are under way, not at all.
+    pub(super) fn note_later(&self, sql: &'static str, row: Vec<Value>) {
         let Ok(permit) = Arc::clone(&self.access_notes).try_acquire_owned() else { return };
-        let (database, membership_id) = (self.database.clone(), access.membership_id.clone());
+        let database = self.database.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            let sql = "UPDATE organization_memberships SET last_access_at = $2 \
-                 WHERE id = $1 AND (last_access_at IS NULL OR last_access_at < $3)";
-            if let Err(error) = database.execute(sql, &values![membership_id, now, before]).await {
-                tracing::debug!(%error, "the last access was not noted");
+            if let Err(error) = database.execute(sql, &row).await {
+                tracing::debug!(%error, "an access was not noted");
             }
         });
     }
@@ -300,6 +383,6 @@ fn stripe_of(id: &str) -> usize {
     (hash % STRIPES as u64) as usize
 }
 
-fn unavailable(error: DatabaseError) -> AuthenticationError {
+pub(super) fn unavailable(error: DatabaseError) -> AuthenticationError {
     AuthenticationError::Unavailable(error.into())
 }

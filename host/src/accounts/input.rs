@@ -42,6 +42,16 @@ impl Text {
     }
 }
 
+/// Whether a text somewhere within holds U+0000, which PostgreSQL can store nowhere.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        _ => false,
+    }
+}
+
 /// A body's members, taken one by one; faults are collected until [`Fields::finish`].
 pub(crate) struct Fields {
     members: Map<String, Value>,
@@ -58,6 +68,10 @@ impl Fields {
             return Err(AccountsError::UnsupportedMediaType);
         }
         match serde_json::from_slice(body) {
+            // A text loses its control characters when it is taken; what is kept as it came must not hold this one.
+            Ok(Value::Object(members)) if members.values().any(|value| !value.is_string() && holds_nul(value)) => {
+                Err(AccountsError::field("body", "must not contain the character U+0000"))
+            }
             Ok(Value::Object(members)) => Ok(Self { members, errors: Vec::new() }),
             Ok(_) => Err(AccountsError::field("body", "must be a JSON object")),
             Err(error) => Err(AccountsError::field(
@@ -80,6 +94,11 @@ impl Fields {
     /// Notes a fault.
     pub(crate) fn fault(&mut self, name: &str, message: impl Into<String>) {
         self.errors.push(FieldError { field: name.into(), message: message.into() });
+    }
+
+    /// Whether a fault of this member was noted.
+    pub(crate) fn has_fault(&self, name: &str) -> bool {
+        self.errors.iter().any(|error| error.field == name || error.field.starts_with(&format!("{name}[")))
     }
 
     /// All faults at once, or nothing.
@@ -203,6 +222,29 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// A moment in RFC 3339, or nothing when it is absent.
+    pub(crate) fn moment(&mut self, name: &str) -> Option<chrono::DateTime<chrono::Utc>> {
+        let moment = match self.members.get(name) {
+            None | Some(Value::Null) => return None,
+            Some(value) => value.as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok()),
+        };
+        if moment.is_none() {
+            self.fault(name, "must be an RFC 3339 timestamp");
+        }
+        moment.map(|moment| moment.with_timezone(&chrono::Utc))
+    }
+
+    /// A slug, or nothing when it is absent.
+    pub(crate) fn slug(&mut self, name: &str) -> Option<String> {
+        let rule =
+            Text { characters_min: 1, characters_max: NAME_CHARACTERS_MAX, is_title: false, is_multiline: false };
+        let slug = self.text(name, rule)?;
+        if !is_slug(&slug) {
+            self.fault(name, "must have 3 to 63 characters a-z, 0-9 and single hyphens inside");
+        }
+        Some(slug)
     }
 
     /// One of a closed set, or nothing when it is absent.
@@ -341,9 +383,6 @@ impl Query {
         let limit = integer("limit", 1, LIMIT_MAX).unwrap_or(LIMIT_DEFAULT);
         let offset = integer("offset", 0, OFFSET_MAX);
         let page = integer("page", 1, OFFSET_MAX / LIMIT_MAX);
-        if offset.is_some() && page.is_some() {
-            fault("page", "must not be combined with offset".into());
-        }
         let column = match self.get("sortBy") {
             None => sortable.first().map(|(_, column)| *column),
             Some(name) => sortable.iter().find(|(json, _)| *json == name).map(|(_, column)| *column),
@@ -398,7 +437,7 @@ pub(crate) fn is_email(text: &str) -> bool {
 }
 
 /// Whether a text may be a slug: 3 to 63 of `a-z`, `0-9` and single hyphens inside.
-pub(crate) fn is_slug(text: &str) -> bool {
+fn is_slug(text: &str) -> bool {
     (3..=63).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !text.starts_with('-')
@@ -535,7 +574,8 @@ mod tests {
         {
             assert!(Query::parse(Some(bad)).paging(&sortable, true).is_err(), "{bad}");
         }
-        assert!(Query::parse(Some("page=1&offset=0")).paging(&sortable, true).is_err());
+        let both = Query::parse(Some("page=3&offset=7")).paging(&sortable, true).unwrap();
+        assert_eq!(both.offset, 7, "as on every list, the offset wins");
     }
 
     #[test]

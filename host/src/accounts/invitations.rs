@@ -6,7 +6,7 @@
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Map, Value as Json, json};
 
-use super::context::{Change, Context, Event, created, new_id, no_content, ok};
+use super::context::{Change, Context, created, new_id, no_content, ok};
 use super::error::AccountsError;
 use super::input::{Fields, Text};
 use super::list::{Select, contains, page, show, timestamp};
@@ -370,9 +370,7 @@ async fn tell(
     id: &str,
     changes: Json,
 ) -> Result<(), AccountsError> {
-    change.audit_as(Some(user_id), Some(organization_id), kind, ("invitation", id), changes.clone()).await?;
-    let data = json!({ "organizationId": organization_id, "invitationId": id, "changes": changes });
-    change.event(Event { kind, organization_id: Some(organization_id), user_id: Some(user_id), key: id, data }).await
+    change.tell(kind, "invitation", organization_id, Some(user_id), id, changes).await
 }
 
 /// Mails the secret to the invited address. When it cannot be mailed, who invites gets it, to pass it on.

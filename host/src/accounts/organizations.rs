@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::access::{SUPER_ADMIN, SYSTEM_ROLES};
 use super::context::{Change, Context, Event, created, entity_reply, new_id, no_content, ok};
 use super::error::AccountsError;
-use super::input::{Fields, Text, is_slug, slug_from};
+use super::input::{Fields, Text, slug_from};
 use super::list::{Select, contains, page, timestamp};
 use super::{Accounts, Reply};
 use crate::database::{DatabaseError, Row, values};
@@ -226,7 +226,7 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Reply, AccountsError
     let mut fields = context.fields()?;
     let new = NewOrganization {
         name: fields.required_text("name", Text::NAME),
-        slug: slug(&mut fields),
+        slug: fields.slug("slug"),
         description: fields.text("description", Text::description(DESCRIPTION_CHARACTERS_MAX)),
         logo_url: url(&mut fields, "logoUrl").flatten(),
     };
@@ -248,7 +248,7 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Reply, AccountsError
     let id = context.id("id")?;
     let mut fields = context.fields()?;
     let name = fields.has("name").then(|| fields.required_text("name", Text::NAME));
-    let slug = fields.has("slug").then(|| slug(&mut fields)).flatten();
+    let slug = fields.has("slug").then(|| fields.slug("slug")).flatten();
     let description = fields.nullable_text("description", Text::description(DESCRIPTION_CHARACTERS_MAX));
     let logo_url = url(&mut fields, "logoUrl");
     let member_limit = fields.nullable_integer("memberLimit", 1, MEMBER_LIMIT_MAX);
@@ -383,10 +383,8 @@ async fn tell(
     id: &str,
     changes: Json,
 ) -> Result<(), AccountsError> {
-    let user_id = context.caller.principal.user_id.as_deref();
-    let data = json!({ "organizationId": id, "changes": changes });
-    change.event(Event { kind, organization_id: Some(id), user_id, key: id, data }).await?;
-    change.audit(Some(id), kind, ("organization", id), changes).await
+    let by = context.caller.principal.user_id.as_deref();
+    change.tell(kind, "organization", id, by, id, changes).await
 }
 
 /// The members that differ, by name, with what they became.
@@ -401,15 +399,6 @@ fn settings_reply(row: &Row) -> Result<Reply, AccountsError> {
     let settings: Json = row.json("settings")?;
     let tagged = entity_reply(json!({ "version": row.integer("version")? }));
     Ok(Reply { body: Some(settings), ..tagged })
-}
-
-fn slug(fields: &mut Fields) -> Option<String> {
-    let rule = Text { characters_min: 1, characters_max: 200, is_title: false, is_multiline: false };
-    let slug = fields.text("slug", rule)?;
-    if !is_slug(&slug) {
-        fields.fault("slug", "must have 3 to 63 characters a-z, 0-9 and single hyphens inside");
-    }
-    Some(slug)
 }
 
 /// A web address that a merge may leave alone or clear.

@@ -1,6 +1,8 @@
-//! Lost passwords, unconfirmed addresses, and sign-in with others.
+//! Lost passwords and unconfirmed addresses.
 //!
 //! Whether an address has an account must not be told: not by an answer, and not by how long it takes.
+
+use std::sync::Arc;
 
 use chrono::Duration;
 use serde_json::{Value as Json, json};
@@ -9,7 +11,7 @@ use super::auth::store_password;
 use super::context::{Change, Context, Event, new_id, ok};
 use super::error::AccountsError;
 use super::token::{hash_of, random_secret};
-use super::{Accounts, Reply, password};
+use super::{Accounts, Caller, Reply, password};
 use crate::capability::mail::Mail;
 use crate::database::{Row, values};
 
@@ -27,33 +29,45 @@ pub(super) const MAILS_AT_ONCE_MAX: usize = 32;
 
 const NO_MAIL: AccountsError = AccountsError::NotConfigured("this host has no mail server");
 
-/// `POST /api/auth/forgot-password`
+/// `POST /api/auth/forgot-password`: one answer for every address, at once; what follows happens beside it.
 pub(super) async fn forgot_password(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let accounts = context.accounts;
     let mut fields = context.fields()?;
     let email = fields.required_email("email");
     fields.finish()?;
-    if !accounts.mail.is_configured() {
-        return Err(NO_MAIL);
-    }
-    let sql = "SELECT id FROM users WHERE email = $1 AND is_active = $2 AND deleted_at IS NULL";
-    let user = accounts.database.query_one(sql, &values![&email, true]).await?;
-    if let Some(user) = user {
-        let user_id = user.text("id")?;
-        let issued = issue(context, &user_id, RESET, RESET_VALID_FOR, "user.password_reset_requested").await?;
-        if let Some(token) = issued {
-            let link = accounts.link("reset-password", &token);
-            accounts.send_later(
-                email,
-                "Set a new password",
-                format!(
-                    "Somebody, hopefully you, asked for a new password.\n\nSet it here within one hour:\n{link}\n\n\
-                 If it was not you, do nothing."
-                ),
-            );
+    let can_mail = accounts.mail.is_configured();
+    if can_mail {
+        match Arc::clone(&accounts.mails).try_acquire_owned() {
+            Ok(permit) => {
+                let (accounts, caller) = (Arc::clone(accounts), context.caller.clone());
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    if let Err(error) = mail_reset_link(&accounts, &caller, email).await {
+                        tracing::warn!(%error, "no reset link was sent");
+                    }
+                });
+            }
+            Err(_) => tracing::warn!("a reset link was not sent: too many are under way"),
         }
     }
-    Ok(ok(json!({ "accepted": true })))
+    // Without a mail server nobody gets a link, whoever asks: that is said, and says nothing about the address.
+    Ok(ok(json!({ "accepted": true, "canMail": can_mail })))
+}
+
+async fn mail_reset_link(accounts: &Arc<Accounts>, caller: &Caller, email: String) -> Result<(), AccountsError> {
+    let sql = "SELECT id FROM users WHERE email = $1 AND is_active = $2 AND deleted_at IS NULL";
+    let Some(user) = accounts.database.query_one(sql, &values![&email, true]).await? else { return Ok(()) };
+    let (headers, body) = (http::HeaderMap::new(), bytes::Bytes::new());
+    let context = Context::bare(accounts, caller, &headers, &body);
+    let kind = "user.password_reset_requested";
+    let Some(token) = issue(&context, &user.text("id")?, RESET, RESET_VALID_FOR, kind).await? else { return Ok(()) };
+    let link = accounts.link("reset-password", &token);
+    let text = format!(
+        "Somebody, hopefully you, asked for a new password.\n\nSet it here within one hour:\n{link}\n\n\
+         If it was not you, do nothing."
+    );
+    let mail = Mail { to: vec![email], subject: "Set a new password".to_owned(), text, ..Mail::default() };
+    accounts.mail.send(mail).await.map(|_| ()).map_err(AccountsError::internal)
 }
 
 /// `POST /api/auth/reset-password`
@@ -124,49 +138,6 @@ pub(super) async fn send_verification(
     Ok(true)
 }
 
-/// `/api/auth/google`, its callback, and linking.
-pub(super) async fn google(_context: &Context<'_>) -> Result<Reply, AccountsError> {
-    Err(AccountsError::NotConfigured("Google sign-in is not configured on this host"))
-}
-
-/// `GET /api/auth/providers`
-pub(super) async fn providers(context: &Context<'_>) -> Result<Reply, AccountsError> {
-    let sql = "SELECT auth_providers FROM users WHERE id = $1 AND deleted_at IS NULL";
-    let row = context.accounts.database.query_one(sql, &values![context.user_id()?]).await?;
-    let providers: Json = row.ok_or(AccountsError::NotFound("user"))?.json("auth_providers")?;
-    Ok(ok(json!({ "providers": providers })))
-}
-
-/// `POST /api/auth/unlink-provider`
-pub(super) async fn unlink_provider(context: &Context<'_>) -> Result<Reply, AccountsError> {
-    let user_id = context.user_id()?;
-    let mut fields = context.fields()?;
-    let provider = fields.required_text("provider", super::input::Text::NAME);
-    fields.finish()?;
-    let mut change = context.begin().await?;
-    let sql = "SELECT auth_providers FROM users WHERE id = $1 AND deleted_at IS NULL";
-    let row = change.query_one(sql, &values![user_id]).await?.ok_or(AccountsError::NotFound("user"))?;
-    let linked: Vec<String> = row.json("auth_providers")?;
-    if !linked.contains(&provider) {
-        return Err(AccountsError::NotFound("linked provider"));
-    }
-    let left: Vec<&String> = linked.iter().filter(|name| **name != provider).collect();
-    if left.is_empty() {
-        return Err(AccountsError::field("provider", "is the last way to sign in and must stay"));
-    }
-    let now = context.accounts.now();
-    if provider == "password" {
-        change.execute("UPDATE users SET password_hash = NULL WHERE id = $1", &values![user_id]).await?;
-    }
-    change.execute("DELETE FROM accounts WHERE user_id = $1 AND provider = $2", &values![user_id, &provider]).await?;
-    let sql = "UPDATE users SET auth_providers = $2, updated_at = $3, version = version + 1 WHERE id = $1";
-    change.execute(sql, &values![user_id, json!(left), now]).await?;
-    let organization = context.caller.principal.organization_id.as_deref();
-    change.audit(organization, "user.provider_unlinked", ("user", user_id), json!({ "provider": provider })).await?;
-    change.commit().await?;
-    Ok(ok(json!({ "providers": left })))
-}
-
 /// The user behind an unused token. Parameters: hash, kind, now, true.
 const FIND_USER: &str = "SELECT u.id, u.email, u.name FROM one_time_tokens t JOIN users u ON u.id = t.user_id \
     WHERE t.token_hash = $1 AND t.kind = $2 AND t.used_at IS NULL AND t.expires_at > $3 AND u.is_active = $4 AND u.deleted_at IS NULL";
@@ -222,7 +193,7 @@ impl Accounts {
 
     /// Sends a mail without making the request wait, so that its time tells nothing.
     pub(super) fn send_later(&self, to: String, subject: &'static str, text: String) {
-        let Ok(permit) = std::sync::Arc::clone(&self.mails).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.mails).try_acquire_owned() else {
             tracing::warn!(subject, "a mail was not sent: too many are under way");
             return;
         };

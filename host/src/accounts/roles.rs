@@ -2,10 +2,12 @@
 //!
 //! A system role must never change, and a role that somebody has must never vanish.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value as Json, json};
 
 use super::access::{SELECT_CODES, permissions_of};
-use super::context::{Change, Context, Event, created, entity_reply, new_id, no_content};
+use super::context::{Change, Context, created, entity_reply, new_id, no_content};
 use super::error::AccountsError;
 use super::input::{Fields, Text};
 use super::list::{Select, contains, page, timestamp};
@@ -25,6 +27,7 @@ const DESCRIPTION_CHARACTERS_MAX: usize = 500;
 /// The main app's own permission codes, with what they are for.
 pub(super) const CODES: &[(&str, &str)] = &[
     ("audit.logs.read", "Read the audit log"),
+    ("organizations.api-key.manage", "See and end the API keys of everybody"),
     ("organizations.invitation.manage", "Invite people and cancel invitations"),
     ("organizations.invitation.read", "See invitations"),
     ("organizations.member.manage", "Add, change and remove members"),
@@ -64,8 +67,17 @@ pub(super) async fn register(
     codes: &[(&str, &str)],
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<(), AccountsError> {
+    let mut known = BTreeSet::new();
+    for row in database.query("SELECT code FROM permissions", &[]).await? {
+        known.insert(row.text("code")?);
+    }
+    // Many routes share a permission, and at most starts all are there.
+    let fresh: Vec<_> = codes.iter().filter(|(code, _)| known.insert((*code).to_owned())).collect();
+    if fresh.is_empty() {
+        return Ok(());
+    }
     let mut transaction = database.begin().await?;
-    for (code, text) in codes {
+    for (code, text) in fresh {
         transaction.execute(INSERT_CODE, &code_row(code, text, true, now)).await?;
     }
     Ok(transaction.commit().await?)
@@ -241,8 +253,7 @@ pub(super) fn show_permissions(permissions: &PermissionSet, is_super_admin: bool
     if is_super_admin {
         return vec!["*".to_owned()];
     }
-    let actions = permissions.actions.iter().map(|action| format!("*.*.{action}"));
-    actions.chain(permissions.codes.iter().cloned()).collect()
+    permissions.shown()
 }
 
 async fn read_json(change: &mut Change<'_>, organization_id: &str, id: &str) -> Result<Json, AccountsError> {
@@ -325,7 +336,7 @@ fn codes(fields: &mut Fields) -> Option<Vec<String>> {
 }
 
 /// Whether a text is a code or a wildcard: `*`, `module.*`, `module.resource.*`, `module.resource.action`.
-fn is_code(text: &str) -> bool {
+pub(super) fn is_code(text: &str) -> bool {
     let is_word = |word: &str| {
         !word.is_empty()
             && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
@@ -349,11 +360,7 @@ async fn tell(
     role_id: &str,
     changes: Json,
 ) -> Result<(), AccountsError> {
-    change.audit(Some(organization_id), kind, ("role", role_id), changes.clone()).await?;
-    let data = json!({ "organizationId": organization_id, "roleId": role_id, "changes": changes });
-    change
-        .event(Event { kind, organization_id: Some(organization_id), user_id: Some(user_id), key: role_id, data })
-        .await
+    change.tell(kind, "role", organization_id, Some(user_id), role_id, changes).await
 }
 
 fn to_json(row: &Row) -> Result<Json, DatabaseError> {

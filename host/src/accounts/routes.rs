@@ -9,7 +9,10 @@ use serde_json::Value as Json;
 use super::context::Context;
 use super::error::AccountsError;
 use super::schema::{self, object, optional, page_of, required};
-use super::{Reply, audit, auth, invitations, memberships, organizations, recovery, roles, sessions, teams, users};
+use super::{
+    Reply, api_keys, audit, auth, invitations, memberships, oidc, organizations, providers, recovery, roles, sessions,
+    signing_keys, teams, users,
+};
 use crate::bindings::lifecycle::{Answer, Route};
 
 /// Who may call a route.
@@ -17,8 +20,10 @@ use crate::bindings::lifecycle::{Answer, Route};
 pub(super) enum Scope {
     /// Anybody.
     Public,
-    /// Any signed-in caller.
+    /// Any signed-in caller, an API key included.
     SignedIn,
+    /// A user with a session, not a program with a key.
+    Session,
     /// A member of the token's organization with this permission.
     Organization(&'static str),
     /// A member of the organization that `{id}` names, with this permission there where one is named.
@@ -41,9 +46,16 @@ pub(super) struct Endpoint {
     body: Option<Json>,
     answer: (u16, Option<Json>),
     parameters: Vec<&'static str>,
+    /// Whether plugins may call it in process, as whoever they work for.
+    pub is_internal: bool,
 }
 
 impl Endpoint {
+    fn internal(mut self) -> Self {
+        self.is_internal = true;
+        self
+    }
+
     fn body(mut self, members: &[schema::Member]) -> Self {
         self.body = Some(object(members));
         self
@@ -59,6 +71,17 @@ impl Endpoint {
         self.answer = (200, Some(page_of(item)));
         self.parameters =
             ["limit", "offset", "page", "sortBy", "order"].into_iter().chain(filters.iter().copied()).collect();
+        self
+    }
+
+    /// Parameters of the query.
+    fn takes(mut self, names: &[&'static str]) -> Self {
+        self.parameters = names.to_vec();
+        self
+    }
+
+    fn redirects(mut self) -> Self {
+        self.answer = (302, None);
         self
     }
 
@@ -80,20 +103,23 @@ macro_rules! route {
             body: None,
             answer: (200, None),
             parameters: Vec::new(),
+            is_internal: false,
         }
     };
 }
 
-use Scope::{Member, Organization, Platform, Public, SignedIn, SuperAdmin};
+use Scope::{Member, Organization, Platform, Public, Session, SignedIn, SuperAdmin};
 
 /// All of them.
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let mut all = auth_endpoints();
+    all.extend(provider_endpoints());
     all.extend(user_endpoints());
     all.extend(organization_endpoints());
     all.extend(membership_and_role_endpoints());
     all.extend(invitation_endpoints());
     all.extend(team_endpoints());
+    all.extend(key_endpoints());
     all
 }
 
@@ -119,41 +145,66 @@ fn auth_endpoints() -> Vec<Endpoint> {
             .concat())
             .gives(200, schema::tokens(&[user()])),
         route!(POST "/api/auth/refresh", Public, "Rotate the refresh token", auth::refresh)
-            .body(&[optional("refreshToken", schema::text())])
+            .body(&[optional("refreshToken", schema::token())])
             .gives(200, schema::tokens(&[])),
-        route!(POST "/api/auth/logout", SignedIn, "End the session", auth::logout).gives(200, schema::free_object()),
+        route!(POST "/api/auth/logout", Session, "End the session", auth::logout).gives(200, schema::free_object()),
         route!(GET "/api/auth/me", SignedIn, "Own user, organization, role and permissions", auth::me).gives(
             200,
             object(&[
                 user(),
-                required("organization", schema::free_object()),
-                required("role", schema::free_object()),
+                required("organization", schema::nullable("object")),
+                required("role", schema::nullable("object")),
                 required("permissions", schema::texts()),
+                required("teams", schema::texts()),
             ]),
         ),
-        route!(POST "/api/auth/change-password", SignedIn, "Change the password and end all sessions", auth::change_password)
+        route!(POST "/api/auth/change-password", Session, "Change the password and end all sessions", auth::change_password)
             .body(&[required("currentPassword", schema::secret()), required("newPassword", schema::new_password())])
             .gives(200, object(&[required("changed", schema::boolean()), required("sessionsRevoked", schema::integer())])),
-        route!(POST "/api/auth/switch-organization", SignedIn, "A token for another organization", auth::switch_organization)
+        route!(POST "/api/auth/switch-organization", Session, "A token for another organization", auth::switch_organization)
             .body(&[required("organizationId", schema::id())])
             .gives(200, object(&[required("token", schema::text()), required("organization", schema::organization())])),
         route!(POST "/api/auth/forgot-password", Public, "Send a reset link", recovery::forgot_password)
             .body(&[required("email", schema::email())]),
         route!(POST "/api/auth/reset-password", Public, "Set a password with a reset token", recovery::reset_password)
-            .body(&[required("token", schema::text()), required("newPassword", schema::new_password())])
+            .body(&[required("token", schema::token()), required("newPassword", schema::new_password())])
             .gives(200, object(&[required("reset", schema::boolean())])),
         route!(POST "/api/auth/verify-email", Public, "Confirm an e-mail address", recovery::verify_email)
-            .body(&[required("token", schema::text())])
+            .body(&[required("token", schema::token())])
             .gives(200, object(&[required("verified", schema::boolean())])),
-        route!(POST "/api/auth/resend-verification", SignedIn, "Send a new verification token", recovery::resend_verification),
-        route!(GET "/api/auth/google", Public, "Start Google sign-in", recovery::google),
-        route!(GET "/api/auth/google/callback", Public, "Finish Google sign-in", recovery::google),
-        route!(GET "/api/auth/providers", SignedIn, "Sign-in providers of the account", recovery::providers)
+        route!(POST "/api/auth/resend-verification", Session, "Send a new verification token", recovery::resend_verification),
+        route!(GET "/api/auth/providers", Session, "Sign-in providers of the account", providers::list)
+            .gives(200, object(&[required("providers", schema::texts()), required("available", schema::texts())])),
+        route!(POST "/api/auth/unlink-provider", Session, "Unlink a provider", providers::unlink)
+            .body(&[required("provider", schema::name())])
             .gives(200, object(&[required("providers", schema::texts())])),
-        route!(POST "/api/auth/link-google", SignedIn, "Link a Google account", recovery::google),
-        route!(POST "/api/auth/unlink-provider", SignedIn, "Unlink a provider", recovery::unlink_provider)
-            .body(&[required("provider", schema::text())])
-            .gives(200, object(&[required("providers", schema::texts())])),
+    ]
+}
+
+/// Sign-in by OpenID Connect. Google is the provider of that name, on routes of its own.
+fn provider_endpoints() -> Vec<Endpoint> {
+    let user = || required("user", schema::user());
+    let start = || object(&[required("authorizationUrl", schema::text())]);
+    let wishes = || [optional("redirectTo", schema::text()), optional("rememberMe", schema::boolean())];
+    let begin = ["redirectTo", "rememberMe", "invitationToken"];
+    let finish = ["code", "state", "iss", "error"];
+    vec![
+        route!(GET "/api/auth/google", Public, "Start Google sign-in", oidc::start).takes(&begin).redirects(),
+        route!(GET "/api/auth/google/callback", Public, "Finish Google sign-in", oidc::finish)
+            .takes(&finish)
+            .gives(200, schema::tokens(&[user()])),
+        route!(POST "/api/auth/link-google", Session, "Link a Google account", oidc::link)
+            .body(&wishes())
+            .gives(200, start()),
+        route!(GET "/api/auth/oidc/{provider}", Public, "Start sign-in by a provider", oidc::start)
+            .takes(&begin)
+            .redirects(),
+        route!(GET "/api/auth/oidc/{provider}/callback", Public, "Finish sign-in by a provider", oidc::finish)
+            .takes(&finish)
+            .gives(200, schema::tokens(&[user()])),
+        route!(POST "/api/auth/oidc/{provider}/link", Session, "Link an account of a provider", oidc::link)
+            .body(&wishes())
+            .gives(200, start()),
     ]
 }
 
@@ -161,32 +212,43 @@ fn user_endpoints() -> Vec<Endpoint> {
     let user = schema::user;
     vec![
         route!(GET "/api/users", Organization("users.user.read"), "List users of the organization", users::list)
-            .lists(user(), &["search"]),
+            .lists(user(), &["search"])
+            .internal(),
         route!(GET "/api/users/{id}", Organization("users.user.read"), "Read a user of the organization", users::read)
-            .gives(200, user()),
-        route!(PUT "/api/users/me", SignedIn, "Update the own profile", users::update_me)
+            .gives(200, user())
+            .internal(),
+        route!(GET "/api/users/me/teams", SignedIn, "Own teams in this organization", teams::list_own)
+            .lists(schema::team(), &[])
+            .internal(),
+        route!(GET "/api/users/{id}/teams", Organization("teams.team.read"), "Teams of a user", teams::list_of_user)
+            .lists(schema::team(), &[])
+            .internal(),
+        route!(PUT "/api/users/me", Session, "Update the own profile", users::update_me)
             .body(&[
                 optional("name", schema::name()),
-                optional("firstName", schema::nullable("string")),
-                optional("lastName", schema::nullable("string")),
-                optional("username", schema::nullable("string")),
+                optional("firstName", schema::nullable_name()),
+                optional("lastName", schema::nullable_name()),
+                optional("username", schema::username()),
                 optional("avatarUrl", schema::url()),
                 optional("preferences", schema::nullable("object")),
                 optional("competencies", serde_json::json!({ "type": ["object", "array", "null"] })),
             ])
             .gives(200, user()),
-        route!(GET "/api/users/me/sessions", SignedIn, "Own sessions", sessions::list).lists(schema::session(), &[]),
-        route!(DELETE "/api/users/me/sessions/{id}", SignedIn, "Revoke one own session", sessions::revoke).gives_nothing(),
-        route!(POST "/api/users/me/sessions/revoke-all-others", SignedIn, "Revoke all own sessions but this one", sessions::revoke_others)
+        route!(GET "/api/users/me/sessions", Session, "Own sessions", sessions::list)
+            .lists(schema::session(), &[])
+            .internal(),
+        route!(DELETE "/api/users/me/sessions/{id}", Session, "Revoke one own session", sessions::revoke).gives_nothing(),
+        route!(POST "/api/users/me/sessions/revoke-all-others", Session, "Revoke all own sessions but this one", sessions::revoke_others)
             .gives(200, object(&[required("revoked", schema::integer())])),
-        route!(GET "/api/users/me/organizations", SignedIn, "Own memberships", users::organizations_of_me)
+        route!(GET "/api/users/me/organizations", Session, "Own memberships", users::organizations_of_me)
             .lists(schema::free_object(), &[]),
-        route!(POST "/api/users/me/deactivate", SignedIn, "Deactivate the own account", users::deactivate_me).gives(200, user()),
+        route!(POST "/api/users/me/deactivate", Session, "Deactivate the own account", users::deactivate_me).gives(200, user()),
         route!(POST "/api/users/{id}/deactivate", Platform, "Deactivate an account", users::deactivate).gives(200, user()),
         route!(POST "/api/users/{id}/reactivate", Platform, "Reactivate an account", users::reactivate).gives(200, user()),
         route!(DELETE "/api/users/{id}", Platform, "Soft-delete an account", users::delete).gives_nothing(),
         route!(GET "/api/users/{id}/permissions", Organization("users.user.read"), "Effective permissions", users::permissions)
-            .gives(200, object(&[required("permissions", schema::texts())])),
+            .gives(200, object(&[required("permissions", schema::texts())]))
+            .internal(),
         route!(GET "/api/permissions", Organization("permissions.permission.read"), "Catalogue of permission codes", roles::list_permissions)
             .lists(schema::permission(), &["module", "search"]),
         route!(GET "/api/audit", Organization("audit.logs.read"), "Audit rows", audit::list)
@@ -207,13 +269,14 @@ fn organization_endpoints() -> Vec<Endpoint> {
     let mut changeable = members(false);
     changeable.push(optional("memberLimit", schema::nullable("integer")));
     vec![
-        route!(GET "/api/organizations", SignedIn, "Organizations of the caller", organizations::list)
+        route!(GET "/api/organizations", Session, "Organizations of the caller", organizations::list)
             .lists(organization(), &["search"]),
-        route!(POST "/api/organizations", SignedIn, "Create an organization", organizations::create)
+        route!(POST "/api/organizations", Session, "Create an organization", organizations::create)
             .body(&members(true))
             .gives(201, organization()),
         route!(GET "/api/organizations/{id}", Member(Some("organizations.organization.read")), "Read an organization", organizations::read)
-            .gives(200, organization()),
+            .gives(200, organization())
+            .internal(),
         route!(PUT "/api/organizations/{id}", Member(Some("organizations.organization.manage")), "Update an organization", organizations::update)
             .body(&changeable)
             .gives(200, organization()),
@@ -239,7 +302,8 @@ fn membership_and_role_endpoints() -> Vec<Endpoint> {
     };
     vec![
         route!(GET "/api/organizations/{id}/memberships", Member(Some("organizations.member.read")), "List members", memberships::list)
-            .lists(membership(), &["status", "roleId", "search"]),
+            .lists(membership(), &["status", "roleId", "search"])
+            .internal(),
         route!(POST "/api/organizations/{id}/memberships", Member(Some(memberships::MANAGE)), "Add an existing user", memberships::add)
             .body(&[optional("userId", schema::id()), optional("email", schema::email()), required("roleId", schema::id())])
             .gives(201, membership()),
@@ -252,7 +316,8 @@ fn membership_and_role_endpoints() -> Vec<Endpoint> {
         route!(DELETE "/api/organizations/{id}/memberships/{mid}", Member(None), "Remove a member, or leave", memberships::remove)
             .gives_nothing(),
         route!(GET "/api/organizations/{id}/roles", Member(Some("organizations.role.read")), "List roles", roles::list)
-            .lists(role(), &["search"]),
+            .lists(role(), &["search"])
+            .internal(),
         route!(POST "/api/organizations/{id}/roles", SuperAdmin, "Create a custom role", roles::create)
             .body(&role_members(true))
             .gives(201, role()),
@@ -286,9 +351,9 @@ fn invitation_endpoints() -> Vec<Endpoint> {
             .gives_nothing(),
         route!(GET "/api/invitations/{token}", Public, "Preview an invitation", invitations::preview)
             .gives(200, schema::free_object()),
-        route!(POST "/api/invitations/{token}/accept", SignedIn, "Join with the signed-in account", invitations::accept)
+        route!(POST "/api/invitations/{token}/accept", Session, "Join with the signed-in account", invitations::accept)
             .gives(200, object(&[required("organizationId", schema::id())])),
-        route!(POST "/api/invitations/{token}/decline", SignedIn, "Decline the invitation", invitations::decline)
+        route!(POST "/api/invitations/{token}/decline", Session, "Decline the invitation", invitations::decline)
             .gives(200, schema::free_object()),
     ]
 }
@@ -306,11 +371,14 @@ fn team_endpoints() -> Vec<Endpoint> {
     let role = || serde_json::json!({ "enum": ["maintainer", "member"] });
     vec![
         route!(GET "/api/teams", Organization("teams.team.read"), "List teams", teams::list)
-            .lists(team(), &["parentTeamId", "search"]),
+            .lists(team(), &["parentTeamId", "search", "mine", "role"])
+            .internal(),
         route!(POST "/api/teams", Organization("teams.team.create"), "Create a team", teams::create)
             .body(&members(true))
             .gives(201, team()),
-        route!(GET "/api/teams/{id}", Organization("teams.team.read"), "Read a team", teams::read).gives(200, team()),
+        route!(GET "/api/teams/{id}", Organization("teams.team.read"), "Read a team", teams::read)
+            .gives(200, team())
+            .internal(),
         route!(PUT "/api/teams/{id}", Organization("teams.team.update"), "Update a team", teams::update)
             .body(&members(false))
             .gives(200, team()),
@@ -324,6 +392,34 @@ fn team_endpoints() -> Vec<Endpoint> {
             .gives(200, schema::free_object()),
         route!(DELETE "/api/teams/{id}/members/{userId}", Organization("teams.team.update"), "Remove a member", teams::remove_member)
             .gives_nothing(),
+    ]
+}
+
+fn key_endpoints() -> Vec<Endpoint> {
+    let key = || schema::api_key(&[]);
+    let signing_keys =
+        || object(&[required("items", serde_json::json!({ "type": "array", "items": schema::signing_key() }))]);
+    vec![
+        route!(GET "/api/users/me/api-keys", Session, "Own API keys in this organization", api_keys::list_own)
+            .lists(key(), &[]),
+        route!(POST "/api/users/me/api-keys", Session, "Make an API key; only this answer holds it", api_keys::create)
+            .body(&[
+                required("name", schema::name()),
+                required("permissions", schema::texts()),
+                optional("expiresInDays", serde_json::json!({ "type": "integer", "minimum": 1, "maximum": 366 })),
+                optional("expiresAt", schema::moment()),
+            ])
+            .gives(201, schema::api_key(&[required("key", schema::text())])),
+        route!(DELETE "/api/users/me/api-keys/{id}", Session, "End an own API key", api_keys::revoke_own).gives_nothing(),
+        route!(GET "/api/organizations/{id}/api-keys", Member(Some(api_keys::MANAGE)), "API keys of everybody in the organization", api_keys::list_all)
+            .lists(key(), &["userId"]),
+        route!(DELETE "/api/organizations/{id}/api-keys/{kid}", Member(Some(api_keys::MANAGE)), "End an API key", api_keys::revoke_any)
+            .gives_nothing(),
+        route!(GET "/api/admin/signing-keys", Platform, "Keys that sign access tokens", signing_keys::list)
+            .gives(200, signing_keys()),
+        route!(POST "/api/admin/signing-keys/rotate", Platform, "Sign with a fresh key from now on", signing_keys::rotate)
+            .body(&[optional("endEarlier", schema::boolean())])
+            .gives(201, signing_keys()),
     ]
 }
 
@@ -362,10 +458,16 @@ fn describe(endpoint: &Endpoint) -> Route {
 fn parameter(name: &str) -> crate::bindings::lifecycle::QueryParameter {
     let (description, schema) = match name {
         "limit" => ("Most items, at most 200", r#"{"type":"integer","minimum":1,"maximum":200,"default":50}"#),
-        "offset" => ("Items to skip", r#"{"type":"integer","minimum":0,"default":0}"#),
-        "page" => ("Page, from 1; instead of offset", r#"{"type":"integer","minimum":1}"#),
+        "offset" => ("Items to skip", r#"{"type":"integer","minimum":0,"maximum":1000000,"default":0}"#),
+        "page" => ("Page, from 1; offset wins over it", r#"{"type":"integer","minimum":1,"maximum":5000}"#),
         "sortBy" => ("Field to sort by", r#"{"type":"string"}"#),
         "order" => ("Direction", r#"{"enum":["asc","desc"]}"#),
+        "redirectTo" => {
+            ("Where the browser goes afterwards: a path, or a URL of an allowed origin", r#"{"type":"string"}"#)
+        }
+        "rememberMe" => ("Whether the browser keeps the session after closing", r#"{"type":"boolean"}"#),
+        "invitationToken" => ("An invitation that a new account accepts", r#"{"type":"string"}"#),
+        "code" | "state" | "iss" | "error" => ("What the provider says", r#"{"type":"string"}"#),
         "from" | "to" => ("Bound of the time", r#"{"type":"string","format":"date-time"}"#),
         _ => ("Filter", r#"{"type":"string"}"#),
     };
@@ -396,6 +498,8 @@ mod tests {
                 "POST /api/auth/verify-email",
                 "GET /api/auth/google",
                 "GET /api/auth/google/callback",
+                "GET /api/auth/oidc/{provider}",
+                "GET /api/auth/oidc/{provider}/callback",
                 "GET /api/invitations/{token}",
             ]
         );
@@ -408,8 +512,8 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), count);
-        // 16 auth, 12 users, 25 organizations with what is below them, 3 invitations by token less one, 7 teams, 2 more.
-        assert_eq!(count, 16 + 12 + 8 + 9 + 8 + 7 + 2);
+        // Auth, providers, users, organizations, members and roles, invitations, teams, catalogue and audit, keys.
+        assert_eq!(count, 13 + 6 + 14 + 8 + 9 + 8 + 7 + 2 + 7);
     }
 
     #[test]

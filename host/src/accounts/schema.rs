@@ -37,8 +37,21 @@ pub(super) fn text() -> Json {
     json!({ "type": "string" })
 }
 
+/// A secret that was handed out.
+pub(super) fn token() -> Json {
+    json!({ "type": "string", "minLength": 1, "maxLength": 2048 })
+}
+
 pub(super) fn name() -> Json {
     json!({ "type": "string", "minLength": 1, "maxLength": 200 })
+}
+
+pub(super) fn nullable_name() -> Json {
+    json!({ "type": ["string", "null"], "minLength": 1, "maxLength": 200 })
+}
+
+pub(super) fn username() -> Json {
+    json!({ "type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{3,32}$" })
 }
 
 pub(super) fn id() -> Json {
@@ -57,8 +70,9 @@ pub(super) fn new_password() -> Json {
     json!({ "type": "string", "minLength": 8, "maxLength": 256 })
 }
 
+/// The empty text is none.
 pub(super) fn url() -> Json {
-    json!({ "type": ["string", "null"], "format": "uri", "maxLength": 2048 })
+    json!({ "anyOf": [{ "type": "string", "format": "uri", "maxLength": 2048 }, { "const": "" }, { "type": "null" }] })
 }
 
 pub(super) fn slug() -> Json {
@@ -85,7 +99,7 @@ pub(super) fn nullable(kind: &str) -> Json {
     json!({ "type": [kind, "null"] })
 }
 
-fn moment() -> Json {
+pub(super) fn moment() -> Json {
     json!({ "type": ["string", "null"], "format": "date-time" })
 }
 
@@ -181,6 +195,32 @@ pub(super) fn session() -> Json {
         required("createdAt", moment()),
         required("lastUsedAt", moment()),
         required("expiresAt", moment()),
+    ])
+}
+
+/// An API key; `more` for the answer that holds it.
+pub(super) fn api_key(more: &[Member]) -> Json {
+    let mut all = vec![
+        required("organizationId", id()),
+        required("userId", id()),
+        required("name", name()),
+        required("hint", text()),
+        required("permissions", texts()),
+        required("expiresAt", moment()),
+        required("lastUsedAt", moment()),
+    ];
+    all.extend_from_slice(more);
+    entity(&all)
+}
+
+pub(super) fn signing_key() -> Json {
+    object(&[
+        required("id", id()),
+        required("isCurrent", boolean()),
+        required("generation", integer()),
+        required("createdAt", moment()),
+        required("signsFrom", moment()),
+        required("nextFrom", moment()),
     ])
 }
 

@@ -14,6 +14,8 @@ const ROWS_MAX: usize = 1_000;
 const SESSIONS_KEPT: Duration = Duration::days(30);
 /// How long attempts to sign in are kept.
 const ATTEMPTS_KEPT: Duration = Duration::days(30);
+/// How long ended API keys are kept, for the audit's sake.
+const KEYS_KEPT: Duration = Duration::days(90);
 /// How long soft-deleted users can still be brought back.
 const USERS_KEPT: Duration = Duration::days(90);
 
@@ -33,6 +35,8 @@ impl Accounts {
             ("sessions", "id", "expires_at < $1 OR revoked_at < $1", now - SESSIONS_KEPT),
             ("login_attempts", "id", "at < $1", now - ATTEMPTS_KEPT),
             ("one_time_tokens", "id", "expires_at < $1", now - Duration::days(1)),
+            ("berth_used_login_states", "state_hash", "used_at < $1", now - Duration::days(1)),
+            ("berth_api_keys", "id", "expires_at < $1 OR revoked_at < $1", now - KEYS_KEPT),
         ] {
             let sql = format!(
                 "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {condition} LIMIT {ROWS_MAX})"
@@ -44,11 +48,12 @@ impl Accounts {
 
     /// Deletes users for good, with all that belongs to them alone.
     async fn purge_users(&self, before: chrono::DateTime<chrono::Utc>) -> Result<(), AccountsError> {
-        let sql = format!("SELECT id FROM users WHERE deleted_at < $1 ORDER BY deleted_at LIMIT {ROWS_MAX}");
+        let sql = format!("SELECT id, email FROM users WHERE deleted_at < $1 ORDER BY deleted_at LIMIT {ROWS_MAX}");
         for row in &self.database.query(&sql, &values![before]).await? {
-            let id = row.text("id")?;
+            let (id, email) = (row.text("id")?, row.text("email")?);
             let mut transaction = self.database.begin().await?;
             for table in [
+                "berth_api_keys",
                 "sessions",
                 "accounts",
                 "password_history",
@@ -59,6 +64,10 @@ impl Accounts {
                 "login_attempts",
             ] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE user_id = $1"), &values![&id]).await?;
+            }
+            // Attempts and invitations know people by their address only.
+            for table in ["login_attempts", "invitations"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE email = $1"), &values![&email]).await?;
             }
             transaction.execute("DELETE FROM users WHERE id = $1 AND deleted_at < $2", &values![&id, before]).await?;
             transaction.commit().await?;

@@ -5,9 +5,9 @@
 use serde_json::{Value as Json, json};
 
 use super::Reply;
-use super::context::{Change, Context, Event, created, entity_reply, new_id, no_content, ok};
+use super::context::{Change, Context, created, entity_reply, new_id, no_content, ok};
 use super::error::AccountsError;
-use super::input::{Fields, Text, is_slug, slug_from};
+use super::input::{Fields, Text, slug_from};
 use super::list::{Select, contains, page, timestamp};
 use super::organizations::{differences, lock};
 use crate::database::{DatabaseError, Row, values};
@@ -26,10 +26,43 @@ const COLUMNS: &str = "t.id, t.organization_id, t.name, t.slug, t.description, t
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
     let paging = query.paging(&[("name", "t.name"), ("createdAt", "t.created_at"), ("slug", "t.slug")], false)?;
+    let member = match query.filter("mine")? {
+        Some("true") => Some(context.user_id()?),
+        _ => None,
+    };
     let select = Select::new(COLUMNS, "teams t")
         .and("t.organization_id = ?", context.organization_id()?)
+        .and_if("EXISTS (SELECT 1 FROM team_members tm WHERE tm.team_id = t.id AND tm.user_id = ?)", member)
+        .and_if(
+            "EXISTS (SELECT 1 FROM team_members tm WHERE tm.team_id = t.id AND tm.user_id = ? AND tm.role = 'maintainer')",
+            member.filter(|_| query.filter("role").is_ok_and(|role| role == Some("maintainer"))),
+        )
         .and_if("t.parent_team_id = ?", query.filter("parentTeamId")?)
         .and_if("LOWER(t.name) LIKE ? ESCAPE '\\'", query.filter("search")?.map(contains));
+    page(&context.accounts.database, select, &paging, to_json).await
+}
+
+/// `GET /api/users/me/teams`
+pub(super) async fn list_own(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    list_of(context, context.user_id()?).await
+}
+
+/// `GET /api/users/{id}/teams`: of a member of the organization.
+pub(super) async fn list_of_user(context: &Context<'_>) -> Result<Reply, AccountsError> {
+    let user_id = context.id("id")?;
+    let sql =
+        "SELECT id FROM organization_memberships WHERE user_id = $1 AND organization_id = $2 AND deleted_at IS NULL";
+    let member = context.accounts.database.query_one(sql, &values![user_id, context.organization_id()?]).await?;
+    member.ok_or(AccountsError::NotFound("user"))?;
+    list_of(context, user_id).await
+}
+
+async fn list_of(context: &Context<'_>, user_id: &str) -> Result<Reply, AccountsError> {
+    let paging =
+        context.query.paging(&[("name", "t.name"), ("createdAt", "t.created_at"), ("slug", "t.slug")], false)?;
+    let select = Select::new(COLUMNS, "teams t")
+        .and("t.organization_id = ?", context.organization_id()?)
+        .and("EXISTS (SELECT 1 FROM team_members own WHERE own.team_id = t.id AND own.user_id = ?)", user_id);
     page(&context.accounts.database, select, &paging, to_json).await
 }
 
@@ -52,7 +85,7 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Reply, AccountsError
     let (organization_id, user_id) = (context.organization_id()?, context.user_id()?);
     let mut fields = context.fields()?;
     let name = fields.required_text("name", Text::NAME);
-    let slug = slug(&mut fields);
+    let slug = fields.slug("slug");
     let description = fields.text("description", Text::description(DESCRIPTION_CHARACTERS_MAX));
     let parent = fields.id("parentTeamId");
     fields.finish()?;
@@ -83,7 +116,7 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Reply, AccountsError
     let (organization_id, id, user_id) = (context.organization_id()?, context.id("id")?, context.user_id()?);
     let mut fields = context.fields()?;
     let name = fields.has("name").then(|| fields.required_text("name", Text::NAME));
-    let slug = slug(&mut fields);
+    let slug = fields.slug("slug");
     let description = fields.nullable_text("description", Text::description(DESCRIPTION_CHARACTERS_MAX));
     let parent = fields.has("parentTeamId").then(|| fields.id("parentTeamId"));
     fields.finish()?;
@@ -134,6 +167,7 @@ pub(super) async fn delete(context: &Context<'_>) -> Result<Reply, AccountsError
     change.execute("DELETE FROM team_members WHERE team_id = $1", &values![id]).await?;
     change.execute("DELETE FROM teams WHERE id = $1", &values![id]).await?;
     tell(&mut change, "team.deleted", organization_id, user_id, id, json!({ "name": row.text("name")? })).await?;
+    change.touch(organization_id);
     change.commit().await?;
     Ok(no_content())
 }
@@ -159,6 +193,7 @@ pub(super) async fn add_members(context: &Context<'_>) -> Result<Reply, Accounts
                 &values![id, member_id, *role, user_id, now],
             )
             .await?;
+        change.touch(member_id);
     }
     let members: Vec<Json> = added.iter().map(|(user, role)| json!({ "userId": user, "role": role })).collect();
     tell(&mut change, "team.members_added", organization_id, user_id, id, json!({ "members": members })).await?;
@@ -179,6 +214,7 @@ pub(super) async fn remove_member(context: &Context<'_>) -> Result<Reply, Accoun
         return Err(AccountsError::NotFound("team member"));
     }
     tell(&mut change, "team.member_removed", organization_id, user_id, id, json!({ "userId": member_id })).await?;
+    change.touch(member_id);
     change.commit().await?;
     Ok(no_content())
 }
@@ -212,15 +248,6 @@ fn wanted_members(mut fields: Fields) -> Result<Vec<(String, &'static str)>, Acc
     }
     fields.finish()?;
     Ok(wanted)
-}
-
-fn slug(fields: &mut Fields) -> Option<String> {
-    let rule = Text { characters_min: 1, characters_max: 200, is_title: false, is_multiline: false };
-    let slug = fields.text("slug", rule)?;
-    if !is_slug(&slug) {
-        fields.fault("slug", "must have 3 to 63 characters a-z, 0-9 and single hyphens inside");
-    }
-    Some(slug)
 }
 
 async fn refuse_taken_slug(
@@ -277,9 +304,7 @@ async fn tell(
     id: &str,
     changes: Json,
 ) -> Result<(), AccountsError> {
-    change.audit(Some(organization_id), kind, ("team", id), changes.clone()).await?;
-    let data = json!({ "organizationId": organization_id, "teamId": id, "changes": changes });
-    change.event(Event { kind, organization_id: Some(organization_id), user_id: Some(user_id), key: id, data }).await
+    change.tell(kind, "team", organization_id, Some(user_id), id, changes).await
 }
 
 fn to_json(row: &Row) -> Result<Json, DatabaseError> {

@@ -10,8 +10,12 @@ mod on_sqlite {
         Some(Database::open_in_memory().await)
     }
 
+    #[path = "at_once.rs"]
+    mod at_once;
     #[path = "hosts.rs"]
     mod hosts;
+    #[path = "keys.rs"]
+    mod keys;
     #[path = "members.rs"]
     mod members;
     #[path = "recovery.rs"]
@@ -32,8 +36,12 @@ mod on_postgres {
         postgres_schema().await
     }
 
+    #[path = "at_once.rs"]
+    mod at_once;
     #[path = "hosts.rs"]
     mod hosts;
+    #[path = "keys.rs"]
+    mod keys;
     #[path = "members.rs"]
     mod members;
     #[path = "recovery.rs"]
@@ -57,6 +65,7 @@ use crate::capability::mail::{Mail, MailError};
 use crate::capability::queue::QueueOptions;
 use crate::capability::secrets::MasterKey;
 use crate::database::HOST_MIGRATIONS;
+use crate::principal::PrincipalKind;
 
 const PASSWORD: &str = "correct horse battery";
 const OPERATOR: &str = "operator-token-of-the-tests";

@@ -21,8 +21,6 @@ const ACCESS: &str = "access";
 pub(crate) const ACCESS_SECONDS: i64 = 900;
 /// The longest bearer token that is looked at, in bytes: ours have about 600.
 const TOKEN_BYTES_MAX: usize = 4_096;
-/// How many verification keys are kept: the current and the previous one.
-pub(crate) const KEYS_MAX: usize = 2;
 
 /// What an access token says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,23 +91,31 @@ impl SigningPair {
     }
 }
 
-/// Signs with the current key and verifies with the current and the previous one.
+/// A public half, base64url, and its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PublicKey {
+    pub id: String,
+    pub x: String,
+}
+
+/// Signs with the current key, and verifies with it, the previous one, and one that is announced.
 pub(crate) struct Keyring {
     current: String,
     signer: EncodingKey,
+    public: Vec<PublicKey>,
     verifiers: Vec<(String, DecodingKey)>,
     validation: Validation,
 }
 
 impl Keyring {
-    /// `previous` are public halves (id, base64url); at most [`KEYS_MAX`] keys in all are taken.
-    pub(crate) fn new(current: &SigningPair, previous: &[(String, String)]) -> Result<Self, AccountsError> {
+    /// `others` are the keys that verify beside the current one: the caller knows which those are.
+    pub(crate) fn new(current: &SigningPair, others: Vec<PublicKey>) -> Result<Self, AccountsError> {
         let pair = SigningKey::from_bytes(&current.seed);
         let document = pair.to_pkcs8_der().map_err(|error| AccountsError::internal(error.to_string()))?;
-        let mut verifiers = vec![(current.id.clone(), verifier(&current.public_key())?)];
-        for (id, public_key) in previous.iter().filter(|(id, _)| *id != current.id).take(KEYS_MAX - 1) {
-            verifiers.push((id.clone(), verifier(public_key)?));
-        }
+        let mut public = vec![PublicKey { id: current.id.clone(), x: current.public_key() }];
+        public.extend(others.into_iter().filter(|key| key.id != current.id));
+        let verifiers = public.iter().map(|key| Ok((key.id.clone(), verifier(&key.x)?)));
+        let verifiers = verifiers.collect::<Result<Vec<_>, AccountsError>>()?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.leeway = 0;
         validation.set_issuer(&[ISSUER]);
@@ -117,9 +123,20 @@ impl Keyring {
         Ok(Self {
             current: current.id.clone(),
             signer: EncodingKey::from_ed_der(document.as_bytes()),
+            public,
             verifiers,
             validation,
         })
+    }
+
+    /// Every key that verifies, the current one first.
+    pub(crate) fn public_keys(&self) -> &[PublicKey] {
+        &self.public
+    }
+
+    /// Whether a key of this id verifies.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.public.iter().any(|key| key.id == id)
     }
 
     /// The key that signs now.
@@ -178,7 +195,7 @@ mod tests {
     use super::*;
 
     fn keyring() -> Keyring {
-        Keyring::new(&SigningPair::generate(), &[]).unwrap()
+        Keyring::new(&SigningPair::generate(), vec![]).unwrap()
     }
 
     fn claims() -> Claims {
@@ -210,7 +227,7 @@ mod tests {
     #[test]
     fn no_other_algorithm_is_believed() {
         let pair = SigningPair::generate();
-        let keyring = Keyring::new(&pair, &[]).unwrap();
+        let keyring = Keyring::new(&pair, vec![]).unwrap();
         let payload = serde_json::to_string(&claims()).unwrap();
         let header = |alg: &str| format!(r#"{{"alg":"{alg}","typ":"JWT","kid":"{}"}}"#, pair.id);
         for alg in ["none", "None", "NONE"] {
@@ -249,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn the_previous_key_still_verifies_and_the_one_before_does_not() {
+    fn a_ring_verifies_what_its_keys_signed_and_nothing_else() {
         let [first, second, third] = [SigningPair::generate(), SigningPair::generate(), SigningPair::generate()];
-        let old = Keyring::new(&first, &[]).unwrap().sign(&claims()).unwrap();
-        let public = |pair: &SigningPair| (pair.id.clone(), pair.public_key());
-        assert!(Keyring::new(&second, &[public(&first)]).unwrap().verify(&old).is_ok());
-        let third = Keyring::new(&third, &[public(&second), public(&first)]).unwrap();
+        let old = Keyring::new(&first, vec![]).unwrap().sign(&claims()).unwrap();
+        let public = |pair: &SigningPair| PublicKey { id: pair.id.clone(), x: pair.public_key() };
+        assert!(Keyring::new(&second, vec![public(&first)]).unwrap().verify(&old).is_ok());
+        let third = Keyring::new(&third, vec![public(&second)]).unwrap();
         assert!(third.verify(&old).is_err());
         assert!(third.lacks_key_of(&old));
     }

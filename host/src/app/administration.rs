@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::deploy::{DeployError, DeployOptions, DeployReport, Deployer};
-use crate::gateway::{Administration, DeployAnswer};
+use crate::gateway::{Administration, DeployAnswer, TrialEnd};
 
 /// Deploys through the one deployer of the host.
 pub(super) struct Deploying(pub Deployer);
@@ -17,6 +17,10 @@ impl Administration for Deploying {
         json(&self.0.plugins())
     }
 
+    async fn hosts(&self) -> Result<Value, DeployError> {
+        self.0.hosts().await.map(|hosts| json(&hosts))
+    }
+
     fn routes(&self) -> Value {
         json(&self.0.routes())
     }
@@ -25,20 +29,30 @@ impl Administration for Deploying {
         &self,
         plugin: &str,
         component: Bytes,
-        actor: String,
-        waits_for_drain: bool,
+        options: DeployOptions,
     ) -> Result<DeployAnswer, DeployError> {
-        self.0.deploy(plugin, component, DeployOptions { actor, waits_for_drain }).await.map(answer)
+        self.0.deploy(plugin, component, options).await.map(answer)
     }
 
     async fn rollback(
         &self,
         plugin: &str,
         revision: Option<i64>,
-        actor: String,
-        waits_for_drain: bool,
+        options: DeployOptions,
     ) -> Result<DeployAnswer, DeployError> {
-        self.0.rollback(plugin, revision, DeployOptions { actor, waits_for_drain }).await.map(answer)
+        self.0.rollback(plugin, revision, options).await.map(answer)
+    }
+
+    async fn end_trial(
+        &self,
+        plugin: &str,
+        end: TrialEnd,
+        options: DeployOptions,
+    ) -> Result<DeployAnswer, DeployError> {
+        match end {
+            TrialEnd::Promote => self.0.promote(plugin, options).await.map(answer),
+            TrialEnd::Abort => self.0.abort(plugin, options).await.map(answer),
+        }
     }
 
     async fn history(&self, plugin: &str, limit: i64) -> Result<Value, DeployError> {
@@ -47,9 +61,10 @@ impl Administration for Deploying {
 }
 
 fn answer(report: DeployReport) -> DeployAnswer {
-    // Without a predecessor there is nothing to wait for.
+    // Without a predecessor, and at the beginning of a trial, there is nothing to wait for.
+    let has_switched = report.flip_us.is_some() || report.action == "abort";
     DeployAnswer {
-        has_drained: report.drained_ms.is_some() || report.previous_revision.is_none(),
+        has_drained: report.drained_ms.is_some() || report.previous_revision.is_none() || !has_switched,
         report: json(&report),
     }
 }

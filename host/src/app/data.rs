@@ -79,6 +79,15 @@ pub(super) fn operator_token(settings: &Settings) -> anyhow::Result<OperatorToke
     }
 }
 
+/// The machine's name, so that people can tell hosts apart.
+pub(super) fn machine_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "unknown".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
 fn make_private(folder: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)

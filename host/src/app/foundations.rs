@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::data::OperatorToken;
-use crate::accounts::{self, Accounts, AccountsOptions};
+use crate::accounts::{self, Accounts, AccountsOptions, ProviderOptions};
 use crate::capability::cache::CacheRoom;
 use crate::capability::database::DatabaseRoom;
 use crate::capability::logging::LogRoom;
@@ -14,7 +14,7 @@ use crate::capability::queue::{QueueOptions, QueueRoom};
 use crate::capability::secrets::{self, Vault};
 use crate::capability::{Rooms, http_out::Egress};
 use crate::database::{Database, DatabaseOptions, HOST_MIGRATIONS};
-use crate::settings::{CacheUrl, DatabaseUrl, MasterKey, QueueUrl, Settings};
+use crate::settings::{CacheUrl, DatabaseUrl, LoginProvider, MasterKey, QueueUrl, Settings};
 
 /// The owner of the host's own tables in the ledger of migrations.
 const HOST_OWNER: &str = "host";
@@ -41,14 +41,20 @@ impl Foundations {
         let compiled_key = master.derive("compiled components")?;
         let vault = Vault::open_with(database.clone(), master).await?;
         let cache = match &settings.cache {
-            CacheUrl::Memory => CacheRoom::open("memory:"),
-            CacheUrl::Redis(url) => CacheRoom::open(url.reveal()),
+            CacheUrl::Memory => CacheRoom::open_in("memory:", ""),
+            CacheUrl::Redis(url) => CacheRoom::judge(url.reveal())
+                .await
+                .and_then(|()| CacheRoom::open_in(url.reveal(), &settings.namespace)),
         }
         .context("BERTH_CACHE_URL: the cache cannot be opened")?;
         let queue = match &settings.queue {
             QueueUrl::Embedded => QueueRoom::open(database.clone(), QueueOptions::default()).await,
             QueueUrl::Amqp(url) => {
-                QueueRoom::open_rabbitmq(database.clone(), url.reveal(), "", QueueOptions::default()).await
+                let namespace = match settings.namespace.as_str() {
+                    "" => String::new(),
+                    name => format!("{name}."),
+                };
+                QueueRoom::open_rabbitmq(database.clone(), url.reveal(), &namespace, QueueOptions::default()).await
             }
         }
         .context("BERTH_QUEUE_URL: the queue cannot be opened")?;
@@ -80,6 +86,8 @@ impl Foundations {
         let mut options = AccountsOptions {
             operator_token: Some(token.value.clone()),
             public_url: settings.public_url.clone(),
+            allowed_origins: settings.allowed_origins.clone(),
+            login_providers: login_providers(settings),
             cookies_secure: settings.tls.is_some()
                 || settings.public_url.as_deref().is_some_and(|url| url.starts_with("https:")),
             ..AccountsOptions::default()
@@ -89,6 +97,16 @@ impl Foundations {
         }
         Accounts::open(foundations, options).await.context("the main app cannot be opened")
     }
+}
+
+fn login_providers(settings: &Settings) -> Vec<ProviderOptions> {
+    let provider = |(name, provider): (&String, &LoginProvider)| ProviderOptions {
+        name: name.clone(),
+        issuer: provider.issuer.clone(),
+        client_id: provider.client_id.clone(),
+        client_secret: provider.client_secret.reveal().to_owned(),
+    };
+    settings.login_providers.iter().map(provider).collect()
 }
 
 fn master_key(settings: &Settings) -> anyhow::Result<secrets::MasterKey> {

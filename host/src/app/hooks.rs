@@ -19,6 +19,8 @@ use crate::worker::Worker;
 
 /// How long after a failure it is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a start waits for all of it.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Keeps the worker in step with the builds.
 pub(super) struct Background {
@@ -28,8 +30,16 @@ pub(super) struct Background {
 /// What is still to be applied, by plugin: at most one entry for each.
 #[derive(Default)]
 struct Wishes {
-    pending: Mutex<BTreeMap<String, Wish>>,
+    pending: Mutex<Pending>,
     changed: Notify,
+    settled: Notify,
+}
+
+#[derive(Default)]
+struct Pending {
+    wishes: BTreeMap<String, Wish>,
+    /// Whether one that is no longer among them is being applied.
+    is_applying: bool,
 }
 
 #[derive(Clone)]
@@ -54,18 +64,51 @@ impl Background {
         });
         Self { wishes }
     }
+
+    /// Waits until everything that builds wanted so far holds, or for [`SETTLE_TIME_MAX`]: an event that is published before
+    /// the queue of its reader is bound would never reach it.
+    pub(super) async fn settled(&self) {
+        if tokio::time::timeout(SETTLE_TIME_MAX, self.wishes.settled()).await.is_err() {
+            tracing::error!("bindings and timers are still not set; the host serves without waiting any longer");
+        }
+    }
 }
 
 impl Wishes {
     fn want(&self, plugin: &str, wish: Wish) {
-        self.pending.lock().insert(plugin.to_owned(), wish);
+        self.pending.lock().wishes.insert(plugin.to_owned(), wish);
         self.changed.notify_one();
+    }
+
+    async fn settled(&self) {
+        loop {
+            let mut settled = std::pin::pin!(self.settled.notified());
+            settled.as_mut().enable();
+            let is_settled = {
+                let pending = self.pending.lock();
+                pending.wishes.is_empty() && !pending.is_applying
+            };
+            if is_settled {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// The next wish; without one everything is settled.
+    fn next(&self) -> Option<(String, Wish)> {
+        let mut pending = self.pending.lock();
+        let next = pending.wishes.pop_first();
+        pending.is_applying = next.is_some();
+        if next.is_none() {
+            self.settled.notify_waiters();
+        }
+        next
     }
 
     async fn apply_all(&self, queue: &QueueRoom, worker: &Worker, accounts: &Accounts) {
         loop {
-            let next = self.pending.lock().pop_first();
-            let Some((plugin, wish)) = next else {
+            let Some((plugin, wish)) = self.next() else {
                 self.changed.notified().await;
                 continue;
             };
@@ -80,7 +123,7 @@ impl Wishes {
             } else {
                 tracing::error!(plugin, %error, "the plugin's bindings and timers could not be set; trying again");
                 // A newer wish may have come meanwhile.
-                self.pending.lock().entry(plugin).or_insert(wish);
+                self.pending.lock().wishes.entry(plugin).or_insert(wish);
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
@@ -106,5 +149,24 @@ impl DeployHooks for Background {
 
     fn removed(&self, plugin: &str) {
         self.wishes.want(plugin, Wish { bindings: Vec::new(), timers: Vec::new(), permissions: Vec::new() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::{Wish, Wishes};
+
+    #[test]
+    fn a_wish_is_settled_when_it_has_been_applied_and_nothing_is_left() {
+        let wishes = Wishes::default();
+        let is_settled = || wishes.settled().now_or_never().is_some();
+        assert!(is_settled());
+        wishes.want("planning", Wish { bindings: Vec::new(), timers: Vec::new(), permissions: Vec::new() });
+        assert!(!is_settled());
+        assert_eq!(wishes.next().map(|(plugin, _)| plugin).as_deref(), Some("planning"));
+        assert!(!is_settled(), "it is being applied");
+        assert!(wishes.next().is_none() && is_settled());
     }
 }

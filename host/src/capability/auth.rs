@@ -13,20 +13,6 @@ pub(crate) struct View<'a> {
     pub guest: &'a Guest,
 }
 
-/// Every permission the caller holds, as codes and wildcards; an action allowed in every module is `*.<action>`.
-fn permissions(guest: &Guest) -> Vec<String> {
-    let principal = &guest.call.principal;
-    if principal.is_super_admin || principal.is_platform {
-        return vec!["*".to_owned()];
-    }
-    let set = &principal.permissions;
-    let mut codes = set.codes.clone();
-    codes.extend(set.actions.iter().map(|action| format!("*.{action}")));
-    codes.sort_unstable();
-    codes.dedup();
-    codes
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -57,7 +43,7 @@ mod tests {
         assert!(view.has_permission("ai.models.delete".into()).await.unwrap());
         assert!(view.has_permission("planning.plans.read".into()).await.unwrap());
         assert!(!view.has_permission("planning.plans.delete".into()).await.unwrap());
-        assert_eq!(view.permissions().await.unwrap(), ["*.read", "ai.*"]);
+        assert_eq!(view.permissions().await.unwrap(), ["*.*.read", "ai.*"]);
     }
 
     #[tokio::test]

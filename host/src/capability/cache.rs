@@ -55,11 +55,27 @@ pub(crate) struct View<'a> {
 
 impl CacheRoom {
     /// Opens what `BERTH_CACHE_URL` names: `memory:`, `redis://…` or `rediss://…`. Redis need not be there yet.
-    pub(crate) fn open(url: &str) -> Result<Self, CacheError> {
+    /// `namespace` sets this installation's keys apart from another's in the same Redis; may be empty.
+    pub(crate) fn open_in(url: &str, namespace: &str) -> Result<Self, CacheError> {
         if url == "memory:" {
             return Ok(Self::new(Arc::new(MemoryCache::new(MEMORY_BYTES_MAX))));
         }
-        Ok(Self::new(Arc::new(RedisCache::open(url)?)))
+        Ok(Self::new(Arc::new(RedisCache::open(url, namespace)?)))
+    }
+
+    /// Asks a server that `url` names whether it will do at all.
+    ///
+    /// # Errors
+    /// `Invalid` with what is wrong with it for good: its address, its version, the user's password or rights. A server that is
+    /// not there is no error.
+    pub(crate) async fn judge(url: &str) -> Result<(), CacheError> {
+        RedisCache::judge(url).await
+    }
+
+    /// The same without a namespace.
+    #[cfg(test)]
+    pub(crate) fn open(url: &str) -> Result<Self, CacheError> {
+        Self::open_in(url, "")
     }
 
     /// A room over any backend.

@@ -19,6 +19,7 @@ use backend::TransactionalOutbox;
 use host::Handles;
 pub use host::TransactionHandle;
 pub(crate) use host::link;
+pub(super) use host::unsent_id;
 use statement::Statements;
 pub(crate) use transaction::CallState;
 
@@ -61,9 +62,11 @@ impl DatabaseRoom {
     }
 }
 
-/// On whose behalf a guest's statements run.
+/// On whose behalf a guest's statements run. Operators of the platform see beyond their own organization.
 fn scope(guest: &Guest) -> Scope<'_> {
-    Scope { plugin: Some(&guest.plugin.name), organization: guest.call.principal.organization_id.as_deref() }
+    let principal = &guest.call.principal;
+    let organization = principal.organization_id.as_deref().filter(|_| !principal.is_platform);
+    Scope { plugin: Some(&guest.plugin.name), organization }
 }
 
 /// Notes a handled message in the plugin's ledger. False when it is there already.

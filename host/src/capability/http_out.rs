@@ -2,8 +2,9 @@
 //!
 //! A request may go only to a name the grant lists, and then only to an address that is public or that the operator
 //! lists; the connection is made to exactly the address that was checked. `http://<plugin>.internal/` never leaves the
-//! process. Redirects are never followed: the guest sees them, and asking again is checked again. It must never let a
-//! guest's header say who calls.
+//! process. Redirects are never followed: the guest sees them, and asking again is checked again, without the credentials
+//! of the first request. Credentials that a guest names by `secretId` are put in here, after the policy and before the
+//! first attempt. It must never let a guest's header say who calls.
 
 mod address;
 pub(crate) mod backend;
@@ -17,7 +18,9 @@ mod policy;
 mod replay;
 mod timed;
 
+pub(crate) use address::is_this_machine;
 pub(crate) use backend::{DispatchError, EgressError, InternalDispatch, Refusal, Timeouts};
+pub(crate) use client::tls;
 pub(crate) use host::EgressHooks;
 
 use std::sync::{Arc, OnceLock};
@@ -28,7 +31,9 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Guest;
+use super::credentials::{Credentials, References};
 use crate::body::Body;
+use crate::trace::{Kind, Trace};
 use breaker::Breakers;
 use client::Clients;
 use policy::Target;
@@ -60,21 +65,28 @@ pub(crate) struct Egress {
     breakers: Breakers,
     in_flight: DashMap<Arc<str>, Arc<Semaphore>>,
     dispatch: OnceLock<Arc<dyn InternalDispatch>>,
+    credentials: Credentials,
 }
 
 impl Egress {
     /// Connects internal calls to the gateway; once, at the start. Until then they answer `Unavailable`.
     pub(crate) fn set_dispatch(&self, dispatch: Arc<dyn InternalDispatch>) {
+        self.credentials.set_dispatch(dispatch.clone());
         if self.dispatch.set(dispatch).is_err() {
             tracing::warn!("internal calls were connected twice; the first connection stays");
         }
+    }
+
+    /// What guests name by `secretId`.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Sends a guest's request where its grant allows, and returns the response as soon as its head is there.
     pub(crate) async fn send(
         &self,
         guest: &Guest,
-        request: http::Request<Body>,
+        mut request: http::Request<Body>,
         timeouts: Timeouts,
     ) -> Result<http::Response<Body>, EgressError> {
         // A tunnel is no request: what goes through it would be judged by nobody.
@@ -82,22 +94,51 @@ impl Egress {
             return Err(EgressError::Method);
         }
         let target = policy::target(&guest.plugin.grant, request.uri())?;
+        if guest.call.is_shadow {
+            shadow_may(&target, request.method())?;
+        }
         let limits = timed::Limits::of(&guest.call, timeouts)?;
         if matches!(target, Target::Internal(_)) && guest.call.depth >= DEPTH_MAX {
             tracing::warn!(plugin = %guest.plugin.name, target = target.name(), request_id = %guest.call.request_id,
                 status = 508, "an internal call was refused: {DEPTH_MAX} calls within one another");
             return self.refuse(guest, &target, Refusal::TooDeep);
         }
+        let references = References::take(request.headers_mut())?;
         let permit = self.place(&guest.plugin.name)?;
+        if !references.is_empty() {
+            // After the policy: a credential is asked for only when the request may go where it wants.
+            limits.until_head(self.put_in(guest, &target, &references, &limits, &mut request)).await?;
+        }
         let breaker = self.breakers.of(&guest.plugin.name, target.name());
         if !breaker.admits(Instant::now()) {
             return self.refuse(guest, &target, Refusal::CircuitOpen);
         }
-        // Here, after the policy and before the first attempt, is the place for credentials that a guest names by
-        // `secretId`; none are put in yet, and nothing a guest says makes it seem so.
-        let answer = limits.until_head(self.attempts(guest, &target, request, &limits)).await;
-        breaker.note(&answer, Instant::now());
+        let mut span = guest.call.trace.span(Kind::Client, || format!("{} {}", request.method(), target.name()));
+        let trace = span.trace_or(&guest.call.trace);
+        let answer = limits.until_head(self.attempts(guest, &target, request, &limits, &trace)).await;
+        match &answer {
+            Ok(response) => span.note("http.response.status_code", || i64::from(response.status().as_u16())),
+            Err(_) => span.fail("no answer"),
+        }
+        // What fails because it is only a copy says nothing of the target.
+        if !guest.call.is_shadow {
+            breaker.note(&answer, Instant::now());
+        }
         limits.bound(answer?, permit)
+    }
+
+    async fn put_in(
+        &self,
+        guest: &Guest,
+        target: &Target,
+        references: &References,
+        limits: &timed::Limits,
+        request: &mut http::Request<Body>,
+    ) -> Result<(), EgressError> {
+        let Target::External(external) = target else {
+            return Err(EgressError::Denied("credentials in a call to another plugin".to_owned()));
+        };
+        Ok(self.credentials.put_in(guest, references, external.name(), limits.deadline(), request).await?)
     }
 
     /// Tries, and tries again where nothing can have happened and the whole request is still at hand.
@@ -107,15 +148,23 @@ impl Egress {
         target: &Target,
         request: http::Request<Body>,
         limits: &timed::Limits,
+        trace: &Trace,
     ) -> Result<http::Response<Body>, EgressError> {
         let repeatable = replay::is_repeatable(request.method(), request.headers());
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        if let (Target::External(_), Some(parent)) = (target, trace.traceparent()) {
+            // The host's word about where the request belongs, not the guest's.
+            head.headers.remove("tracestate");
+            if let Ok(parent) = parent.parse() {
+                head.headers.insert("traceparent", parent);
+            }
+        }
         let replay = Replay::new(body, REQUEST_BYTES_MAX);
         for attempt in 1.. {
             let request = http::Request::from_parts(head.clone(), replay.attempt());
             let answer = match target {
                 Target::Internal(plugin) => {
-                    self.dispatch(guest, plugin, request.map(BodyExt::boxed_unsync), limits).await
+                    self.dispatch(guest, plugin, request.map(BodyExt::boxed_unsync), limits, trace).await
                 }
                 Target::External(external) => self.clients.send(&guest.plugin.grant, external, request).await,
             };
@@ -139,9 +188,10 @@ impl Egress {
         plugin: &str,
         request: http::Request<Body>,
         limits: &timed::Limits,
+        trace: &Trace,
     ) -> Result<http::Response<Body>, EgressError> {
         let dispatch = self.dispatch.get().ok_or(EgressError::Unavailable(None))?;
-        let call = internal::call(guest, limits.deadline());
+        let call = internal::call(guest, limits.deadline(), trace.clone());
         Ok(dispatch.dispatch(plugin, call, internal::cleaned(request)).await?)
     }
 
@@ -163,5 +213,13 @@ impl Egress {
             (Target::Internal(_), Some(dispatch)) => Ok(dispatch.refuse(&guest.call, refusal)),
             _ => Err(EgressError::Refused(refusal)),
         }
+    }
+}
+
+/// A copy of a request may read from other plugins, which then see a copy as well; whoever is outside would not know.
+fn shadow_may(target: &Target, method: &http::Method) -> Result<(), EgressError> {
+    match target {
+        Target::Internal(_) if matches!(*method, http::Method::GET | http::Method::HEAD) => Ok(()),
+        _ => Err(EgressError::Denied(format!("a copy of a request to send {method} to {}", target.name()))),
     }
 }

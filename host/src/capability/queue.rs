@@ -6,6 +6,7 @@
 //! that is the worker's task.
 
 mod backend;
+mod bindings;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod embedded;
@@ -90,7 +91,7 @@ impl QueueRoom {
     }
 
     /// Opens the queue on a RabbitMQ broker (`amqp://…`, `amqps://…`), with the outbox in the host database. The broker
-    /// need not be reachable yet. `namespace` stands before every name on the broker; empty but in tests.
+    /// need not be reachable yet. `namespace` stands before every name on the broker; may be empty.
     pub(crate) async fn open_rabbitmq(
         database: Database,
         url: &str,
@@ -175,6 +176,11 @@ impl QueueRoom {
     /// Outbox, queues and dead letters: for the worker and the admin routes.
     pub(crate) fn backend(&self) -> &Arc<dyn QueueBackend> {
         &self.inner.backend
+    }
+
+    /// This life of this host, as envelopes name it.
+    pub(crate) fn instance(&self) -> &Arc<str> {
+        &self.inner.options.instance
     }
 
     /// The database that the outbox lies in.

@@ -24,6 +24,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::Guest;
+use super::credentials::Credentials;
 use crate::database::Database;
 use keyring::Keyring;
 
@@ -48,6 +49,7 @@ pub(crate) struct Vault {
 pub(crate) struct View<'a> {
     pub guest: &'a Guest,
     pub room: &'a Vault,
+    pub credentials: &'a Credentials,
 }
 
 impl Vault {
@@ -131,6 +133,17 @@ impl Vault {
         fill_random(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// HMAC-SHA-256 of `data` under a stored secret.
+fn hmac_with(key: &[u8], data: &[u8]) -> Result<[u8; 32], VaultError> {
+    check_size("the data", data.len(), HMAC_BYTES_MAX)?;
+    authenticate(key, &[data])
+}
+
+/// The purpose under which a plugin seals for no organization in particular.
+fn shared_purpose(plugin: &str) -> String {
+    format!("shared/{plugin}")
 }
 
 /// The purpose under which a plugin's data is sealed.

@@ -25,6 +25,8 @@ pub(crate) fn guest_with(name: &str, organization: Option<&str>, grant: Grant) -
             correlation_id: None,
             depth: 0,
             deadline: None,
+            is_shadow: false,
+            trace: crate::trace::Trace::default(),
         },
     }
 }

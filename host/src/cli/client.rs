@@ -75,9 +75,16 @@ impl Client {
         self.succeed(self.request(Method::POST, path).json(body)).await
     }
 
-    pub(super) async fn post_bytes(&self, path: &str, body: Vec<u8>) -> Result<Value, CommandError> {
-        let request = self.request(Method::POST, path).header(header::CONTENT_TYPE, "application/wasm").body(body);
-        self.succeed(request).await
+    /// Sends a component; `source` says where it came from, for the history.
+    pub(super) async fn post_component(
+        &self,
+        path: &str,
+        component: Vec<u8>,
+        source: &str,
+    ) -> Result<Value, CommandError> {
+        let plain: String = source.chars().filter(char::is_ascii_graphic).collect();
+        let request = self.request(Method::POST, path).header(header::CONTENT_TYPE, "application/wasm");
+        self.succeed(request.header("x-berth-source", plain).body(component)).await
     }
 
     /// Sends a request and takes any status for an answer.

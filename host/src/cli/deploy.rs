@@ -21,6 +21,26 @@ pub(super) struct DeployArguments {
     plugin: String,
     /// A file, - for standard input, or https://…
     source: String,
+    /// Give it this share of the callers first, and by steps more: 10% or 5%,25%,100%
+    #[arg(long, value_name = "SHARES", conflicts_with = "shadow")]
+    canary: Option<String>,
+    /// How long each share of a canary lasts [default: 2m]
+    #[arg(long, value_name = "TIME", requires = "canary")]
+    every: Option<String>,
+    /// Send it copies of safe requests only, and compare the answers
+    #[arg(long)]
+    shadow: bool,
+    /// How long to compare it with the build before it, and go back when it is worse; or off [default: 2m]
+    #[arg(long, value_name = "TIME")]
+    watch: Option<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// `promote` and `abort`.
+#[derive(Debug, clap::Args)]
+pub(super) struct TrialArguments {
+    plugin: String,
     #[command(flatten)]
     target: Target,
 }
@@ -35,21 +55,74 @@ pub(super) struct RollbackArguments {
 }
 
 pub(super) async fn deploy(arguments: DeployArguments) -> Result<(), CommandError> {
-    let DeployArguments { plugin, source, target } = arguments;
+    let target = arguments.target.clone();
     let client = Client::operator(&target)?;
-    let component = read_component(&source).await?;
+    let component = read_component(&arguments.source).await?;
+    let plugin = arguments.plugin.as_str();
     // A refusal in the middle of an upload may be lost with the connection: so ask first.
     let plugins = client.get("/api/admin/plugins").await?;
-    if !items(&plugins).iter().any(|row| text(row, "name") == Some(plugin.as_str())) {
+    if !items(&plugins).iter().any(|row| text(row, "name") == Some(plugin)) {
         return Err(CommandError::failed(format!(
-            "there is no plugin {plugin} in the host's manifest (404 NOT_FOUND)"
+            "there is no plugin {plugin} in the host's manifest; `berth plugins` lists them (404 NOT_FOUND)"
         )));
     }
     output::progress(&format!("{plugin}: sending {}", size(component.len())));
-    output::progress(&format!("{plugin}: verify → warm → swap"));
-    let path = format!("/api/admin/plugins/{}/deploy", segment(&plugin));
-    let report = client.post_bytes(&path, component).await?;
-    finish(&client, &plugin, report, target.json).await
+    output::progress(&format!("{plugin}: verify → warm → {}", if arguments.is_trial() { "trial" } else { "swap" }));
+    let path = format!("/api/admin/plugins/{}/deploy{}", segment(plugin), arguments.query());
+    let report = client.post_component(&path, component, &arguments.source).await?;
+    if arguments.is_trial() {
+        return tell_of_trial(plugin, &report, target.json);
+    }
+    finish(&client, plugin, report, target.json).await
+}
+
+impl DeployArguments {
+    fn is_trial(&self) -> bool {
+        self.canary.is_some() || self.shadow
+    }
+
+    fn query(&self) -> String {
+        let mut query = String::new();
+        let values = [("canary", &self.canary), ("every", &self.every), ("watch", &self.watch)];
+        let values = values.into_iter().filter_map(|(name, value)| Some((name, segment(value.as_deref()?))));
+        let switches = [("shadow", self.shadow)].into_iter().filter(|(_, is_set)| *is_set);
+        for (name, value) in values.chain(switches.map(|(name, _)| (name, "true".to_owned()))) {
+            query.push_str(if query.is_empty() { "?" } else { "&" });
+            query.push_str(&format!("{name}={value}"));
+        }
+        query
+    }
+}
+
+fn tell_of_trial(plugin: &str, report: &Value, is_json: bool) -> Result<(), CommandError> {
+    if is_json {
+        output::json(report);
+        return Ok(());
+    }
+    let revision = report.get("revision").and_then(Value::as_i64).unwrap_or_default();
+    let what = match report.get("share").and_then(Value::as_f64) {
+        Some(share) => format!("answers {share}% of the callers"),
+        None => "gets copies of safe requests".to_owned(),
+    };
+    output::say(&format!("{plugin}: revision {revision} {what}; see `berth plugins`, then promote or abort it"));
+    Ok(())
+}
+
+/// Ends a trial: `verb` is `promote` or `abort`.
+pub(super) async fn end_trial(verb: &str, arguments: TrialArguments) -> Result<(), CommandError> {
+    let TrialArguments { plugin, target } = arguments;
+    let client = Client::operator(&target)?;
+    let report = client.post(&format!("/api/admin/plugins/{}/{verb}", segment(&plugin)), &json!({})).await?;
+    if verb == "promote" {
+        return finish(&client, &plugin, report, target.json).await;
+    }
+    if target.json {
+        output::json(&report);
+    } else {
+        let revision = report.get("revision").and_then(Value::as_i64).unwrap_or_default();
+        output::say(&format!("{plugin}: revision {revision} is taken away; the build before it serves everybody"));
+    }
+    Ok(())
 }
 
 pub(super) async fn rollback(arguments: RollbackArguments) -> Result<(), CommandError> {

@@ -1,4 +1,4 @@
-//! Commands that only look: plugins, history, routes and queues; and redrive, which moves dead letters back.
+//! Commands that look: hosts, plugins, history, routes, queues and signing keys; and their small deeds, `redrive` and `rotate`.
 
 use serde_json::{Value, json};
 
@@ -21,6 +21,28 @@ enum QueueCommand {
     /// Move dead letters back to their queue
     Redrive {
         queue: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// `keys` and `keys rotate`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct KeyArguments {
+    #[command(subcommand)]
+    command: Option<KeyCommand>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum KeyCommand {
+    /// Sign with a fresh key from now on
+    Rotate {
+        /// Believe nothing that was signed before: everybody's next request refreshes the token
+        #[arg(long)]
+        end_earlier: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -49,6 +71,36 @@ pub(super) async fn plugins(target: Target) -> Result<(), CommandError> {
             output::say(&format!("{name}: {failure}"));
         }
     }
+    Ok(())
+}
+
+pub(super) async fn hosts(target: Target) -> Result<(), CommandError> {
+    let answer = Client::operator(&target)?.get("/api/admin/hosts").await?;
+    if target.json {
+        output::json(&answer);
+        return Ok(());
+    }
+    let mut rows: Vec<Value> = Vec::new();
+    for host in items(&answer) {
+        for plugin in host.get("plugins").and_then(Value::as_array).into_iter().flatten() {
+            let of_host = |name: &str| host.get(name).cloned().unwrap_or_default();
+            let of_plugin = |name: &str| plugin.get(name).cloned().unwrap_or_default();
+            rows.push(shortened(&json!({
+                "host": of_host("name"), "is": of_host("state"), "seenAt": of_host("seenAt"), "plugin": of_plugin("name"),
+                "revision": of_plugin("revision"), "sha256": of_plugin("sha256"), "state": of_plugin("state"),
+            })));
+        }
+    }
+    let columns = columns([
+        ("HOST", "host"),
+        ("IS", "is"),
+        ("SEEN", "seenAt"),
+        ("PLUGIN", "plugin"),
+        ("REVISION", "revision"),
+        ("STATE", "state"),
+        ("SHA256", "sha256"),
+    ]);
+    output::table(&columns, &rows);
     Ok(())
 }
 
@@ -99,6 +151,24 @@ pub(super) async fn queues(arguments: QueueArguments) -> Result<(), CommandError
     let columns =
         columns([("QUEUE", "name"), ("DEPTH", "depth"), ("CONSUMERS", "consumers"), ("DEAD LETTERS", "deadLetters")]);
     output::table(&columns, items(&answer));
+    Ok(())
+}
+
+pub(super) async fn keys(arguments: KeyArguments) -> Result<(), CommandError> {
+    let KeyArguments { command, target } = arguments;
+    let (answer, target) = match command {
+        Some(KeyCommand::Rotate { end_earlier, target }) => {
+            let body = json!({ "endEarlier": end_earlier });
+            (Client::operator(&target)?.post("/api/admin/signing-keys/rotate", &body).await?, target)
+        }
+        None => (Client::operator(&target)?.get("/api/admin/signing-keys").await?, target),
+    };
+    if target.json {
+        output::json(&answer);
+        return Ok(());
+    }
+    let rows: Vec<Value> = items(&answer).iter().cloned().map(mark_current).collect();
+    output::table(&columns([("", "mark"), ("KEY", "id"), ("SIGNS FROM", "signsFrom"), ("UNTIL", "nextFrom")]), &rows);
     Ok(())
 }
 

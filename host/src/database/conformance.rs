@@ -1,6 +1,7 @@
 //! One suite over both databases: SQLite always, PostgreSQL when `BERTH_TEST_POSTGRES_URL` names a server.
 
 mod migrations;
+mod search;
 
 use std::future::Future;
 use std::time::Duration;
@@ -27,14 +28,14 @@ where
 }
 
 /// A schema of one test's own in the PostgreSQL server.
-struct Schema {
-    database: Database,
+pub(super) struct Schema {
+    pub(super) database: Database,
     admin: Database,
     name: String,
 }
 
 impl Schema {
-    async fn create(options: DatabaseOptions) -> Option<Self> {
+    pub(super) async fn create(options: DatabaseOptions) -> Option<Self> {
         let url = std::env::var("BERTH_TEST_POSTGRES_URL").ok()?;
         let name = format!("test_{}", uuid::Uuid::now_v7().simple());
         let admin = Database::open(&url, DatabaseOptions { connections_max: 1, ..options.clone() }).await.unwrap();
@@ -45,7 +46,7 @@ impl Schema {
         Some(Self { database, admin, name })
     }
 
-    async fn drop(self) {
+    pub(super) async fn drop(self) {
         drop(self.database);
         // The server notices an abandoned statement only after a while, and until then it holds its locks. A schema that
         // is still in use then goes with the database of the tests.

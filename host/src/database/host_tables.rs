@@ -11,4 +11,8 @@ pub(crate) const HOST_MIGRATIONS: &[Migration] = &[
     Migration::both("0004_gateway", include_str!("../../../migrations/host/0004_gateway.sql")),
     Migration::both("0005_secrets", include_str!("../../../migrations/host/0005_secrets.sql")),
     Migration::both("0006_queue_ticks", include_str!("../../../migrations/host/0006_queue_ticks.sql")),
+    Migration::both("0007_trace", include_str!("../../../migrations/host/0007_trace.sql")),
+    Migration::both("0010_identity", include_str!("../../../migrations/host/0010_identity.sql")),
+    Migration::both("0014_trials", include_str!("../../../migrations/host/0014_trials.sql")),
+    Migration::both("0018_cluster", include_str!("../../../migrations/host/0018_cluster.sql")),
 ];

@@ -4,8 +4,10 @@
 //! error, never a second application. Only one host applies at a time.
 
 mod ddl;
+mod text_index;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -137,7 +139,7 @@ pub(super) async fn apply(
         return Ok(applied);
     }
     prepare_ledger(database).await?;
-    for step in planned {
+    for step in fresh(database, owner, planned).await? {
         let mut transaction = begin_locked(database).await?;
         if is_applied(&mut transaction, owner, &step).await? {
             transaction.rollback().await?;
@@ -157,6 +159,23 @@ pub(super) async fn apply(
         applied.push(step.name);
     }
     Ok(applied)
+}
+
+/// The steps that the ledger does not have yet. Mostly none, and then a start waits for nobody's lock.
+async fn fresh(database: &Database, owner: &str, steps: Vec<Step>) -> Result<Vec<Step>, DatabaseError> {
+    let sql = "SELECT name, checksum FROM berth_migrations WHERE owner = $1";
+    let mut applied = HashMap::new();
+    for row in database.query(sql, &values![owner]).await? {
+        applied.insert(row.text("name")?, row.text("checksum")?);
+    }
+    let mut fresh = Vec::new();
+    for step in steps {
+        match applied.get(&step.name) {
+            None => fresh.push(step),
+            Some(checksum) => step.is_unchanged(checksum)?,
+        }
+    }
+    Ok(fresh)
 }
 
 /// What `apply` would do.
@@ -183,6 +202,17 @@ struct Step {
     name: String,
     checksum: String,
     statements: Vec<String>,
+}
+
+impl Step {
+    /// Whether it is what was applied once under its name.
+    fn is_unchanged(&self, applied: &str) -> Result<(), DatabaseError> {
+        if applied == self.checksum {
+            return Ok(());
+        }
+        let name = &self.name;
+        Err(DatabaseError::Invalid(format!("migration {name} was changed after it was applied: add a new one instead")))
+    }
 }
 
 /// Checks and rewrites all of an owner's migrations before the first one is applied.
@@ -230,7 +260,7 @@ async fn prepare_ledger(database: &Database) -> Result<(), DatabaseError> {
 }
 
 /// Begins a transaction no other host's migration runs beside.
-async fn begin_locked(database: &Database) -> Result<Transaction, DatabaseError> {
+pub(super) async fn begin_locked(database: &Database) -> Result<Transaction, DatabaseError> {
     let timeout = database.options.statement_timeout;
     match &database.backend {
         Backend::Sqlite(sqlite) => Ok(Transaction::sqlite(sqlite.begin_exclusive().await?, timeout)),
@@ -245,14 +275,9 @@ async fn is_applied(transaction: &mut Transaction, owner: &str, step: &Step) -> 
     let sql = "SELECT checksum FROM berth_migrations WHERE owner = $1 AND name = $2";
     let parameters = values![owner, step.name.as_str()];
     let rows = transaction.query_within(sql, &parameters, QueryLimits::default()).await?;
-    match rows.first() {
-        None => Ok(false),
-        Some(row) if row.text("checksum")? == step.checksum => Ok(true),
-        Some(_) => Err(DatabaseError::Invalid(format!(
-            "migration {} was changed after it was applied: add a new one instead",
-            step.name
-        ))),
-    }
+    let Some(row) = rows.first() else { return Ok(false) };
+    step.is_unchanged(&row.text("checksum")?)?;
+    Ok(true)
 }
 
 /// Says which migration failed.

@@ -6,6 +6,7 @@
 mod decode;
 mod error;
 mod lane;
+mod wall;
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -39,6 +40,9 @@ pub(super) struct Sqlite {
     writer: Arc<Lane>,
     readers: Arc<Lane>,
 }
+
+/// Prefixes of the tables that a guest's statement may touch.
+type Tables = Arc<[String]>;
 
 /// An open transaction on the writer.
 pub(super) struct SqliteTransaction {
@@ -99,25 +103,26 @@ impl Sqlite {
     pub(super) async fn fetch(
         &self,
         sql: &str,
+        tables: Option<&Tables>,
         parameters: &[Value],
         collector: &mut Collector,
     ) -> Result<(), DatabaseError> {
         if is_read(sql) {
             let mut lease = self.readers.acquire().await?;
             let timeout = collector.limits().timeout;
-            let mut read = run(&mut lease, sql, parameters, timeout, Some(&mut *collector)).await;
+            let mut read = run(&mut lease, sql, tables, parameters, timeout, Some(&mut *collector)).await;
             if !lease.is_alive() && matches!(read, Err(DatabaseError::Unavailable)) {
                 // The driver's thread is gone, as happens when another process changes the schema: once more.
                 drop(lease);
                 collector.restart();
                 let mut lease = self.readers.acquire().await?;
-                read = run(&mut lease, sql, parameters, timeout, Some(collector)).await;
+                read = run(&mut lease, sql, tables, parameters, timeout, Some(collector)).await;
             }
             return read.map(|_| ());
         }
         // A statement that changes rows and answers more than the caps allow must not have happened.
         let mut transaction = self.begin().await?;
-        transaction.fetch(sql, parameters, collector).await?;
+        transaction.fetch(sql, tables, parameters, collector).await?;
         transaction.commit().await
     }
 
@@ -125,11 +130,12 @@ impl Sqlite {
     pub(super) async fn execute(
         &self,
         sql: &str,
+        tables: Option<&Tables>,
         parameters: &[Value],
         timeout: Duration,
     ) -> Result<u64, DatabaseError> {
         let mut lease = self.writer.acquire().await?;
-        run(&mut lease, sql, parameters, timeout, None).await
+        run(&mut lease, sql, tables, parameters, timeout, None).await
     }
 
     /// Begins a transaction that holds the write lock from the start, so that it cannot fail for it later.
@@ -151,20 +157,22 @@ impl SqliteTransaction {
     pub(super) async fn fetch(
         &mut self,
         sql: &str,
+        tables: Option<&Tables>,
         parameters: &[Value],
         collector: &mut Collector,
     ) -> Result<(), DatabaseError> {
         let timeout = collector.limits().timeout;
-        run(self.lease()?, sql, parameters, timeout, Some(collector)).await.map(|_| ())
+        run(self.lease()?, sql, tables, parameters, timeout, Some(collector)).await.map(|_| ())
     }
 
     pub(super) async fn execute(
         &mut self,
         sql: &str,
+        tables: Option<&Tables>,
         parameters: &[Value],
         timeout: Duration,
     ) -> Result<u64, DatabaseError> {
-        run(self.lease()?, sql, parameters, timeout, None).await
+        run(self.lease()?, sql, tables, parameters, timeout, None).await
     }
 
     pub(super) async fn commit(mut self) -> Result<(), DatabaseError> {
@@ -217,6 +225,7 @@ async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), DatabaseErr
     let mut busy = lease.take()?;
     let connection = busy.connection()?;
     connection.clear_deadline();
+    connection.gate.set(None);
     let done = tokio::time::timeout(CONTROL_TIMEOUT, connection.driver.execute(sql)).await;
     match done {
         // Without its thread the connection is of no use.
@@ -233,6 +242,7 @@ async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), DatabaseErr
 async fn run(
     lease: &mut Lease,
     sql: &str,
+    tables: Option<&Tables>,
     parameters: &[Value],
     timeout: Duration,
     collector: Option<&mut Collector>,
@@ -245,6 +255,7 @@ async fn run(
     }
     let arguments = decode::arguments(parameters)?;
     let mut busy = lease.take()?;
+    busy.connection()?.gate.set(tables);
     let outcome = tokio::time::timeout(timeout + GRACE, step(&mut busy, sql, arguments, timeout, collector)).await;
     match outcome {
         Ok(Err(Failure::Crashed)) => {

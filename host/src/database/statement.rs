@@ -11,17 +11,21 @@ mod hint;
 mod query;
 #[cfg(test)]
 mod tests;
+mod text;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use sqlparser::ast::{Expr, Statement as Parsed, VisitMut as _};
+use sqlparser::ast::{Expr, Statement as Parsed, VisitMut as _, visit_statements};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError, ParserOptions};
 use sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::Dialect;
+use super::{DatabaseError, Dialect, Value};
+pub(super) use check::CTE_PREFIX;
 use check::Checker;
+pub(super) use functions::is_table_function;
 pub(super) use hint::Hint;
 #[cfg(test)]
 pub(crate) use tests::ALLOWED;
@@ -41,8 +45,14 @@ const RECURSION_MAX: usize = 48;
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
     sql: Arc<str>,
+    /// Under which prefixes it was checked, which the database asks once more.
+    tables: Arc<[String]>,
     parameters: usize,
+    is_read_only: bool,
     hints: Arc<[Option<Hint>]>,
+    /// Which parameters are what to search for, and where they go.
+    searches: Arc<[(usize, usize)]>,
+    dialect: Dialect,
 }
 
 /// Why a statement may not run; each with a sentence for its author.
@@ -77,6 +87,7 @@ impl Statement {
         let hints = hint::of(&statement);
         let mut checker = Checker::new(prefixes, dialect);
         checker.run(&mut statement)?;
+        let searches = checker.number_searches(&mut statement).into();
         let text = statement.to_string();
         // A printer's mistake must not become a hole.
         let again =
@@ -85,7 +96,17 @@ impl Statement {
             return Err(Refusal::Invalid("the statement cannot be written in one way only: simplify it".to_owned()));
         }
         let parameters = checker.parameters();
-        Ok(Self { sql: text.into(), parameters, hints })
+        let sql = written_for(text, prefixes, dialect);
+        let tables = prefixes.into();
+        Ok(Self { is_read_only: only_reads(&statement), sql, tables, parameters, hints, searches, dialect })
+    }
+
+    /// A statement of SQLite as if it had been checked, for tests of what comes after the check.
+    #[cfg(test)]
+    pub(super) fn unchecked(sql: &str, prefixes: &[String]) -> Self {
+        let (sql, dialect) = (written_for(sql.to_owned(), prefixes, Dialect::Sqlite), Dialect::Sqlite);
+        let (hints, searches) = (Arc::from([]), Arc::from([]));
+        Self { sql, tables: prefixes.into(), parameters: 0, is_read_only: false, hints, searches, dialect }
     }
 
     /// The text to run.
@@ -93,9 +114,24 @@ impl Statement {
         &self.sql
     }
 
+    /// Prefixes of the tables it may touch.
+    pub(super) fn tables(&self) -> &Arc<[String]> {
+        &self.tables
+    }
+
     /// How many parameters it takes.
     pub(crate) fn parameters(&self) -> usize {
         self.parameters
+    }
+
+    /// Whether it changes no row, neither by itself nor in a WITH.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    /// The parameters as the text takes them: what to search for becomes the database's own query.
+    pub(crate) fn bind(&self, parameters: Vec<Value>) -> Result<Vec<Value>, DatabaseError> {
+        text::bind(&self.searches, parameters, self.dialect)
     }
 
     pub(super) fn hints(&self) -> &Arc<[Option<Hint>]> {
@@ -104,8 +140,26 @@ impl Statement {
 
     /// About how many bytes it takes in a cache.
     pub(crate) fn size(&self) -> usize {
-        self.sql.len() + self.hints.len() + 64
+        self.sql.len() + self.hints.len() + 16 * self.searches.len() + 64
     }
+}
+
+/// The text as the database gets it. SQLite keeps prepared statements by their text, and with each of them what its second
+/// wall said of it: the prefixes in the text keep those of different plugins apart.
+fn written_for(text: String, prefixes: &[String], dialect: Dialect) -> Arc<str> {
+    match dialect {
+        Dialect::Sqlite => format!("{text} /* {} */", prefixes.join(" ")).into(),
+        Dialect::Postgres => text.into(),
+    }
+}
+
+/// Whether neither the statement nor one within it is anything else than a query.
+fn only_reads(statement: &Parsed) -> bool {
+    let visited = visit_statements(statement, |inner| match inner {
+        Parsed::Query(_) => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    });
+    visited.is_continue()
 }
 
 /// Checks a statement of a migration that changes rows, and writes it for the dialect.

@@ -1,6 +1,7 @@
 //! A transaction, the same over both databases: after an error from the database only a rollback is possible, as
 //! PostgreSQL has it, and nothing that failed half-way can be committed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::collect::Collector;
@@ -61,7 +62,7 @@ impl Transaction {
         limits: QueryLimits,
     ) -> Result<Rows, DatabaseError> {
         let mut collector = Collector::values(limits);
-        self.fetch(sql, parameters, &mut collector).await?;
+        self.fetch(sql, None, parameters, &mut collector).await?;
         Ok(collector.into_rows())
     }
 
@@ -73,7 +74,7 @@ impl Transaction {
         limits: QueryLimits,
     ) -> Result<Vec<u8>, DatabaseError> {
         let mut collector = Collector::json(limits);
-        self.fetch(sql, parameters, &mut collector).await?;
+        self.fetch(sql, None, parameters, &mut collector).await?;
         Ok(collector.into_json())
     }
 
@@ -85,7 +86,7 @@ impl Transaction {
         limits: QueryLimits,
     ) -> Result<Rows, DatabaseError> {
         let mut collector = Collector::values(limits).with_hints(statement.hints());
-        self.fetch(statement.sql(), parameters, &mut collector).await?;
+        self.fetch(statement.sql(), Some(statement.tables()), parameters, &mut collector).await?;
         Ok(collector.into_rows())
     }
 
@@ -97,8 +98,17 @@ impl Transaction {
         limits: QueryLimits,
     ) -> Result<Vec<u8>, DatabaseError> {
         let mut collector = Collector::json(limits).with_hints(statement.hints());
-        self.fetch(statement.sql(), parameters, &mut collector).await?;
+        self.fetch(statement.sql(), Some(statement.tables()), parameters, &mut collector).await?;
         Ok(collector.into_json())
+    }
+
+    /// `Database::execute_checked` within the transaction.
+    pub(crate) async fn execute_checked(
+        &mut self,
+        statement: &Statement,
+        parameters: &[Value],
+    ) -> Result<u64, DatabaseError> {
+        self.run(statement.sql(), Some(statement.tables()), parameters, self.timeout).await
     }
 
     /// `execute` with a deadline of its own.
@@ -108,11 +118,21 @@ impl Transaction {
         parameters: &[Value],
         timeout: Duration,
     ) -> Result<u64, DatabaseError> {
+        self.run(sql, None, parameters, timeout).await
+    }
+
+    async fn run(
+        &mut self,
+        sql: &str,
+        tables: Option<&Arc<[String]>>,
+        parameters: &[Value],
+        timeout: Duration,
+    ) -> Result<u64, DatabaseError> {
         self.check()?;
         // Set before the wait: a future dropped half-way leaves a transaction nobody may commit.
         self.failed = true;
         let outcome = match &mut self.inner {
-            Inner::Sqlite(inner) => inner.execute(sql, parameters, timeout).await,
+            Inner::Sqlite(inner) => inner.execute(sql, tables, parameters, timeout).await,
             Inner::Postgres(inner) => inner.execute(sql, parameters, timeout).await,
         };
         self.failed = outcome.is_err();
@@ -139,11 +159,17 @@ impl Transaction {
         }
     }
 
-    async fn fetch(&mut self, sql: &str, parameters: &[Value], collector: &mut Collector) -> Result<(), DatabaseError> {
+    async fn fetch(
+        &mut self,
+        sql: &str,
+        tables: Option<&Arc<[String]>>,
+        parameters: &[Value],
+        collector: &mut Collector,
+    ) -> Result<(), DatabaseError> {
         self.check()?;
         self.failed = true;
         let outcome = match &mut self.inner {
-            Inner::Sqlite(inner) => inner.fetch(sql, parameters, collector).await,
+            Inner::Sqlite(inner) => inner.fetch(sql, tables, parameters, collector).await,
             Inner::Postgres(inner) => inner.fetch(sql, parameters, collector).await,
         };
         self.failed = outcome.is_err();

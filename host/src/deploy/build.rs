@@ -11,6 +11,7 @@ use crate::bindings::lifecycle::Description;
 use crate::capability::Plugin;
 use crate::capability::grant::Isolation;
 use crate::engine::{Exports, PrepareError, RevisionStatistics};
+use crate::telemetry::meter::Meter;
 
 /// Makes builds out of bytes.
 pub(crate) trait Foundry: Send + Sync + 'static {
@@ -49,6 +50,10 @@ pub(crate) trait Build: Send + Sync + 'static {
     /// Asks whether it is ready; the error is its own sentence.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
     fn statistics(&self) -> RevisionStatistics;
+    /// What requests to it came to.
+    fn meter(&self) -> &Meter;
+    /// The interfaces its component imports, by name.
+    fn imports(&self) -> &[String];
     /// Keeps no instance for later any more. A call that already holds the build is still answered.
     fn retire(&self);
     /// Resolves when no call and no body is in flight.

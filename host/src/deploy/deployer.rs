@@ -3,10 +3,13 @@
 //! One deploy of a plugin at a time. A step that fails ends the deploy, and the old build serves on; a client that goes
 //! away does not, because the deploy runs in a task of its own.
 
+mod follow;
 mod prepare;
 mod reload;
 mod retire;
 mod start;
+mod trial;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -16,21 +19,29 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, RwLock, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::artifacts::{Artifacts, digest_of};
+use super::cluster::Cluster;
 use super::drain::{self, Draining};
-use super::history::{Action, DeployedBuild, Drained, History, Line, Origin, Pointer};
+use super::history::{Action, DeployedBuild, Drained, History, Line, Origin, Outcome, Pointer};
 use super::verify::Depth;
-use super::{Build, DeployError, DeployReport, Foundry, HistoryEntry, PluginStatus, Registry, RouteEntry, Slot};
+use super::{
+    Build, DeployError, DeployReport, Foundry, HistoryEntry, PluginStatus, Registry, Rollout, RouteEntry, Slot,
+};
 use crate::bindings::lifecycle::Description;
 use crate::capability::Plugin;
 use crate::capability::queue::QueueRoom;
 use crate::database::Database;
 use crate::engine::Engine;
 
-/// Builds of a plugin that stay compiled: the present one and the three before it.
-const COMPILED_KEPT: usize = 4;
+/// Builds of a plugin that stay compiled: the present one, the three before it, and one on trial.
+const COMPILED_KEPT: usize = 5;
+/// For how long a new build is watched when nothing else is said.
+pub(crate) const WATCH_DEFAULT: Duration = Duration::from_secs(120);
+/// The longest a build may be watched.
+const WATCH_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Old builds of a plugin that may drain at once; a further deploy is refused until one of them is done.
 const DRAINING_MAX: usize = 256;
 /// Characters of an actor that are kept.
@@ -49,6 +60,8 @@ pub(crate) struct DeployerOptions {
     pub step_time_max: Duration,
     /// Compilations at once.
     pub compilations_max: usize,
+    /// For how long a new build is compared with the one before it, where a deploy does not say.
+    pub watch: Duration,
 }
 
 impl DeployerOptions {
@@ -60,17 +73,31 @@ impl DeployerOptions {
             warm_instances: 2,
             step_time_max: Duration::from_secs(30),
             compilations_max: std::thread::available_parallelism().map_or(2, usize::from),
+            watch: WATCH_DEFAULT,
         }
     }
 }
 
-/// How a deploy or rollback is asked for.
-#[derive(Clone, Debug)]
+/// How a deploy, a rollback, or the end of a trial is asked for.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct DeployOptions {
     /// Who asks: a user's id, `operator` or `host`. Written down.
     pub actor: String,
     /// Whether to answer only when the old build has drained, and not at the switch.
     pub waits_for_drain: bool,
+    /// How the build comes to its requests.
+    pub rollout: Rollout,
+    /// For how long it is watched after the switch; none: as the host is set, zero: not at all.
+    pub watch: Option<Duration>,
+    /// Where the build came from, for the history.
+    pub source: Option<String>,
+}
+
+impl DeployOptions {
+    /// Asked for by `actor`, and everything else as usual.
+    pub(crate) fn by(actor: impl Into<String>) -> Self {
+        Self { actor: actor.into(), ..Self::default() }
+    }
 }
 
 /// A build that has just begun to serve.
@@ -112,14 +139,17 @@ struct Inner<F: Foundry> {
     database: Database,
     history: History,
     artifacts: Artifacts,
+    cluster: Cluster,
     options: DeployerOptions,
     hooks: Vec<Arc<dyn DeployHooks>>,
     benches: Mutex<Benches<F::Compiled>>,
     compilations: Semaphore,
     /// Held for reading from the storing of a component to its commit, and for writing while unwanted ones are removed.
     tidying: RwLock<()>,
-    /// Drains that run.
+    /// Drains and watches that run.
     drains: TaskTracker,
+    /// Cancelled at the end: nobody is watched any more.
+    stopping: CancellationToken,
 }
 
 /// By the plugin's name; as many as the manifest has had plugins.
@@ -139,12 +169,12 @@ struct Turn<F: Foundry> {
     _guard: OwnedMutexGuard<()>,
 }
 
-/// The contents of a build and where they came from.
+/// The contents of a build, where they came from, and what is to be done with them.
 struct Candidate {
     bytes: Bytes,
     digest: String,
     origin: Origin,
-    actor: String,
+    options: DeployOptions,
 }
 
 impl<F: Foundry> Deployer<F> {
@@ -161,6 +191,7 @@ impl<F: Foundry> Deployer<F> {
             foundry,
             registry,
             history: History::new(database.clone(), queue),
+            cluster: Cluster::new(database.clone()),
             database,
             artifacts: Artifacts::new(options.artifacts.clone()),
             compilations: Semaphore::new(options.compilations_max.max(1)),
@@ -169,6 +200,7 @@ impl<F: Foundry> Deployer<F> {
             benches: Mutex::default(),
             tidying: RwLock::new(()),
             drains: TaskTracker::new(),
+            stopping: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -194,14 +226,15 @@ impl<F: Foundry> Deployer<F> {
         options: DeployOptions,
     ) -> Result<DeployReport, DeployError> {
         let turn = self.turn(name)?;
+        refuse_beside_trial(&turn)?;
         let this = self.clone();
-        let DeployOptions { actor, waits_for_drain } = options;
+        let waits_for_drain = options.waits_for_drain;
         let deploying = async move {
             if bytes.len() > this.inner.options.component_bytes_max {
                 return Err(DeployError::TooLarge(this.inner.options.component_bytes_max));
             }
             let digest = digest_of(&bytes);
-            this.deploy_candidate(&turn, Candidate { bytes, digest, origin: Origin::Api, actor: short(&actor) }).await
+            this.deploy_candidate(&turn, Candidate { bytes, digest, origin: Origin::Api, options }).await
         };
         self.finish(deploying, waits_for_drain).await
     }
@@ -217,9 +250,10 @@ impl<F: Foundry> Deployer<F> {
         options: DeployOptions,
     ) -> Result<DeployReport, DeployError> {
         let turn = self.turn(name)?;
+        refuse_beside_trial(&turn)?;
         let this = self.clone();
-        let DeployOptions { actor, waits_for_drain } = options;
-        let rolling_back = async move { this.roll_back(&turn, revision, short(&actor)).await };
+        let waits_for_drain = options.waits_for_drain;
+        let rolling_back = async move { this.roll_back(&turn, revision, short(&options.actor), None).await };
         self.finish(rolling_back, waits_for_drain).await
     }
 
@@ -245,8 +279,11 @@ impl<F: Foundry> Deployer<F> {
     /// Lets every build finish what it began, for at most `limit`, and cancels the rest. For the end of the process, when
     /// no new call comes any more.
     pub(crate) async fn stop(&self, limit: Duration) {
+        self.inner.stopping.cancel();
+        self.inner.cluster.close();
         let slots = self.inner.registry.slots();
         let mut revisions: Vec<Arc<F::Revision>> = slots.iter().filter_map(|slot| slot.clear()).collect();
+        revisions.extend(slots.iter().filter_map(|slot| slot.end_trial()).map(|trial| Arc::clone(&trial.build)));
         revisions.extend(slots.iter().flat_map(|slot| slot.draining()));
         futures_util::future::join_all(revisions.iter().map(|revision| drain::wait(&**revision, limit))).await;
         self.inner.drains.close();
@@ -300,8 +337,15 @@ impl<F: Foundry> Deployer<F> {
     ) -> Result<(DeployReport, Option<Draining>), DeployError> {
         let inner = &self.inner;
         let began = Instant::now();
-        let mut line = Line::new(turn.slot.name(), Action::Deploy, &candidate.digest, candidate.actor);
+        let options = candidate.options;
+        let action = match options.rollout {
+            Rollout::Whole => Action::Deploy,
+            Rollout::Canary(_) => Action::Canary,
+            Rollout::Shadow => Action::Shadow,
+        };
+        let mut line = Line::new(turn.slot.name(), action, &candidate.digest, short(&options.actor));
         line.origin = candidate.origin;
+        line.source = options.source.as_deref().map(short);
         line.size_bytes = candidate.bytes.len() as u64;
         line.previous_revision = turn.slot.current().map(|revision| revision.number());
         let prepared = async {
@@ -315,13 +359,22 @@ impl<F: Foundry> Deployer<F> {
         };
         line.revision = Some(number);
         let stored = inner.tidying.read().await;
-        if let Err(error) = inner.artifacts.store(&candidate.digest, candidate.bytes).await {
-            let error = DeployError::unavailable("the component cannot be stored", error);
+        if let Err(error) = self.keep(&candidate.digest, candidate.bytes).await {
             return Err(self.fail(turn, line, began, error).await);
         }
-        let outcome = self.switch(turn, line, began, prepared).await;
+        let outcome = match options.rollout {
+            Rollout::Whole => self.switch(turn, line, began, prepared, options.watch).await,
+            rollout => self.begin_trial(turn, line, began, prepared, rollout).await.map(|report| (report, None)),
+        };
         drop(stored);
         outcome
+    }
+
+    /// Keeps a component in the folder, and for other hosts in the database.
+    async fn keep(&self, digest: &str, bytes: Bytes) -> Result<(), DeployError> {
+        let stored = self.inner.artifacts.store(digest, bytes.clone()).await;
+        stored.map_err(|error| DeployError::unavailable("the component cannot be stored", error))?;
+        self.inner.cluster.components.store(digest, &bytes).await.map_err(DeployError::of_host_tables)
     }
 
     async fn roll_back(
@@ -329,6 +382,7 @@ impl<F: Foundry> Deployer<F> {
         turn: &Turn<F>,
         revision: Option<i64>,
         actor: String,
+        reason: Option<String>,
     ) -> Result<(DeployReport, Option<Draining>), DeployError> {
         let inner = &self.inner;
         let began = Instant::now();
@@ -339,6 +393,7 @@ impl<F: Foundry> Deployer<F> {
         let mut line = Line::new(name, Action::Rollback, &target.sha256, actor);
         line.size_bytes = target.size_bytes;
         line.previous_revision = Some(pointer.revision);
+        line.reason = reason;
         let prepared = async {
             let bytes = self.stored(turn, &target.sha256).await?.ok_or_else(|| {
                 DeployError::UnknownRevision(format!("the component of revision {} is no longer kept", target.revision))
@@ -348,7 +403,7 @@ impl<F: Foundry> Deployer<F> {
         match prepared.await {
             Ok(prepared) => {
                 line.revision = Some(target.revision);
-                self.switch(turn, line, began, prepared).await
+                self.switch(turn, line, began, prepared, Some(Duration::ZERO)).await
             }
             Err(error) => Err(self.fail(turn, line, began, error).await),
         }
@@ -381,9 +436,28 @@ impl<F: Foundry> Deployer<F> {
     async fn fail(&self, turn: &Turn<F>, mut line: Line, began: Instant, error: DeployError) -> DeployError {
         line.revision = None;
         line.prepare_ms = milliseconds(began);
+        line.outcome = Outcome::Failed;
+        line.reason = Some(reason(&error));
+        // Nothing is wrong with a build that only came too late.
+        if matches!(error, DeployError::Conflict(_)) {
+            tracing::info!(plugin = %turn.slot.name(), sha256 = line.sha256, %error, "a deploy was not needed");
+            return error;
+        }
         tracing::warn!(plugin = %turn.slot.name(), sha256 = line.sha256, error = &error as &dyn std::error::Error, "a deploy failed");
-        self.inner.history.record_failure(&line, &reason(&error)).await;
+        self.inner.history.record_failure(&line).await;
         error
+    }
+}
+
+/// Two builds beside the one that serves would be one too many to tell apart.
+fn refuse_beside_trial<F: Foundry>(turn: &Turn<F>) -> Result<(), DeployError> {
+    match turn.slot.trial() {
+        None => Ok(()),
+        Some(trial) => Err(DeployError::Conflict(format!(
+            "revision {} of {} is on trial: promote or abort it first",
+            trial.build.number(),
+            turn.slot.name()
+        ))),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::bindings::lifecycle::{Description, Dialect, Migration, Route, Timer};
 use crate::capability::Plugin;
 use crate::capability::grant::Isolation;
 use crate::engine::{Exports, PrepareError, RevisionStatistics};
+use crate::telemetry::meter::Meter;
 
 /// How a fake build behaves.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -39,6 +40,8 @@ pub(super) struct Recipe {
     pub hangs: bool,
     /// Exports nothing that Berth calls.
     pub exports_nothing: bool,
+    /// Interfaces it imports.
+    pub imports: Vec<String>,
 }
 
 /// What the test sees of the foundry.
@@ -92,6 +95,7 @@ pub(super) struct FakeBuild {
     description: Option<Arc<Description>>,
     gate: Arc<Gate>,
     alive: Arc<AtomicUsize>,
+    pub meter: Meter,
     in_flight: AtomicUsize,
     idle: Notify,
     pub warmed: AtomicUsize,
@@ -102,6 +106,25 @@ pub(super) struct FakeBuild {
 }
 
 impl FakeBuild {
+    fn new(number: i64, digest: Arc<str>, recipe: Recipe, gate: Arc<Gate>, alive: Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, Ordering::SeqCst);
+        Self {
+            number,
+            digest,
+            description: Some(Arc::new(describe(&recipe))),
+            recipe,
+            gate,
+            alive,
+            meter: Meter::default(),
+            in_flight: AtomicUsize::new(0),
+            idle: Notify::new(),
+            warmed: AtomicUsize::new(0),
+            is_retired: AtomicBool::new(false),
+            is_cancelled: AtomicBool::new(false),
+            yields: AtomicBool::new(true),
+        }
+    }
+
     /// A call that runs until the guard is dropped.
     pub(super) fn call(self: &Arc<Self>) -> FakeCall {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
@@ -146,21 +169,7 @@ impl Foundry for Arc<FakeFoundry> {
         if recipe.not_granted {
             return Err(PrepareError::NotGranted(vec!["it imports mail, but its grant has no `mail`".into()]));
         }
-        self.alive.fetch_add(1, Ordering::SeqCst);
-        Ok(Arc::new(FakeBuild {
-            number,
-            digest,
-            description: Some(Arc::new(describe(&recipe))),
-            recipe,
-            gate: Arc::clone(&self.gate),
-            alive: Arc::clone(&self.alive),
-            in_flight: AtomicUsize::new(0),
-            idle: Notify::new(),
-            warmed: AtomicUsize::new(0),
-            is_retired: AtomicBool::new(false),
-            is_cancelled: AtomicBool::new(false),
-            yields: AtomicBool::new(true),
-        }))
+        Ok(Arc::new(FakeBuild::new(number, digest, recipe, Arc::clone(&self.gate), Arc::clone(&self.alive))))
     }
 
     fn forget(&self, digest: &str) {
@@ -210,6 +219,14 @@ impl Build for FakeBuild {
             warm: self.warmed.load(Ordering::SeqCst),
             ..RevisionStatistics::default()
         }
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    fn imports(&self) -> &[String] {
+        &self.recipe.imports
     }
 
     fn retire(&self) {
@@ -274,6 +291,12 @@ pub(super) fn route(text: &str) -> Route {
 /// A description with these routes and nothing else.
 pub(super) fn description(routes: &[&str]) -> Description {
     describe(&Recipe { routes: routes.iter().map(ToString::to_string).collect(), ..Recipe::default() })
+}
+
+/// A build that was never deployed.
+pub(super) fn build(version: &str) -> Arc<FakeBuild> {
+    let recipe = Recipe { version: version.to_owned(), ..Recipe::default() };
+    Arc::new(FakeBuild::new(1, digest_of(version.as_bytes()).into(), recipe, Arc::default(), Arc::default()))
 }
 
 /// How long a test waits for something that must come.

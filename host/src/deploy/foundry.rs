@@ -9,6 +9,7 @@ use crate::bindings::lifecycle::Description;
 use crate::capability::Plugin;
 use crate::capability::grant::Isolation;
 use crate::engine::{Compiled, Engine, Exports, PrepareError, Revision, RevisionStatistics};
+use crate::telemetry::meter::Meter;
 
 impl Foundry for Arc<Engine> {
     type Compiled = Compiled;
@@ -60,6 +61,14 @@ impl Build for Revision {
 
     fn statistics(&self) -> RevisionStatistics {
         Revision::statistics(self)
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    fn imports(&self) -> &[String] {
+        &self.imports
     }
 
     fn retire(&self) {

@@ -2,12 +2,16 @@
 //!
 //! Row, pointer and event are written in one transaction: either all of them happened or none.
 
+mod trials;
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::json;
+pub(super) use trials::RecordedTrial;
 
+use super::cluster::CHANNEL;
 use super::{DeployError, HistoryEntry};
 use crate::capability::queue::{OutgoingMessage, QueueError, QueueRoom};
 use crate::database::{Database, DatabaseError, Row, Transaction, values};
@@ -29,8 +33,18 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(150);
 pub(super) enum Action {
     Deploy,
     Rollback,
+    /// A build began to answer a share of the callers.
+    Canary,
+    /// A build began to get copies of requests.
+    Shadow,
+    /// A build on trial took over.
+    Promote,
+    /// A build on trial was taken away.
+    Abort,
     /// A recorded build was loaded at start; only its failure is written down.
     Start,
+    /// A build that another host deployed was loaded; only its failure is written down.
+    Follow,
 }
 
 impl Action {
@@ -38,7 +52,12 @@ impl Action {
         match self {
             Self::Deploy => "deploy",
             Self::Rollback => "rollback",
+            Self::Canary => "canary",
+            Self::Shadow => "shadow",
+            Self::Promote => "promote",
+            Self::Abort => "abort",
             Self::Start => "start",
+            Self::Follow => "follow",
         }
     }
 }
@@ -78,6 +97,30 @@ pub(super) struct DeployedBuild {
     pub size_bytes: u64,
 }
 
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The build serves.
+    Switched,
+    /// The build is on trial.
+    Started,
+    /// The build on trial is gone.
+    Ended,
+    /// Nothing has changed.
+    Failed,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Switched => "switched",
+            Self::Started => "started",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// One line of the log before it is written.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
@@ -92,6 +135,13 @@ pub(super) struct Line {
     pub version: Option<String>,
     pub actor: String,
     pub prepare_ms: u64,
+    pub outcome: Outcome,
+    /// Why it failed, or why the host did it.
+    pub reason: Option<String>,
+    /// Where the build came from, as its deployer put it: a file's name, an address with its digest.
+    pub source: Option<String>,
+    /// The signature that was accepted.
+    pub signature: Option<String>,
 }
 
 impl Line {
@@ -109,6 +159,10 @@ impl Line {
             version: None,
             actor,
             prepare_ms: 0,
+            outcome: Outcome::Switched,
+            reason: None,
+            source: None,
+            signature: None,
         }
     }
 }
@@ -154,7 +208,7 @@ impl History {
     /// The build of a number.
     pub(super) async fn build(&self, plugin: &str, revision: i64) -> Result<Option<DeployedBuild>, DatabaseError> {
         let sql = "SELECT revision, sha256, size_bytes FROM berth_versions \
-                   WHERE plugin = $1 AND revision = $2 AND action = 'deploy' AND outcome = 'switched'";
+                   WHERE plugin = $1 AND revision = $2 AND action IN ('deploy', 'promote') AND outcome = 'switched'";
         self.database.query_one(sql, &values![plugin, revision]).await?.as_ref().map(deployed_build).transpose()
     }
 
@@ -165,7 +219,8 @@ impl History {
         pointer: &Pointer,
     ) -> Result<Option<DeployedBuild>, DatabaseError> {
         let sql = "SELECT revision, sha256, size_bytes FROM berth_versions \
-                   WHERE plugin = $1 AND revision < $2 AND sha256 <> $3 AND action = 'deploy' AND outcome = 'switched' \
+                   WHERE plugin = $1 AND revision < $2 AND sha256 <> $3 \
+                   AND action IN ('deploy', 'promote') AND outcome = 'switched' \
                    ORDER BY revision DESC LIMIT 1";
         let parameters = values![plugin, pointer.revision, &pointer.sha256];
         self.database.query_one(sql, &parameters).await?.as_ref().map(deployed_build).transpose()
@@ -196,13 +251,20 @@ impl History {
     async fn try_record_switch(&self, line: &Line) -> Result<(), DeployError> {
         let mut transaction = self.database.begin().await.map_err(DeployError::of_host_tables)?;
         if line.action == Action::Deploy {
+            // Numbers are given once: another host that was quicker has taken this one.
             let row = transaction.query_one(LAST_REVISION, &values![&line.plugin]).await;
             let last = row.and_then(|row| row.map(|row| row.optional_integer("last")).transpose());
             if last.map_err(DeployError::of_host_tables)?.flatten() >= line.revision {
-                return Err(DeployError::Conflict(format!("another host has deployed {} meanwhile", line.plugin)));
+                return Err(deployed_elsewhere(line));
             }
         }
-        insert(&mut transaction, line, None).await.map_err(DeployError::of_host_tables)?;
+        insert(&mut transaction, line).await.map_err(|error| match error {
+            // Two hosts took the same number at the same moment.
+            DatabaseError::Conflict(_) => deployed_elsewhere(line),
+            error => DeployError::of_host_tables(error),
+        })?;
+        let ended = transaction.execute(END_TRIAL, &values![&line.plugin]).await;
+        ended.map_err(DeployError::of_host_tables)?;
         let file_sha256 = (line.origin == Origin::File).then_some(line.sha256.as_str());
         let sql = "INSERT INTO berth_plugins (name, revision, sha256, file_sha256, updated_at) VALUES ($1, $2, $3, $4, $5) \
                    ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, sha256 = excluded.sha256, \
@@ -210,13 +272,14 @@ impl History {
         let parameters = values![&line.plugin, line.revision, &line.sha256, file_sha256, Utc::now()];
         transaction.execute(sql, &parameters).await.map_err(DeployError::of_host_tables)?;
         let event = if line.action == Action::Rollback { "host.plugin.rolled_back" } else { "host.plugin.deployed" };
-        self.queue.publish_in(&mut transaction, message(event, line, None)).await.map_err(of_queue)?;
+        self.queue.publish_in(&mut transaction, message(event, line)).await.map_err(of_queue)?;
+        self.database.announce(&mut transaction, CHANNEL).await.map_err(DeployError::of_host_tables)?;
         transaction.commit().await.map_err(DeployError::of_host_tables)
     }
 
     /// Writes down a failure and publishes the event. The deploy has failed already, so a fault here is only logged.
-    pub(super) async fn record_failure(&self, line: &Line, reason: &str) {
-        if let Err(error) = self.try_record_failure(line, reason).await {
+    pub(super) async fn record_failure(&self, line: &Line) {
+        if let Err(error) = self.record_line(line, "host.plugin.failed").await {
             tracing::error!(
                 plugin = line.plugin,
                 error = &error as &dyn std::error::Error,
@@ -226,12 +289,11 @@ impl History {
         self.queue.wake();
     }
 
-    async fn try_record_failure(&self, line: &Line, reason: &str) -> Result<(), DeployError> {
-        let reason: String = reason.chars().take(REASON_CHARS_MAX).map(|c| if c == '\0' { '?' } else { c }).collect();
+    /// Writes a line and publishes what it tells of.
+    async fn record_line(&self, line: &Line, event: &str) -> Result<(), DeployError> {
         let mut transaction = self.database.begin().await.map_err(DeployError::of_host_tables)?;
-        insert(&mut transaction, line, Some(&reason)).await.map_err(DeployError::of_host_tables)?;
-        let event = message("host.plugin.failed", line, Some(&reason));
-        self.queue.publish_in(&mut transaction, event).await.map_err(of_queue)?;
+        insert(&mut transaction, line).await.map_err(DeployError::of_host_tables)?;
+        self.queue.publish_in(&mut transaction, message(event, line)).await.map_err(of_queue)?;
         transaction.commit().await.map_err(DeployError::of_host_tables)
     }
 
@@ -281,13 +343,16 @@ impl History {
     pub(super) async fn wanted(&self) -> Result<HashSet<String>, DatabaseError> {
         let pointers = self.pointers().await?;
         let mut wanted: HashSet<String> = pointers.values().map(|pointer| pointer.sha256.clone()).collect();
-        let sql = "SELECT sha256 FROM berth_versions WHERE plugin = $1 AND action = 'deploy' AND outcome = 'switched' \
-                   ORDER BY revision DESC LIMIT $2";
+        let sql = "SELECT sha256 FROM berth_versions WHERE plugin = $1 AND action IN ('deploy', 'promote') \
+                   AND outcome = 'switched' ORDER BY revision DESC LIMIT $2";
         for plugin in pointers.keys() {
             let rows = self.database.query(sql, &values![plugin, BUILDS_KEPT]).await?;
             for row in &rows {
                 wanted.insert(row.text("sha256")?);
             }
+        }
+        for row in &self.database.query("SELECT sha256 FROM berth_trials", &[]).await? {
+            wanted.insert(row.text("sha256")?);
         }
         Ok(wanted)
     }
@@ -298,12 +363,13 @@ impl History {
     }
 }
 
+const END_TRIAL: &str = "DELETE FROM berth_trials WHERE plugin = $1";
 const LAST_REVISION: &str = "SELECT MAX(revision) AS last FROM berth_versions WHERE plugin = $1";
 
-async fn insert(transaction: &mut Transaction, line: &Line, reason: Option<&str>) -> Result<(), DatabaseError> {
+async fn insert(transaction: &mut Transaction, line: &Line) -> Result<(), DatabaseError> {
     let sql = "INSERT INTO berth_versions (id, plugin, action, origin, revision, previous_revision, sha256, size_bytes, \
-               component_version, actor, outcome, reason, prepare_ms, created_at) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+               component_version, actor, outcome, reason, prepare_ms, source, signature, created_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     let parameters = values![
         &line.id,
         &line.plugin,
@@ -315,15 +381,26 @@ async fn insert(transaction: &mut Transaction, line: &Line, reason: Option<&str>
         clamp(line.size_bytes),
         line.version.as_deref(),
         &line.actor,
-        if reason.is_some() { "failed" } else { "switched" },
-        reason,
+        line.outcome.as_str(),
+        line.reason.as_deref().map(bounded),
         clamp(line.prepare_ms),
+        line.source.as_deref(),
+        line.signature.as_deref(),
         Utc::now(),
     ];
     transaction.execute(sql, &parameters).await.map(drop)
 }
 
-fn message(event: &str, line: &Line, reason: Option<&str>) -> OutgoingMessage {
+/// A reason as it can be kept.
+fn bounded(reason: &str) -> String {
+    reason.chars().take(REASON_CHARS_MAX).map(|letter| if letter == '\0' { '?' } else { letter }).collect()
+}
+
+fn deployed_elsewhere(line: &Line) -> DeployError {
+    DeployError::Conflict(format!("another host has deployed {} meanwhile", line.plugin))
+}
+
+fn message(event: &str, line: &Line) -> OutgoingMessage {
     let data = json!({
         "plugin": line.plugin,
         "action": line.action.as_str(),
@@ -332,7 +409,7 @@ fn message(event: &str, line: &Line, reason: Option<&str>) -> OutgoingMessage {
         "sha256": line.sha256,
         "version": line.version,
         "actor": line.actor,
-        "reason": reason,
+        "reason": line.reason.as_deref().map(bounded),
     });
     let mut message = OutgoingMessage::event(event, &data);
     message.key = Some(line.plugin.clone());
@@ -360,7 +437,7 @@ fn entry(row: &Row, current: Option<i64>) -> Result<HistoryEntry, DatabaseError>
     Ok(HistoryEntry {
         id: row.text("id")?,
         plugin: row.text("plugin")?,
-        is_current: action == "deploy" && revision.is_some() && revision == current,
+        is_current: matches!(action.as_str(), "deploy" | "promote") && revision.is_some() && revision == current,
         action,
         origin: row.text("origin")?,
         revision,
@@ -371,6 +448,8 @@ fn entry(row: &Row, current: Option<i64>) -> Result<HistoryEntry, DatabaseError>
         actor: row.text("actor")?,
         outcome: row.text("outcome")?,
         reason: row.optional_text("reason")?,
+        source: row.optional_text("source")?,
+        is_signed: row.optional_text("signature")?.is_some(),
         prepare_ms: row.integer("prepare_ms")?,
         flip_us: row.optional_integer("flip_us")?,
         drained_ms: row.optional_integer("drained_ms")?,

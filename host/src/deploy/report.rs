@@ -3,15 +3,18 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{Build, Prefix, Slot, SlotState};
+use super::history::Line;
+use super::shadow::ComparisonReport;
+use super::{Build, Prefix, Slot, SlotState, Trial, TrialMode};
 
 /// A deploy or rollback that switched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeployReport {
     pub plugin: String,
-    /// `deploy` or `rollback`.
+    /// `deploy`, `rollback`, `canary`, `shadow`, `promote` or `abort`.
     pub action: &'static str,
+    /// The build this is about.
     pub revision: i64,
     pub previous_revision: Option<i64>,
     pub sha256: String,
@@ -23,8 +26,12 @@ pub(crate) struct DeployReport {
     pub migrations: Vec<String>,
     /// From the first byte judged to the moment before the switch.
     pub prepare_ms: u64,
-    /// How long the switch itself took.
-    pub flip_us: u64,
+    /// How long the switch itself took; none where nothing was switched.
+    pub flip_us: Option<u64>,
+    /// The share of the callers that the build gets, in percent; none where it is no canary.
+    pub share: Option<f64>,
+    /// For how long the build is compared with the one before it, and goes by itself when it is worse.
+    pub watch_ms: Option<u64>,
     /// How long the old build took to finish; none when there was none, or it was not waited for.
     pub drained_ms: Option<u64>,
     /// Whether the old build's last calls were cancelled.
@@ -37,7 +44,7 @@ pub(crate) struct DeployReport {
 pub(crate) struct HistoryEntry {
     pub id: String,
     pub plugin: String,
-    /// `deploy`, `rollback` or `start`.
+    /// `deploy`, `rollback`, `canary`, `shadow`, `promote`, `abort` or `start`.
     pub action: String,
     /// `api` or `file`.
     pub origin: String,
@@ -50,9 +57,13 @@ pub(crate) struct HistoryEntry {
     pub size_bytes: i64,
     pub version: Option<String>,
     pub actor: String,
-    /// `switched` or `failed`.
+    /// `switched`, `started` or `ended` for a build on trial, or `failed`.
     pub outcome: String,
+    /// Why it failed, or why the host did it by itself.
     pub reason: Option<String>,
+    /// Where the build came from, as its deployer put it.
+    pub source: Option<String>,
+    pub is_signed: bool,
     pub prepare_ms: i64,
     pub flip_us: Option<i64>,
     pub drained_ms: Option<i64>,
@@ -62,7 +73,7 @@ pub(crate) struct HistoryEntry {
 }
 
 /// A plugin as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PluginStatus {
     pub name: String,
@@ -86,6 +97,55 @@ pub(crate) struct PluginStatus {
     pub routes: usize,
     /// Why there is no build.
     pub failure: Option<String>,
+    /// Requests to the present build, and how many of them failed.
+    pub requests: u64,
+    pub failures: u64,
+    /// Requests a second, over the last ten seconds, by every build.
+    pub rate: f64,
+    pub p50_us: Option<u64>,
+    pub p99_us: Option<u64>,
+    /// Until when, in milliseconds from now, the present build is compared with the one before it.
+    pub watch_ms: Option<u64>,
+    pub trial: Option<TrialStatus>,
+}
+
+/// A build on trial as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TrialStatus {
+    pub mode: TrialMode,
+    pub revision: i64,
+    pub sha256: String,
+    /// Percent of the callers; 0 for a shadow.
+    pub share: f64,
+    #[serde(serialize_with = "milliseconds")]
+    pub began_at: DateTime<Utc>,
+    pub requests: u64,
+    pub failures: u64,
+    pub traps: u64,
+    pub p50_us: Option<u64>,
+    pub p99_us: Option<u64>,
+    /// What the answers of a shadow came to.
+    pub comparison: Option<ComparisonReport>,
+}
+
+impl TrialStatus {
+    fn of<R: Build>(trial: &Trial<R>) -> Self {
+        let reading = trial.build.meter().reading();
+        Self {
+            mode: trial.mode,
+            revision: trial.build.number(),
+            sha256: trial.build.digest().to_string(),
+            share: f64::from(trial.share()) / 100.0,
+            began_at: trial.began_at,
+            requests: reading.requests(),
+            failures: reading.failures,
+            traps: trial.build.statistics().traps,
+            p50_us: reading.quantile_us(0.5),
+            p99_us: reading.quantile_us(0.99),
+            comparison: (trial.mode == TrialMode::Shadow).then(|| trial.comparison.report()),
+        }
+    }
 }
 
 /// One line of the effective route table.
@@ -98,12 +158,37 @@ pub(crate) struct RouteEntry {
     pub state: SlotState,
 }
 
+impl DeployReport {
+    /// What a line of the history says; times of switch and drain are still to come.
+    pub(super) fn of<R: Build>(line: &Line, revision: &R) -> Self {
+        Self {
+            plugin: line.plugin.clone(),
+            action: line.action.as_str(),
+            revision: revision.number(),
+            previous_revision: line.previous_revision,
+            sha256: line.sha256.clone(),
+            size_bytes: line.size_bytes,
+            version: line.version.clone(),
+            routes: revision.description().map_or(0, |described| described.routes.len()),
+            migrations: Vec::new(),
+            prepare_ms: line.prepare_ms,
+            flip_us: None,
+            share: None,
+            watch_ms: None,
+            drained_ms: None,
+            is_cut_short: None,
+        }
+    }
+}
+
 impl PluginStatus {
     pub(super) fn of<R: Build>(slot: &Slot<R>) -> Self {
         let options = slot.options();
         let current = slot.current();
         let description = current.as_ref().and_then(|revision| revision.description());
         let statistics = current.as_ref().map(|revision| revision.statistics()).unwrap_or_default();
+        let reading = current.as_ref().map(|revision| revision.meter().reading()).unwrap_or_default();
+        let left = slot.watched().map(|watched| watched.until.saturating_duration_since(std::time::Instant::now()));
         Self {
             name: slot.name().to_string(),
             state: slot.state(),
@@ -121,6 +206,13 @@ impl PluginStatus {
             port: options.port,
             routes: description.map_or(0, |described| described.routes.len()),
             failure: slot.failure().filter(|_| current.is_none()).map(|reason| reason.to_string()),
+            requests: reading.requests(),
+            failures: reading.failures,
+            rate: slot.builds().iter().map(|(_, build)| build.meter().rate()).sum(),
+            p50_us: reading.quantile_us(0.5),
+            p99_us: reading.quantile_us(0.99),
+            watch_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            trial: slot.trial().map(|trial| TrialStatus::of(&trial)),
         }
     }
 }

@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::trial::{Trial, TrialMode};
 use super::{Build, Prefix, PublicRoute};
 use crate::capability::Plugin;
-use crate::capability::grant::Isolation;
+use crate::capability::grant::{Isolation, Limits};
 use crate::engine::Revision;
 use crate::plugins_file::{PluginEntry, RouteLimit};
+use crate::telemetry::meter::Meter;
 
 /// What the manifest says about one plugin, as far as routing and deploying need it.
 #[derive(Clone, Debug)]
@@ -79,14 +82,43 @@ pub(crate) enum SlotState {
     Missing,
 }
 
+/// What a build is to its plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BuildRole {
+    /// It answers.
+    Current,
+    /// It answers a share of the callers.
+    Canary,
+    /// It gets copies of safe requests.
+    Shadow,
+    /// It finishes what it began.
+    Draining,
+}
+
+/// A build that has just taken over and is compared with the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Watched {
+    pub revision: i64,
+    /// The build it goes back to by itself.
+    pub previous: i64,
+    pub until: Instant,
+}
+
 /// A named place for one plugin.
 pub(crate) struct Slot<R = Revision> {
     name: Arc<str>,
     options: ArcSwap<SlotOptions>,
     current: ArcSwapOption<R>,
+    /// A build that is tried beside the current one.
+    trial: ArcSwapOption<Trial<R>>,
+    /// Whether there may be one: most of the time there is none, and every request asks twice.
+    is_trying: AtomicBool,
+    watched: Mutex<Option<Watched>>,
     draining: Mutex<Vec<Arc<R>>>,
     failure: Mutex<Option<(SlotState, Arc<str>)>>,
     traps_before: AtomicU64,
+    meter: Arc<Meter>,
 }
 
 impl<R> Slot<R> {
@@ -96,9 +128,13 @@ impl<R> Slot<R> {
             name: Arc::clone(&options.plugin.name),
             options: ArcSwap::from_pointee(options),
             current: ArcSwapOption::empty(),
+            trial: ArcSwapOption::empty(),
+            is_trying: AtomicBool::new(false),
+            watched: Mutex::default(),
             draining: Mutex::default(),
             failure: Mutex::default(),
             traps_before: AtomicU64::new(0),
+            meter: Arc::default(),
         }
     }
 
@@ -107,9 +143,19 @@ impl<R> Slot<R> {
         &self.name
     }
 
+    /// What became of the plugin's requests, over all builds.
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
     /// The plugin's grant, limits and settings.
     pub(crate) fn plugin(&self) -> Arc<Plugin> {
         Arc::clone(&self.options.load().plugin)
+    }
+
+    /// The plugin's limits.
+    pub(crate) fn limits(&self) -> Limits {
+        self.options.load().plugin.limits.clone()
     }
 
     /// What the manifest says.
@@ -120,6 +166,48 @@ impl<R> Slot<R> {
     /// The build that answers now: one atomic load. Whoever holds it is answered by it to the last byte.
     pub(crate) fn current(&self) -> Option<Arc<R>> {
         self.current.load_full()
+    }
+
+    /// The build that answers `caller`: the one on trial for its share of the callers, else the current one.
+    ///
+    /// `caller` is asked only while a canary runs. It names one caller in the same way each time, as `user:<id>`.
+    pub(crate) fn choose(&self, caller: impl FnOnce() -> String) -> Option<Arc<R>> {
+        if !self.is_trying.load(Ordering::Acquire) {
+            return self.current();
+        }
+        match self.trial.load().as_ref().filter(|trial| trial.share() > 0 && trial.includes(&caller())) {
+            Some(trial) => Some(Arc::clone(&trial.build)),
+            None => self.current(),
+        }
+    }
+
+    /// The build that is tried beside the current one.
+    pub(crate) fn trial(&self) -> Option<Arc<Trial<R>>> {
+        self.trial.load_full()
+    }
+
+    /// The trial, when it is a shadow: one load without a count where there is none.
+    pub(crate) fn shadow(&self) -> Option<Arc<Trial<R>>> {
+        if !self.is_trying.load(Ordering::Acquire) {
+            return None;
+        }
+        self.trial.load().as_ref().filter(|trial| trial.mode == TrialMode::Shadow).map(Arc::clone)
+    }
+
+    /// Every build of the plugin that may be answering something, with what it is: what status and metrics tell of.
+    pub(crate) fn builds(&self) -> Vec<(BuildRole, Arc<R>)> {
+        let mut builds: Vec<_> = self.current().into_iter().map(|build| (BuildRole::Current, build)).collect();
+        if let Some(trial) = self.trial() {
+            let role = if trial.mode == TrialMode::Canary { BuildRole::Canary } else { BuildRole::Shadow };
+            builds.push((role, Arc::clone(&trial.build)));
+        }
+        builds.extend(self.draining().into_iter().map(|build| (BuildRole::Draining, build)));
+        builds
+    }
+
+    /// The build that is watched after its switch, while it is.
+    pub(crate) fn watched(&self) -> Option<Watched> {
+        *self.watched.lock()
     }
 
     /// Whether a request with this method and path, as sent, needs no token.
@@ -159,6 +247,26 @@ impl<R> Slot<R> {
         *self.failure.lock() = Some((state, reason.into()));
     }
 
+    pub(super) fn begin_trial(&self, trial: Trial<R>) {
+        self.trial.store(Some(Arc::new(trial)));
+        self.is_trying.store(true, Ordering::Release);
+    }
+
+    /// Takes the build on trial away: its callers get the current one again.
+    pub(super) fn end_trial(&self) -> Option<Arc<Trial<R>>> {
+        self.is_trying.store(false, Ordering::Release);
+        self.trial.swap(None)
+    }
+
+    pub(super) fn watch(&self, watched: Option<Watched>) {
+        *self.watched.lock() = watched;
+    }
+
+    /// Traps of builds that are gone.
+    pub(crate) fn traps_before(&self) -> u64 {
+        self.traps_before.load(Ordering::Relaxed)
+    }
+
     pub(super) fn draining(&self) -> Vec<Arc<R>> {
         self.draining.lock().clone()
     }
@@ -179,17 +287,15 @@ impl<R: Build> Slot<R> {
         }
     }
 
-    /// Calls in flight in the present build and in those that drain.
+    /// Calls in flight in the present build, in one on trial and in those that drain.
     pub(crate) fn in_flight(&self) -> usize {
-        let current = self.current.load().as_ref().map_or(0, |revision| revision.statistics().in_flight);
-        current + self.draining.lock().iter().map(|revision| revision.statistics().in_flight).sum::<usize>()
+        self.builds().iter().map(|(_, revision)| revision.statistics().in_flight).sum()
     }
 
     /// Traps since the host started, over all builds.
     pub(crate) fn traps(&self) -> u64 {
-        let current = self.current.load().as_ref().map_or(0, |revision| revision.statistics().traps);
-        let draining: u64 = self.draining.lock().iter().map(|revision| revision.statistics().traps).sum();
-        self.traps_before.load(Ordering::Relaxed) + current + draining
+        let alive: u64 = self.builds().iter().map(|(_, revision)| revision.statistics().traps).sum();
+        self.traps_before.load(Ordering::Relaxed) + alive
     }
 
     pub(super) fn end_drain(&self, revision: &Arc<R>) {

@@ -1,29 +1,42 @@
-//! Whole calls: one record in, one record out.
+//! Whole calls: one record or one piece in, one out.
 
 use std::sync::Arc;
 
+use super::packed::{Answer, PackedRequest};
+use super::pool::Instance;
 use super::{CallError, Revision};
-use crate::bindings::{consumer, handler};
+use crate::bindings::consumer;
 use crate::principal::Call;
 
 impl Revision {
-    /// Answers one HTTP request through `berth:platform/handler`.
+    /// Answers one HTTP request through `berth:platform/packed-handler` or, where that is not exported, `handler`.
     ///
     /// # Errors
     /// `NotExported`, `Busy`, `Trapped`, `OutOfMemory`, `TimedOut` or `Cancelled`; dropping the future cancels the guest.
-    pub(crate) async fn handle(
-        self: &Arc<Self>,
-        call: Call,
-        request: handler::Request,
-    ) -> Result<handler::Response, CallError> {
-        let _admission = self.admit().await?;
+    pub(crate) async fn handle(self: &Arc<Self>, call: Call, request: PackedRequest) -> Result<Answer, CallError> {
+        let _admission = Self::admit(&**self).await?;
         let deadline = call.deadline;
         let mut instance = self.take_instance(call).await?;
-        let Some(export) = instance.handler.as_ref() else {
-            return Err(CallError::NotExported("berth:platform/handler"));
-        };
-        let running = export.berth_platform_handler().call_handle(&mut instance.store, &request);
-        let result = self.within(deadline, running).await;
+        let ticked = Arc::clone(&instance.ticked);
+        // Boxed and whole: it may have to go on elsewhere, and every future that waits for it would have its size.
+        let running = Box::pin(async move {
+            let Instance { store, packed, handler, .. } = &mut *instance;
+            let result = match (packed.as_ref(), handler.as_ref()) {
+                (Some(export), _) => {
+                    let answered = export.berth_platform_packed_handler().call_handle(store, request.as_bytes()).await;
+                    Ok(answered.map(|packed| Answer::Packed(packed.into())))
+                }
+                (None, Some(export)) => match request.unpack() {
+                    Some(request) => {
+                        Ok(export.berth_platform_handler().call_handle(store, &request).await.map(Answer::Record))
+                    }
+                    None => Err(CallError::BadAnswer("its request could not be unpacked".into())),
+                },
+                (None, None) => Err(CallError::NotExported("berth:platform/handler")),
+            };
+            (instance, result)
+        });
+        let (instance, result) = self.within(deadline, &ticked, running).await?;
         self.settle(instance, result).await
     }
 
@@ -36,14 +49,19 @@ impl Revision {
         call: Call,
         delivery: consumer::Delivery,
     ) -> Result<consumer::Outcome, CallError> {
-        let _admission = self.admit().await?;
+        let _admission = Self::admit(&**self).await?;
         let deadline = call.deadline;
         let mut instance = self.take_instance(call).await?;
-        let Some(export) = instance.consumer.as_ref() else {
-            return Err(CallError::NotExported("berth:platform/consumer"));
-        };
-        let running = export.berth_platform_consumer().call_consume(&mut instance.store, &delivery);
-        let result = self.within(deadline, running).await;
+        let ticked = Arc::clone(&instance.ticked);
+        let running = Box::pin(async move {
+            let Instance { store, consumer, .. } = &mut *instance;
+            let result = match consumer.as_ref() {
+                Some(export) => Ok(export.berth_platform_consumer().call_consume(store, &delivery).await),
+                None => Err(CallError::NotExported("berth:platform/consumer")),
+            };
+            (instance, result)
+        });
+        let (instance, result) = self.within(deadline, &ticked, running).await?;
         self.settle(instance, result).await
     }
 }

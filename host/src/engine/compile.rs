@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use super::{Engine, PrepareError};
+use super::{Engine, Flavour, PrepareError};
 
 /// Wall time a compilation may take.
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
@@ -97,12 +97,9 @@ impl Engine {
             return None;
         }
         drop(code);
-        #[expect(
-            unsafe_code,
-            reason = "wasmtime trusts compiled files; this one has just been authenticated with a key \
-                                        only this host has, in a folder only it can write"
-        )]
-        let loaded = unsafe { Component::deserialize_file(&self.wasmtime, target) };
+        // Which engine it was compiled for stands in the file; the other one refuses it.
+        let [plain, concurrent] = &self.flavours;
+        let loaded = trusted(plain, target).or_else(|_| trusted(concurrent, target));
         loaded.inspect_err(|error| tracing::warn!(%error, "a compiled component is compiled again")).ok()
     }
 
@@ -121,11 +118,25 @@ impl Engine {
         Hmac::<Sha256>::new(&block.into())
     }
 
-    /// Changes with wasmtime's version, the engine's settings and the processor's features.
+    /// Changes with wasmtime's version, the engines' settings and the processor's features.
     fn compatibility(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.wasmtime.precompile_compatibility_hash().hash(&mut hasher);
+        for engine in &self.flavours {
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+        }
         hasher.finish()
+    }
+}
+
+/// Loads a compiled file that has been authenticated.
+fn trusted(engine: &wasmtime::Engine, target: &Path) -> wasmtime::Result<Component> {
+    #[expect(
+        unsafe_code,
+        reason = "wasmtime trusts compiled files; this one has just been authenticated with a key only this host has, in \
+                  a folder only it can write"
+    )]
+    unsafe {
+        Component::deserialize_file(engine, target)
     }
 }
 
@@ -142,10 +153,19 @@ pub(crate) fn compile_file(input: &Path, output: &Path) -> Result<(), PrepareErr
         .map_err(|error| PrepareError::Unavailable(format!("{}: {error}", output.display())))
 }
 
+/// For the plain engine where that will do: validation comes first and is quick, so a component of WASI 0.3 is not
+/// compiled twice.
 fn precompile(wasm: &[u8]) -> Result<Vec<u8>, PrepareError> {
-    let engine = wasmtime::Engine::new(&super::configuration(false))
-        .map_err(|error| PrepareError::Unavailable(format!("the compiler could not start: {error:#}")))?;
-    engine.precompile_component(wasm).map_err(|error| {
+    let compile = |flavour| {
+        let engine = wasmtime::Engine::new(&super::configuration(flavour, false))
+            .map_err(|error| PrepareError::Unavailable(format!("the compiler could not start: {error:#}")))?;
+        Ok::<_, PrepareError>(engine.precompile_component(wasm))
+    };
+    let machine_code = match compile(Flavour::Plain)? {
+        Ok(machine_code) => Ok(machine_code),
+        Err(_) => compile(Flavour::Concurrent)?,
+    };
+    machine_code.map_err(|error| {
         let text = format!("{error:#}").lines().next().unwrap_or_default().to_owned();
         PrepareError::NotAComponent(format!("this is no valid component: {text}"))
     })

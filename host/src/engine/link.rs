@@ -2,8 +2,8 @@
 
 use wasmtime::component::Linker;
 
-use super::PrepareError;
 use super::state::State;
+use super::{Flavour, PrepareError};
 use crate::capability::{self, grant::Grant};
 
 /// What the manifest must say before an interface is linked.
@@ -83,19 +83,25 @@ pub(super) fn refusals<'a>(imports: impl Iterator<Item = &'a str>, grant: &Grant
 }
 
 /// A linker with what the grant allows.
-pub(super) fn linker(engine: &wasmtime::Engine, grant: &Grant) -> Result<Linker<State>, PrepareError> {
+pub(super) fn linker(
+    engine: &wasmtime::Engine,
+    flavour: Flavour,
+    grant: &Grant,
+) -> Result<Linker<State>, PrepareError> {
     let mut linker = Linker::new(engine);
-    link_all(&mut linker, grant)
+    link_all(&mut linker, flavour, grant)
         .map_err(|error| PrepareError::Unavailable(format!("the interfaces could not be linked: {error:#}")))?;
     Ok(linker)
 }
 
-fn link_all(linker: &mut Linker<State>, grant: &Grant) -> wasmtime::Result<()> {
+fn link_all(linker: &mut Linker<State>, flavour: Flavour, grant: &Grant) -> wasmtime::Result<()> {
     use capability::{auth, cache, config, database, logging, mail, queue, secrets, shims};
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    wasmtime_wasi::p3::add_to_linker(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(linker)?;
+    if flavour == Flavour::Concurrent {
+        wasmtime_wasi::p3::add_to_linker(linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(linker)?;
+    }
     auth::link(linker, |state| auth::View { guest: &state.guest })?;
     config::link(linker, |state| config::View { guest: &state.guest })?;
     logging::link(linker, |state| logging::View { guest: &state.guest, room: &state.rooms.logging })?;
@@ -122,7 +128,11 @@ fn link_all(linker: &mut Linker<State>, grant: &Grant) -> wasmtime::Result<()> {
         queue::link(linker, |state| queue::View { guest: &state.guest, room: &state.rooms.queue })?;
     }
     if Need::Secrets.is_met(grant) {
-        secrets::link(linker, |state| secrets::View { guest: &state.guest, room: &state.rooms.secrets })?;
+        secrets::link(linker, |state| secrets::View {
+            guest: &state.guest,
+            room: &state.rooms.secrets,
+            credentials: state.rooms.http_out.credentials(),
+        })?;
     }
     if Need::Mail.is_met(grant) {
         mail::link(linker, |state| mail::View { guest: &state.guest, room: &state.rooms.mail })?;

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 
+use super::lane::Ticked;
 use super::state::State;
-use crate::bindings::{consumer, handler, lifecycle};
+use crate::bindings::{consumer, handler, lifecycle, packed_handler};
 pub(crate) use crate::capability::grant::Isolation;
 
 /// Warm instances one revision keeps while they have nothing to do.
@@ -23,10 +24,12 @@ const CALLS_MAX: u32 = 20_000;
 pub(super) struct Instance {
     pub store: Store<State>,
     pub handler: Option<handler::RequestHandler>,
+    pub packed: Option<packed_handler::PackedRequestHandler>,
     pub consumer: Option<consumer::MessageConsumer>,
     pub lifecycle: Option<lifecycle::SelfDescribing>,
     pub http: Option<wasmtime_wasi_http::handler::Proxy>,
     pub calls: u32,
+    pub ticked: Ticked,
     /// The engine's slot, given back when the instance is dropped.
     pub _slot: OwnedSemaphorePermit,
 }
@@ -47,16 +50,17 @@ pub(super) struct Shelf {
 }
 
 #[derive(Default)]
+#[expect(clippy::vec_box, reason = "an instance is large, and each call moves it from hand to hand")]
 struct Idle {
-    shared: Vec<Instance>,
-    by_organization: HashMap<Arc<str>, Vec<Instance>>,
+    shared: Vec<Box<Instance>>,
+    by_organization: HashMap<Arc<str>, Vec<Box<Instance>>>,
     count: usize,
     is_closed: bool,
 }
 
 impl Shelf {
     /// An idle instance that may answer a call of `organization`.
-    pub(super) fn take(&self, isolation: Isolation, organization: Option<&Arc<str>>) -> Option<Instance> {
+    pub(super) fn take(&self, isolation: Isolation, organization: Option<&Arc<str>>) -> Option<Box<Instance>> {
         let mut idle = self.idle.lock();
         let instance = match (isolation, organization) {
             (Isolation::Request, _) => None,
@@ -75,7 +79,7 @@ impl Shelf {
     }
 
     /// Puts an instance back, or drops it when it is worn, the shelf is full or the revision is retired.
-    pub(super) fn put(&self, isolation: Isolation, organization: Option<&Arc<str>>, instance: Instance) {
+    pub(super) fn put(&self, isolation: Isolation, organization: Option<&Arc<str>>, instance: Box<Instance>) {
         if isolation == Isolation::Request || !instance.is_fit() {
             return;
         }
@@ -120,7 +124,7 @@ impl Shelf {
 }
 
 impl Idle {
-    fn evict(&mut self) -> Option<Instance> {
+    fn evict(&mut self) -> Option<Box<Instance>> {
         let organization = self.by_organization.keys().next().cloned();
         let evicted = match organization {
             Some(organization) => {

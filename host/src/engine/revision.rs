@@ -2,32 +2,38 @@
 //!
 //! It holds no pointer to what replaces it; who is current is `deploy`'s affair.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wasmtime::Store;
 use wasmtime::component::InstancePre;
+use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi_http::handler::Proxy;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 use wasmtime_wasi_http::p3::bindings::ServiceIndices;
 
 use super::error::first_line;
+use super::lane::{Run, Ticked};
 use super::link;
 use super::pool::{Instance, Isolation, Shelf};
 use super::routes::{RouteMatch, Routes};
 use super::state::State;
+use super::trouble::Trouble;
 use super::{CallError, Compiled, Engine, PrepareError};
 use crate::bindings::consumer::MessageConsumerIndices;
 use crate::bindings::handler::RequestHandlerIndices;
 use crate::bindings::lifecycle::{Description, SelfDescribingIndices};
+use crate::bindings::packed_handler::PackedRequestHandlerIndices;
 use crate::capability::queue::OutgoingMessage;
-use crate::capability::{Guest, Plugin, logging};
+use crate::capability::{Guest, Plugin};
 use crate::principal::{Call, Principal};
+use crate::telemetry::meter::Meter;
 
 /// How long a call waits for one of the plugin's permits, or for an instance.
 const ADMISSION_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -43,6 +49,7 @@ const SHORT_DIGEST_CHARS: usize = 12;
 /// Which of the interfaces that Berth calls a component exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exports {
+    /// As a record or packed.
     pub handler: bool,
     pub consumer: bool,
     pub lifecycle: bool,
@@ -67,6 +74,7 @@ pub(crate) struct RevisionStatistics {
 
 struct Indices {
     handler: Option<RequestHandlerIndices>,
+    packed: Option<PackedRequestHandlerIndices>,
     consumer: Option<MessageConsumerIndices>,
     lifecycle: Option<SelfDescribingIndices>,
     http_02: Option<ProxyIndices>,
@@ -82,15 +90,21 @@ pub(crate) struct Revision {
     pub(super) plugin: Arc<Plugin>,
     pub(super) isolation: Isolation,
     pub(super) shelf: Shelf,
+    /// What requests to it came to; whoever answers them notes it.
+    pub meter: Meter,
+    /// Interfaces the component imports, by name.
+    pub imports: Vec<String>,
     /// Cancelled when the drain deadline has passed.
     pub(super) cancelled: CancellationToken,
     short: Arc<str>,
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     pre: InstancePre<State>,
     indices: Indices,
     description: Option<Arc<Description>>,
     routes: Routes,
-    permits: Arc<Semaphore>,
+    permits: Semaphore,
+    /// How it fares.
+    pub(super) trouble: Trouble,
     in_flight: AtomicUsize,
     idle: Notify,
     is_retired: AtomicBool,
@@ -105,10 +119,10 @@ pub(crate) struct Revision {
 impl Engine {
     /// The names of what a component imports and exports.
     pub(crate) fn inspect(&self, compiled: &Compiled) -> (Vec<String>, Vec<String>) {
-        let shape = compiled.component.component_type();
+        let (shape, engine) = (compiled.component.component_type(), compiled.component.engine());
         (
-            shape.imports(&self.wasmtime).map(|(name, _)| name.to_owned()).collect(),
-            shape.exports(&self.wasmtime).map(|(name, _)| name.to_owned()).collect(),
+            shape.imports(engine).map(|(name, _)| name.to_owned()).collect(),
+            shape.exports(engine).map(|(name, _)| name.to_owned()).collect(),
         )
     }
 
@@ -128,24 +142,27 @@ impl Engine {
         if !refused.is_empty() {
             return Err(PrepareError::NotGranted(refused));
         }
-        let pre = link::linker(&self.wasmtime, &plugin.grant)?
+        let engine = compiled.component.engine();
+        let pre = link::linker(engine, self.flavour(engine), &plugin.grant)?
             .instantiate_pre(&compiled.component)
             .map_err(|error| PrepareError::WrongWorld(format!("its imports do not fit: {}", first_line(&error))))?;
         let indices = Indices {
             handler: RequestHandlerIndices::new(&pre).ok(),
+            packed: PackedRequestHandlerIndices::new(&pre).ok(),
             consumer: MessageConsumerIndices::new(&pre).ok(),
             lifecycle: SelfDescribingIndices::new(&pre).ok(),
             http_02: ProxyIndices::new(&pre).ok(),
             http_03: ServiceIndices::new(&pre).ok(),
         };
         if indices.handler.is_none()
+            && indices.packed.is_none()
             && indices.consumer.is_none()
             && indices.http_02.is_none()
             && indices.http_03.is_none()
         {
             return Err(PrepareError::WrongWorld(
-                "it exports none of berth:platform/handler, berth:platform/consumer, wasi:http/incoming-handler@0.2 and \
-                 wasi:http/handler@0.3"
+                "it exports none of berth:platform/handler, berth:platform/packed-handler, berth:platform/consumer, \
+                 wasi:http/incoming-handler@0.2 and wasi:http/handler@0.3"
                     .into(),
             ));
         }
@@ -153,10 +170,13 @@ impl Engine {
             number,
             digest: compiled.digest.clone(),
             short: compiled.digest.chars().take(SHORT_DIGEST_CHARS).collect::<String>().into(),
-            permits: Arc::new(Semaphore::new(plugin.limits.concurrency as usize)),
+            permits: Semaphore::new(plugin.limits.concurrency as usize),
+            trouble: Trouble::default(),
             plugin,
             isolation,
             shelf: Shelf::default(),
+            meter: Meter::default(),
+            imports,
             cancelled: CancellationToken::new(),
             engine: self.clone(),
             pre,
@@ -194,7 +214,7 @@ impl Revision {
     /// Which of the interfaces that Berth calls it exports.
     pub(crate) fn exports(&self) -> Exports {
         Exports {
-            handler: self.indices.handler.is_some(),
+            handler: self.indices.handler.is_some() || self.indices.packed.is_some(),
             consumer: self.indices.consumer.is_some(),
             lifecycle: self.indices.lifecycle.is_some(),
             http_02: self.indices.http_02.is_some(),
@@ -295,6 +315,8 @@ impl Revision {
             correlation_id: None,
             depth: 0,
             deadline: None,
+            is_shadow: false,
+            trace: crate::trace::Trace::default(),
         }
     }
 
@@ -302,47 +324,68 @@ impl Revision {
         Guest { plugin: self.plugin.clone(), revision: self.short.clone(), call }
     }
 
-    /// Lets one call in, or says `Busy` after a moment.
-    pub(super) async fn admit(self: &Arc<Self>) -> Result<Admission, CallError> {
+    /// Lets one call in, or says `Busy` after a moment. Who waits for the answer here lends the revision; a stream owns it.
+    pub(super) async fn admit<R>(revision: R) -> Result<Admission<R>, CallError>
+    where
+        R: Deref<Target = Self> + Send,
+    {
         // Counted before the permit, so that a drain waits for those that wait.
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-        let mut admission = Admission { revision: self.clone(), permit: None };
-        admission.permit = match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) => match tokio::time::timeout(ADMISSION_WAIT_MAX, self.permits.clone().acquire_owned()).await {
-                Ok(Ok(permit)) => Some(permit),
+        revision.in_flight.fetch_add(1, Ordering::AcqRel);
+        let mut admission = Admission { revision, has_permit: false };
+        let permits = &admission.revision.permits;
+        match permits.try_acquire() {
+            Ok(permit) => permit.forget(),
+            Err(_) => match Box::pin(tokio::time::timeout(ADMISSION_WAIT_MAX, permits.acquire())).await {
+                Ok(Ok(permit)) => permit.forget(),
                 _ => return Err(CallError::Busy),
             },
-        };
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        }
+        admission.has_permit = true;
+        admission.revision.calls.fetch_add(1, Ordering::Relaxed);
         Ok(admission)
     }
 
     /// A warm instance, or a fresh one.
-    pub(super) async fn take_instance(&self, call: Call) -> Result<Instance, CallError> {
+    pub(super) async fn take_instance(&self, call: Call) -> Result<Box<Instance>, CallError> {
         match self.shelf.take(self.isolation, call.principal.organization_id.as_ref()) {
             Some(mut instance) => {
-                let guest = self.guest(call);
-                instance.store.data_mut().begin(guest);
+                instance.store.data_mut().begin(call);
                 instance.store.set_epoch_deadline(1);
                 Ok(instance)
             }
-            None => self.instantiate(call).await,
+            None => Box::pin(self.fresh_instance(call)).await,
         }
+    }
+
+    /// A fresh instance, for which a build in trouble has to wait its turn.
+    async fn fresh_instance(&self, call: Call) -> Result<Box<Instance>, CallError> {
+        if let Some(turn) = self.trouble.turn(ADMISSION_WAIT_MAX).map_err(|_| CallError::Busy)? {
+            tokio::select! {
+                biased;
+                () = self.cancelled.cancelled() => return Err(CallError::Cancelled),
+                () = tokio::time::sleep_until(turn.into()) => {}
+            }
+        }
+        let made = self.instantiate(call).await;
+        match &made {
+            Err(CallError::Trapped(_) | CallError::OutOfMemory) => self.trouble.has_trapped(),
+            Err(CallError::TimedOut) => self.trouble.has_timed_out(),
+            _ => {}
+        }
+        made
     }
 
     /// Ends a call: puts the instance back when it went well, counts and names the failure when it did not.
     pub(super) async fn settle<T>(
         &self,
-        mut instance: Instance,
+        mut instance: Box<Instance>,
         result: Result<wasmtime::Result<T>, CallError>,
     ) -> Result<T, CallError> {
         // A transaction never outlives its call.
-        instance.store.data_mut().database.finish().await;
-        if let Some(text) = instance.store.data().output.take() {
-            let guest = &instance.store.data().guest;
-            instance.store.data().rooms.logging.write(guest, logging::Level::Info, text, Vec::new());
+        if !instance.store.data().database.is_idle() {
+            Box::pin(instance.store.data_mut().database.finish()).await;
         }
+        instance.store.data().say_output();
         match result {
             Ok(Ok(value)) => {
                 let state = instance.store.data();
@@ -353,20 +396,18 @@ impl Revision {
             }
             Ok(Err(error)) => {
                 let is_memory = instance.store.data().limiter.refused;
-                drop(instance);
+                self.engine.lane.clear_away(instance);
                 let line = first_line(&error);
                 tracing::warn!(plugin = %self.plugin.name, revision = %self.short, trap = %line, "a guest trapped");
                 self.traps.fetch_add(1, Ordering::Relaxed);
+                self.trouble.has_trapped();
                 *self.last_trap.lock() = Some(line.clone());
                 self.tell_of_trap(&line);
                 Err(if is_memory { CallError::OutOfMemory } else { CallError::Trapped(line) })
             }
             Err(error) => {
-                drop(instance);
-                if matches!(error, CallError::TimedOut) {
-                    self.timeouts.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(plugin = %self.plugin.name, revision = %self.short, "a guest ran out of time");
-                }
+                let error = self.ended_by(error, &instance.ticked);
+                self.engine.lane.clear_away(instance);
                 Err(error)
             }
         }
@@ -397,21 +438,48 @@ impl Revision {
         });
     }
 
-    /// Waits for a guest no longer than the call's deadline and the build's life.
-    pub(super) async fn within<T>(
+    /// Runs a guest no longer than the call's deadline and the build's life. One that is not waited for any more is dropped
+    /// with its instance, which rolls back what it has open.
+    pub(super) async fn within<T: Send + 'static>(
         &self,
         deadline: Option<std::time::Instant>,
-        running: impl Future<Output = wasmtime::Result<T>>,
-    ) -> Result<wasmtime::Result<T>, CallError> {
+        ticked: &AtomicBool,
+        run: Run<T>,
+    ) -> Result<T, CallError> {
+        let mut running = std::pin::pin!(self.engine.lane.run(ticked, self.trouble.is_deep(), run));
+        // Most guests answer at once, and then there was nothing to wait for.
+        if let Poll::Ready(result) = futures_util::poll!(running.as_mut()) {
+            return result;
+        }
         let deadline = deadline.map_or_else(|| Instant::now() + self.plugin.limits.request_timeout, Instant::from_std);
+        let ended = Box::pin(async {
+            tokio::select! {
+                biased;
+                () = self.cancelled.cancelled() => CallError::Cancelled,
+                () = tokio::time::sleep_until(deadline) => CallError::TimedOut,
+            }
+        });
         tokio::select! {
             biased;
-            result = tokio::time::timeout_at(deadline, running) => result.map_err(|_| CallError::TimedOut),
-            () = self.cancelled.cancelled() => Err(CallError::Cancelled),
+            result = running => result,
+            error = ended => Err(self.ended_by(error, ticked)),
         }
     }
 
-    async fn instantiate(&self, call: Call) -> Result<Instance, CallError> {
+    /// Counts a guest that was ended from outside.
+    fn ended_by(&self, error: CallError, ticked: &AtomicBool) -> CallError {
+        if matches!(error, CallError::TimedOut) {
+            self.timeouts.fetch_add(1, Ordering::Relaxed);
+            // One that only waited has cost nobody anything.
+            if ticked.load(Ordering::Relaxed) {
+                self.trouble.has_timed_out();
+            }
+            tracing::warn!(plugin = %self.plugin.name, revision = %self.short, "a guest ran out of time");
+        }
+        error
+    }
+
+    async fn instantiate(&self, call: Call) -> Result<Box<Instance>, CallError> {
         let slots = self.engine.slots.clone();
         let slot = match slots.clone().try_acquire_owned() {
             Ok(slot) => slot,
@@ -420,15 +488,23 @@ impl Revision {
                 _ => return Err(CallError::Busy),
             },
         };
-        let mut store = Store::new(&self.engine.wasmtime, State::new(self.guest(call), self.engine.rooms.clone()));
+        let mut store = Store::new(self.pre.engine(), State::new(self.guest(call), self.engine.rooms.clone()));
         store.limiter(|state| &mut state.limiter);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        let ticked = Ticked::default();
+        store.epoch_deadline_callback({
+            let ticked = Arc::clone(&ticked);
+            move |_| {
+                ticked.store(true, Ordering::Relaxed);
+                Ok(UpdateDeadline::Yield(1))
+            }
+        });
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         let loading = async {
             let instance = self.pre.instantiate_async(&mut store).await?;
             let indices = &self.indices;
             let handler = indices.handler.as_ref().map(|index| index.load(&mut store, &instance)).transpose()?;
+            let packed = indices.packed.as_ref().map(|index| index.load(&mut store, &instance)).transpose()?;
             let consumer = indices.consumer.as_ref().map(|index| index.load(&mut store, &instance)).transpose()?;
             let lifecycle = indices.lifecycle.as_ref().map(|index| index.load(&mut store, &instance)).transpose()?;
             let http = match (&indices.http_03, &indices.http_02) {
@@ -436,14 +512,22 @@ impl Revision {
                 (None, Some(index)) => Some(Proxy::P2(index.load(&mut store, &instance)?)),
                 (None, None) => None,
             };
-            Ok::<_, wasmtime::Error>((handler, consumer, lifecycle, http))
+            Ok::<_, wasmtime::Error>((handler, packed, consumer, lifecycle, http))
         };
         // A start function can loop as well as any other.
         let loaded = tokio::time::timeout(self.plugin.limits.request_timeout, loading).await;
         match loaded {
-            Ok(Ok((handler, consumer, lifecycle, http))) => {
-                Ok(Instance { store, handler, consumer, lifecycle, http, calls: 0, _slot: slot })
-            }
+            Ok(Ok((handler, packed, consumer, lifecycle, http))) => Ok(Box::new(Instance {
+                store,
+                handler,
+                packed,
+                consumer,
+                lifecycle,
+                http,
+                calls: 0,
+                ticked,
+                _slot: slot,
+            })),
             Ok(Err(_)) if store.data().limiter.refused => Err(CallError::OutOfMemory),
             Ok(Err(error)) => Err(CallError::Trapped(first_line(&error))),
             Err(_) => Err(CallError::TimedOut),
@@ -452,18 +536,19 @@ impl Revision {
 }
 
 /// One call that was let in: the revision is not drained while it lives.
-pub(super) struct Admission {
-    revision: Arc<Revision>,
-    permit: Option<OwnedSemaphorePermit>,
+pub(super) struct Admission<R: Deref<Target = Revision>> {
+    revision: R,
+    has_permit: bool,
 }
 
-impl Drop for Admission {
+impl<R: Deref<Target = Revision>> Drop for Admission<R> {
     fn drop(&mut self) {
-        self.permit.take();
-        if self.revision.in_flight.fetch_sub(1, Ordering::AcqRel) == 1
-            && self.revision.is_retired.load(Ordering::Acquire)
-        {
-            self.revision.idle.notify_waiters();
+        let revision = &*self.revision;
+        if self.has_permit {
+            revision.permits.add_permits(1);
+        }
+        if revision.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && revision.is_retired.load(Ordering::Acquire) {
+            revision.idle.notify_waiters();
         }
     }
 }

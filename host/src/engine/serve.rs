@@ -38,7 +38,7 @@ type Answer = Result<http::Response<WasiBody>, wasmtime::Error>;
 
 /// The call's place among those of its build, held by the guest's task and by the body. A guest that failed gives it up at
 /// once: a client that does not read what is left must not keep others out.
-type Place = Arc<Mutex<Option<Admission>>>;
+type Place = Arc<Mutex<Option<Admission<Arc<Revision>>>>>;
 
 impl Revision {
     /// Answers one HTTP request through `wasi:http`, whichever version the component exports. A call without a deadline
@@ -51,7 +51,7 @@ impl Revision {
         call: Call,
         request: http::Request<Body>,
     ) -> Result<http::Response<Body>, CallError> {
-        let place: Place = Arc::new(Mutex::new(Some(self.admit().await?)));
+        let place: Place = Arc::new(Mutex::new(Some(Self::admit(Arc::clone(self)).await?)));
         let deadline = call.deadline.map(Instant::from_std);
         let instance = self.take_instance(call).await?;
         if instance.http.is_none() {
@@ -63,7 +63,10 @@ impl Revision {
         let (sender, receiver) = oneshot::channel();
         let has_failed = Arc::new(AtomicBool::new(false));
         let ends = Ends { stop, ended: ended.clone(), deadline, has_failed: has_failed.clone() };
-        let task = tokio::spawn(run(self.clone(), instance, request, sender, ends, place.clone()));
+        let (revision, ticked) = (self.clone(), Arc::clone(&instance.ticked));
+        let running = Box::pin(run(self.clone(), instance, request, sender, ends, place.clone()));
+        let task =
+            tokio::spawn(async move { revision.engine.lane.run(&ticked, revision.trouble.is_deep(), running).await? });
         let begin = deadline.unwrap_or_else(|| Instant::now() + self.plugin.limits.request_timeout);
         let answer = tokio::select! {
             biased;
@@ -114,7 +117,7 @@ struct Ends {
 /// Runs the guest to its end in a task of its own.
 async fn run(
     revision: Arc<Revision>,
-    mut instance: Instance,
+    mut instance: Box<Instance>,
     request: http::Request<Body>,
     sender: oneshot::Sender<Answer>,
     ends: Ends,

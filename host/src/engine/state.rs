@@ -10,7 +10,8 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::limits::Limiter;
 use super::output::GuestOutput;
-use crate::capability::{Guest, Rooms, database, http_out};
+use crate::capability::{Guest, Rooms, database, http_out, logging};
+use crate::principal::Call;
 
 /// Handles a guest may hold at once: a guest that floods them gets an error and then a trap.
 const HANDLES_MAX: usize = 2_000;
@@ -40,15 +41,29 @@ impl State {
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
-        let hooks = http_out::EgressHooks::new(rooms.http_out.clone(), guest.clone());
+        let hooks = http_out::EgressHooks::new(rooms.http_out.clone());
         let limiter = Limiter::new(guest.plugin.limits.memory_mib);
         Self { guest, rooms, table, limiter, output, database: database::CallState::default(), wasi, http, hooks }
     }
 
-    /// Begins another call in the same store.
-    pub(crate) fn begin(&mut self, guest: Guest) {
-        self.hooks.begin(guest.clone());
-        self.guest = guest;
+    /// Passes on what the guest wrote to its standard output and error, as lines of its log.
+    pub(crate) fn say_output(&self) {
+        if let Some(text) = self.output.take() {
+            self.rooms.logging.write(&self.guest, logging::Level::Info, text, Vec::new());
+        }
+    }
+
+    /// Begins another call in the same store: of the same plugin and the same build.
+    pub(crate) fn begin(&mut self, call: Call) {
+        self.hooks.end();
+        self.guest.call = call;
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // What a guest wrote before it was ended says most about its end.
+        self.say_output();
     }
 }
 
@@ -60,6 +75,7 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.hooks.begin(&self.guest);
         WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
     }
 }

@@ -1,5 +1,7 @@
 //! `/api/admin/…`: plugins, builds and queues. Only for the platform role.
 
+mod request;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,7 +20,7 @@ use super::respond::{self, ResponseBody};
 use super::upstream::Upstream;
 use super::{Gateway, method_not_allowed, signed_in};
 use crate::body::BodyError;
-use crate::deploy::DeployError;
+use crate::deploy::{DeployError, DeployOptions};
 use crate::principal::{Principal, PrincipalKind};
 
 /// Components that may be read into memory at once; one more is told to come again.
@@ -38,29 +40,35 @@ pub(crate) struct DeployAnswer {
     pub has_drained: bool,
 }
 
+/// How a trial ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TrialEnd {
+    Promote,
+    Abort,
+}
+
 /// What the gateway needs of the deployer. One implementation outside tests.
 #[async_trait]
 pub(crate) trait Administration: Send + Sync {
     /// Every plugin as it stands: a JSON array.
     fn plugins(&self) -> Value;
+    /// Every host on the database and what it runs: a JSON array.
+    async fn hosts(&self) -> Result<Value, DeployError>;
     /// The effective route table: a JSON array.
     fn routes(&self) -> Value;
     /// Deploys `component`; answers after the switch, or after the drain when it waits for it.
-    async fn deploy(
-        &self,
-        plugin: &str,
-        component: Bytes,
-        actor: String,
-        waits_for_drain: bool,
-    ) -> Result<DeployAnswer, DeployError>;
+    async fn deploy(&self, plugin: &str, component: Bytes, options: DeployOptions)
+    -> Result<DeployAnswer, DeployError>;
     /// Goes back to `revision`, or to the build before the present one.
     async fn rollback(
         &self,
         plugin: &str,
         revision: Option<i64>,
-        actor: String,
-        waits_for_drain: bool,
+        options: DeployOptions,
     ) -> Result<DeployAnswer, DeployError>;
+    /// Ends the trial of a build: it takes over, or it goes.
+    async fn end_trial(&self, plugin: &str, end: TrialEnd, options: DeployOptions)
+    -> Result<DeployAnswer, DeployError>;
     /// The newest builds first: a JSON array.
     async fn history(&self, plugin: &str, limit: i64) -> Result<Value, DeployError>;
 }
@@ -102,8 +110,9 @@ impl<U: Upstream> Gateway<U> {
         match (segments.as_slice(), &method) {
             (["plugins"], &Method::GET) => Ok(ok(&items(self.administration()?.plugins()))),
             (["routes"], &Method::GET) => Ok(ok(&items(self.administration()?.routes()))),
+            (["hosts"], &Method::GET) => Ok(ok(&items(self.administration()?.hosts().await?))),
             (["queues"], &Method::GET) => self.queues().await,
-            (["plugins" | "routes" | "queues"], _) => Err(method_not_allowed("GET, HEAD")),
+            (["plugins" | "routes" | "hosts" | "queues"], _) => Err(method_not_allowed("GET, HEAD")),
             (["plugins", name, "history"], &Method::GET) => self.history(plugin(name)?, &parts).await,
             (["plugins", _, "history"], _) => Err(method_not_allowed("GET, HEAD")),
             (["plugins", name, "deploy"], &Method::POST) => {
@@ -112,8 +121,16 @@ impl<U: Upstream> Gateway<U> {
             (["plugins", name, "rollback"], &Method::POST) => {
                 self.roll_back(plugin(name)?, actor(principal), &parts, body).await
             }
+            (["plugins", name, "promote"], &Method::POST) => {
+                self.end_trial(plugin(name)?, TrialEnd::Promote, actor(principal), &parts).await
+            }
+            (["plugins", name, "abort"], &Method::POST) => {
+                self.end_trial(plugin(name)?, TrialEnd::Abort, actor(principal), &parts).await
+            }
             (["queues", name, "redrive"], &Method::POST) => self.redrive(name).await,
-            (["plugins", _, "deploy" | "rollback"] | ["queues", _, "redrive"], _) => Err(method_not_allowed("POST")),
+            (["plugins", _, "deploy" | "rollback" | "promote" | "abort"] | ["queues", _, "redrive"], _) => {
+                Err(method_not_allowed("POST"))
+            }
             _ => Err(GatewayError::RouteNotFound),
         }
     }
@@ -149,8 +166,8 @@ impl<U: Upstream> Gateway<U> {
         if component.is_empty() {
             return Err(GatewayError::Deploy(DeployError::Invalid("the body holds no component".to_owned())));
         }
-        let waits = waits_for_drain(parts)?;
-        let answer = administration.deploy(plugin, component, actor, waits).await?;
+        let options = request::deploy_options(parts, actor)?;
+        let answer = administration.deploy(plugin, component, options).await?;
         drop(permit);
         Ok(deployed(&answer))
     }
@@ -171,8 +188,23 @@ impl<U: Upstream> Gateway<U> {
             Some(text) => Some(positive(text).ok_or(GatewayError::Malformed("`revision` must be a positive integer"))?),
             None => revision_of(&bytes)?,
         };
-        let waits = waits_for_drain(parts)?;
-        Ok(deployed(&self.administration()?.rollback(plugin, revision, actor, waits).await?))
+        let options = DeployOptions { waits_for_drain: is_set(parts, "wait")?, ..DeployOptions::by(actor) };
+        Ok(deployed(&self.administration()?.rollback(plugin, revision, options).await?))
+    }
+
+    async fn end_trial(
+        &self,
+        plugin: &str,
+        end: TrialEnd,
+        actor: String,
+        parts: &Parts,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
+        let options = DeployOptions {
+            waits_for_drain: is_set(parts, "wait")?,
+            watch: request::watch(parts)?,
+            ..DeployOptions::by(actor)
+        };
+        Ok(deployed(&self.administration()?.end_trial(plugin, end, options).await?))
     }
 
     async fn history(&self, plugin: &str, parts: &Parts) -> Result<Response<ResponseBody>, GatewayError> {
@@ -252,11 +284,12 @@ fn query<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
     pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
 }
 
-fn waits_for_drain(parts: &Parts) -> Result<bool, GatewayError> {
-    match query(parts, "wait") {
+/// A switch in the query: `?wait`, `?wait=true`.
+fn is_set(parts: &Parts, name: &'static str) -> Result<bool, GatewayError> {
+    match query(parts, name) {
         None | Some("false" | "0") => Ok(false),
         Some("true" | "1" | "") => Ok(true),
-        Some(_) => Err(GatewayError::Malformed("`wait` must be true or false")),
+        Some(_) => Err(GatewayError::BadParameter(format!("`{name}` must be true or false"))),
     }
 }
 

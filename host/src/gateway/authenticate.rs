@@ -11,7 +11,7 @@ use super::error::GatewayError;
 /// The cookie that carries the access token of a browser.
 pub(crate) const ACCESS_COOKIE: &str = "accessToken";
 /// Cookies that are the host's own: no guest may read or set them.
-const HOST_COOKIES: [&str; 2] = [ACCESS_COOKIE, "refreshToken"];
+const HOST_COOKIES: [&str; 3] = [ACCESS_COOKIE, "refreshToken", "loginFlow"];
 /// Bytes of a token; a longer one is no token of ours.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 

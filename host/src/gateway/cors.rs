@@ -71,11 +71,13 @@ impl Cors {
 }
 
 /// The answer to `OPTIONS`, which no component sees.
-pub(crate) fn preflight(is_allowed: bool, request: &HeaderMap) -> Response<ResponseBody> {
+pub(crate) fn preflight(is_allowed: bool, request: &HeaderMap, methods: Option<HeaderValue>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    headers.insert(http::header::ALLOW, METHODS);
+    if let Some(methods) = methods {
+        headers.insert(http::header::ALLOW, methods);
+    }
     if is_allowed && request.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);

@@ -14,6 +14,9 @@ pub(crate) enum GatewayError {
     /// 400 `VALIDATION_ERROR`.
     #[error("{0}")]
     Malformed(&'static str),
+    /// 400 `VALIDATION_ERROR`, for a parameter of an administration route.
+    #[error("{0}")]
+    BadParameter(String),
     /// 400 `ORGANIZATION_REQUIRED`.
     #[error("the token names no organization")]
     OrganizationRequired,
@@ -56,6 +59,9 @@ pub(crate) enum GatewayError {
     /// 429 `RATE_LIMIT_EXCEEDED`.
     #[error("too many requests")]
     RateLimited { retry_after_seconds: u64 },
+    /// 503 `SERVICE_UNAVAILABLE` with `Retry-After`: the cache is lost, and the operator wants no request uncounted.
+    #[error("requests cannot be counted now")]
+    Uncounted,
     /// 500 `INTERNAL_ERROR`.
     #[error("the gateway could not finish its work")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -95,10 +101,12 @@ pub(crate) enum GatewayError {
 }
 
 impl GatewayError {
-    /// The same refusal for a second use. Only what authentication makes is ever used twice; the cause of anything else
-    /// is not repeated.
+    /// The same refusal for a second use. Only what is judged at the entrance is ever used twice; the cause of
+    /// anything else is not repeated.
     pub(super) fn again(&self) -> Self {
         match self {
+            Self::Malformed(detail) => Self::Malformed(detail),
+            Self::NotImplemented(detail) => Self::NotImplemented(detail),
             Self::Unauthorized => Self::Unauthorized,
             Self::Forbidden(detail) => Self::Forbidden(detail.clone()),
             Self::Authentication(AuthenticationError::Invalid) => AuthenticationError::Invalid.into(),

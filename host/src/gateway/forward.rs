@@ -5,35 +5,44 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::authorize::{self, Identity};
 use super::error::GatewayError;
 use super::exchange::Exchange;
 use super::idempotency::{self, Attempt, Begun, Keyed};
+use super::problem::Problem;
 use super::receive::{self, IDLE_TIME_MAX, Verdict, Whole};
 use super::request_id::X_REQUEST_ID;
 use super::respond::{self, ResponseBody};
 use super::upstream::Upstream;
-use super::{Gateway, authenticate};
+use super::{Gateway, authenticate, mirror, proxy};
 use crate::accounts::AuditEntry;
-use crate::bindings::handler;
 use crate::bindings::lifecycle::Route;
 use crate::body::{self, Body, BodyError};
 use crate::deploy::Slot;
-use crate::principal::{Call, Principal};
+use crate::engine::{CallError, PackedRequest, Packer};
+use crate::principal::{Call, Principal, PrincipalKind};
+use crate::telemetry::meter::Meter;
+use crate::trace::{Kind, Span};
+
+/// Bytes that are reckoned with for a header on its way into a guest.
+const HEADER_BYTES: usize = 64;
 
 /// How a build is to be called for one request.
-struct Way {
+#[derive(Clone)]
+pub(super) struct Way {
     principal: Arc<Principal>,
     /// Whether the credential proved the caller: then the guest must not see it.
     is_identified: bool,
     /// The build says that the answer streams.
-    is_streaming: bool,
+    pub is_streaming: bool,
 }
 
 impl<U: Upstream> Gateway<U> {
@@ -46,50 +55,72 @@ impl<U: Upstream> Gateway<U> {
         exchange: &mut Exchange,
         slot: &Arc<Slot<U>>,
         identity: &Identity,
-        parts: Parts,
+        parts: &Parts,
         body: B,
     ) -> Result<Response<ResponseBody>, GatewayError>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BodyError>,
     {
-        let plugin = slot.plugin();
-        let mut build = slot.current().ok_or(GatewayError::NotLoaded)?;
+        let limits = slot.limits();
+        let mut build = slot.choose(|| caller(exchange, identity)).ok_or(GatewayError::NotLoaded)?;
         exchange.is_answered_by(slot.name(), build.short_digest());
         let has_body = !body.is_end_stream();
-        let mut way = self.admit(exchange, slot, &build, &parts, has_body, identity)?;
-        let bytes_max = (plugin.limits.body_mib as usize) << 20;
+        let mut way = self.admit(exchange, slot, &build, parts, has_body, identity)?;
+        let bytes_max = (limits.body_mib as usize) << 20;
         receive::check_length(&parts.headers, bytes_max)?;
         let key = idempotency::key(&parts.method, &parts.headers)?;
         if key.is_none() && streams(&*build, &way) {
             let (body, verdict) = receive::guard(body, bytes_max, IDLE_TIME_MAX);
-            let call = exchange.call(way.principal.clone(), stream_limit(&way, plugin.limits.request_timeout));
+            let time_max = stream_limit(&way, limits.request_timeout);
+            let call = exchange.call(way.principal.clone(), time_max, Instant::now());
             let request = streamed_request(exchange, parts, body, way.is_identified);
-            return run_streamed(&build, call, request, Some((verdict, bytes_max)), &exchange.request_id).await;
+            return Box::pin(run_streamed(exchange, &build, call, request, Some((verdict, bytes_max)))).await;
         }
         let mut whole = Whole::empty();
         if has_body {
-            whole = receive::read_whole(body, &self.budget, bytes_max, IDLE_TIME_MAX).await?;
+            whole = Box::pin(receive::read_whole(body, &self.budget, bytes_max, IDLE_TIME_MAX)).await?;
             // Reading may have taken long: the request goes to the build that is current now, and is judged by it.
-            let newest = slot.current().ok_or(GatewayError::NotLoaded)?;
+            let newest = slot.choose(|| caller(exchange, identity)).ok_or(GatewayError::NotLoaded)?;
             if !Arc::ptr_eq(&newest, &build) {
                 build = newest;
                 exchange.is_answered_by(slot.name(), build.short_digest());
-                way = self.admit(exchange, slot, &build, &parts, has_body, identity)?;
+                way = self.admit(exchange, slot, &build, parts, has_body, identity)?;
             }
         }
         let (bytes, held) = whole.into_parts();
-        let time_max = plugin.limits.request_timeout;
-        let keyed = key.and_then(|key| Keyed::new(key, &way.principal, &parts, &bytes));
-        let Some(keyed) = keyed else { return run(exchange, build, way, parts, bytes, time_max).await };
+        let time_max = limits.request_timeout;
+        let keyed = key.and_then(|key| Keyed::new(key, &way.principal, parts, &bytes));
+        let Some(keyed) = keyed else {
+            let copy = mirror::copy(exchange, slot, &build, &way, parts, time_max);
+            let answer = run(exchange, &build, way, parts, bytes, time_max).await;
+            if let Some(copy) = copy {
+                copy.compare(answer.as_ref().ok());
+            }
+            return answer;
+        };
+        let running = {
+            let (origin, is_streaming, parts) = (exchange.detached(), way.is_streaming, parts.clone());
+            async move { (run(&origin, &build, way, &parts, bytes, time_max).await, is_streaming, held) }
+        };
+        Box::pin(self.once(keyed, time_max, running)).await
+    }
+
+    /// Runs a request with an idempotency key, or answers as it was answered before.
+    async fn once(
+        &self,
+        keyed: Keyed,
+        time_max: Duration,
+        running: impl Future<Output = (Result<Response<ResponseBody>, GatewayError>, bool, Option<OwnedSemaphorePermit>)>
+        + Send
+        + 'static,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
         match self.idempotency.begin(&keyed, time_max).await? {
             Begun::Replay(response) => Ok(response),
             Begun::First(attempt) => {
-                let (origin, is_streaming) = (exchange.detached(), way.is_streaming);
                 // To its end even when the client hangs up: it will ask again with the same key, and must get the answer.
                 let running = tokio::spawn(async move {
-                    let _held = held;
-                    let result = run(&origin, build, way, parts, bytes, time_max).await;
+                    let (result, is_streaming, _held) = running.await;
                     record(attempt, result, is_streaming).await
                 });
                 running.await.map_err(|error| GatewayError::Internal(error.into()))?
@@ -117,6 +148,9 @@ impl<U: Upstream> Gateway<U> {
         if let (true, Some(route)) = (admitted.is_public, admitted.route) {
             // What makes such a path hard to guess may be a secret.
             exchange.log_as(&route.path);
+        }
+        if let Some(route) = admitted.route {
+            exchange.is_for(&route.method, &route.path);
         }
         if let (true, Some(route)) = (has_body, admitted.route) {
             check_media_type(route, &parts.headers)?;
@@ -157,7 +191,7 @@ impl<U: Upstream> Gateway<U> {
 }
 
 /// Whether the request goes through `wasi:http`.
-fn streams<U: Upstream>(build: &U, way: &Way) -> bool {
+pub(super) fn streams<U: Upstream>(build: &U, way: &Way) -> bool {
     let exports = build.exports();
     let has_http = exports.http_02 || exports.http_03;
     has_http && (way.is_streaming || !exports.handler)
@@ -169,38 +203,105 @@ fn stream_limit(way: &Way, time_max: Duration) -> Option<Duration> {
     (!way.is_streaming).then_some(time_max)
 }
 
+/// Who calls, in the words that a canary is chosen by: a user keeps its build from request to request, and so does an
+/// address that nobody signed in from.
+fn caller(exchange: &Exchange, identity: &Identity) -> String {
+    match (identity, exchange.ip) {
+        (Identity::Known(principal), _) if principal.kind != PrincipalKind::Anonymous => match &principal.user_id {
+            Some(user) => format!("user:{user}"),
+            None => format!("{:?}:{}", principal.kind, principal.organization_id.as_deref().unwrap_or_default()),
+        },
+        (_, Some(ip)) => format!("ip:{ip}"),
+        // An anonymous call from another plugin: by the request that it is part of.
+        _ => format!("request:{}", exchange.request_id),
+    }
+}
+
 /// Calls the build with a body that is there already.
-async fn run<U: Upstream>(
+pub(super) async fn run<U: Upstream>(
     exchange: &Exchange,
-    build: Arc<U>,
+    build: &Arc<U>,
     way: Way,
-    parts: Parts,
+    parts: &Parts,
     bytes: Bytes,
     time_max: Duration,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    if streams(&*build, &way) {
-        let call = exchange.call(way.principal.clone(), stream_limit(&way, time_max));
+    let now = Instant::now();
+    if streams(&**build, &way) {
+        let call = exchange.call(way.principal.clone(), stream_limit(&way, time_max), now);
         let request = streamed_request(exchange, parts, body::full(bytes), way.is_identified);
-        return run_streamed(&build, call, request, None, &exchange.request_id).await;
+        return Box::pin(run_streamed(exchange, build, call, request, None)).await;
     }
-    let call = exchange.call(way.principal, Some(time_max));
+    let mut call = exchange.call(way.principal, Some(time_max), now);
     let request = whole_request(exchange, parts, bytes, way.is_identified);
-    respond::from_guest(build.handle(call, request).await?)
+    let _span = guest_span(&mut call);
+    let note = Note::begin(&**build, exchange.counts(), now);
+    let answer = build.handle(call, request).await;
+    note.end(answer.map_err(GatewayError::from).and_then(respond::from_guest))
+}
+
+/// The guest's part of a trace: what it asks of the host belongs to it.
+fn guest_span(call: &mut Call) -> Span {
+    let span = call.trace.span(Kind::Internal, || "guest".to_owned());
+    call.trace = span.trace_or(&call.trace);
+    span
+}
+
+/// One request that will be noted in its build's meter when this goes. A client that goes away is noted too: it may have
+/// waited too long.
+struct Note<'a> {
+    meter: &'a Meter,
+    began: Instant,
+    /// None: not at all. Within: none while there is no answer.
+    status: Option<Option<u16>>,
+}
+
+impl<'a> Note<'a> {
+    fn begin<U: Upstream>(build: &'a U, counts: bool, now: Instant) -> Self {
+        Self { meter: build.meter(), began: now, status: counts.then_some(None) }
+    }
+
+    /// Notes how it ended, and passes that on.
+    fn end(
+        mut self,
+        result: Result<Response<ResponseBody>, GatewayError>,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
+        if self.status.is_some() {
+            self.status = match &result {
+                Ok(response) => Some(Some(response.status().as_u16())),
+                // The host withdrew the build; that says nothing of it.
+                Err(GatewayError::Call(CallError::Cancelled)) => None,
+                Err(error) => Some(Some(Problem::from(error).kind.status.as_u16())),
+            };
+        }
+        result
+    }
+}
+
+impl Drop for Note<'_> {
+    fn drop(&mut self) {
+        if let Some(status) = self.status {
+            let now = Instant::now();
+            self.meter.note_at(status, now.saturating_duration_since(self.began), now);
+        }
+    }
 }
 
 async fn run_streamed<U: Upstream>(
+    exchange: &Exchange,
     build: &Arc<U>,
-    call: Call,
+    mut call: Call,
     request: http::Request<Body>,
     verdict: Option<(Verdict, usize)>,
-    request_id: &Arc<str>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
+    // It ends with the head: what streams afterwards has no end that is worth waiting for.
+    let _span = guest_span(&mut call);
+    let note = Note::begin(&**build, exchange.counts(), Instant::now());
     let answer = build.serve(call, request).await;
     // A body that was refused explains whatever the guest made of it.
-    if let Some((verdict, bytes_max)) = verdict {
-        verdict.check(bytes_max)?;
-    }
-    respond::from_stream(answer?, request_id)
+    let refused = verdict.map_or(Ok(()), |(verdict, bytes_max)| verdict.check(bytes_max));
+    let answer = refused.and_then(|()| answer.map_err(GatewayError::from));
+    note.end(answer.and_then(|answer| respond::from_stream(answer, &exchange.request_id)))
 }
 
 /// Records how a keyed request ended, and passes its answer on.
@@ -217,10 +318,18 @@ async fn record(
         }
     };
     let (parts, body) = response.into_parts();
+    // What the guest wants stored nowhere is not stored for a replay either: it may hold a secret.
+    if forbids_storing(&parts.headers) {
+        attempt.release().await;
+        return Ok(Response::from_parts(parts, body));
+    }
     let (body, kept) = match body {
         ResponseBody::Empty => (ResponseBody::Empty, Some(Bytes::new())),
         ResponseBody::Full(bytes) => (ResponseBody::Full(bytes.clone()), bytes),
-        ResponseBody::Stream(stream) if is_streaming => (ResponseBody::Stream(stream), None),
+        // A route that may stream answers whole as well: what says that it is JSON is kept like any other.
+        ResponseBody::Stream(stream) if is_streaming && !is_json(&parts.headers) => {
+            (ResponseBody::Stream(stream), None)
+        }
         stream => match gather(stream).await {
             Ok(gathered) => gathered,
             Err(error) => {
@@ -231,6 +340,19 @@ async fn record(
     };
     attempt.finish(parts.status, &parts.headers, kept.as_ref()).await;
     Ok(Response::from_parts(parts, body))
+}
+
+/// Whether an answer is one JSON document.
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence == "application/json" || essence == "application/problem+json"
+}
+
+/// Whether an answer says that it must not be stored.
+fn forbids_storing(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-store"))
 }
 
 /// Reads a stream as far as it may be kept; what is longer goes on as a stream.
@@ -263,38 +385,32 @@ fn check_media_type(route: &Route, headers: &HeaderMap) -> Result<(), GatewayErr
     Err(GatewayError::UnsupportedMediaType(wanted.to_owned()))
 }
 
-/// The request record of `berth:platform/handler`.
-fn whole_request(exchange: &Exchange, parts: Parts, bytes: Bytes, is_identified: bool) -> handler::Request {
+/// The whole request, as a guest gets it.
+fn whole_request(exchange: &Exchange, parts: &Parts, bytes: Bytes, is_identified: bool) -> PackedRequest {
     let nominated = nominated(&parts.headers);
-    let mut headers = Vec::with_capacity(parts.headers.len() + 1);
+    // HEAD is GET without the body, which is dropped on the way out.
+    let method = if parts.method == Method::HEAD { "GET" } else { parts.method.as_str() };
+    let header_bytes = parts.headers.len() * HEADER_BYTES;
+    let mut packer = Packer::new(method, parts.uri.path(), parts.uri.query(), &exchange.request_id, header_bytes);
     for (name, value) in &parts.headers {
         match fate(name, is_identified, &nominated) {
             Fate::Dropped => {}
-            Fate::Kept => headers.push((name.as_str().to_owned(), text(value))),
+            Fate::Kept => packer.header(name.as_str(), value.as_bytes()),
             Fate::Filtered => {
                 if let Some(value) = authenticate::guest_cookies(value) {
-                    headers.push((name.as_str().to_owned(), text(&value)));
+                    packer.header(name.as_str(), value.as_bytes());
                 }
             }
         }
     }
-    if let Some(host) = missing_host(&parts) {
-        headers.push((HOST.as_str().to_owned(), host.to_owned()));
+    if let Some(host) = missing_host(parts) {
+        packer.header(HOST.as_str(), host.as_bytes());
     }
-    // HEAD is GET without the body, which is dropped on the way out.
-    let method = if parts.method == Method::HEAD { Method::GET } else { parts.method };
-    handler::Request {
-        method: method.as_str().to_owned(),
-        path: parts.uri.path().to_owned(),
-        query: parts.uri.query().map(str::to_owned),
-        headers,
-        body: bytes.into(),
-        request_id: exchange.request_id.to_string(),
-    }
+    packer.finish(bytes)
 }
 
 /// The same for `wasi:http`.
-fn streamed_request(exchange: &Exchange, mut parts: Parts, body: Body, is_identified: bool) -> http::Request<Body> {
+fn streamed_request(exchange: &Exchange, parts: &Parts, body: Body, is_identified: bool) -> http::Request<Body> {
     let nominated = nominated(&parts.headers);
     let mut headers = HeaderMap::with_capacity(parts.headers.len() + 2);
     for (name, value) in &parts.headers {
@@ -308,14 +424,18 @@ fn streamed_request(exchange: &Exchange, mut parts: Parts, body: Body, is_identi
             }
         }
     }
-    if let Some(host) = missing_host(&parts).and_then(|host| HeaderValue::from_str(host).ok()) {
+    if let Some(host) = missing_host(parts).and_then(|host| HeaderValue::from_str(host).ok()) {
         headers.insert(HOST, host);
     }
     if let Ok(request_id) = HeaderValue::from_str(&exchange.request_id) {
         headers.insert(X_REQUEST_ID, request_id);
     }
-    parts.headers = headers;
-    http::Request::from_parts(parts, body)
+    let mut request = http::Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.clone();
+    *request.version_mut() = parts.version;
+    *request.headers_mut() = headers;
+    request
 }
 
 enum Fate {
@@ -326,7 +446,11 @@ enum Fate {
 }
 
 fn fate(name: &HeaderName, is_identified: bool, nominated: &[String]) -> Fate {
-    if authenticate::is_hop_by_hop(name) || authenticate::is_identity(name) || *name == X_REQUEST_ID {
+    if authenticate::is_hop_by_hop(name)
+        || authenticate::is_identity(name)
+        || proxy::is_proxy_word(name)
+        || *name == X_REQUEST_ID
+    {
         return Fate::Dropped;
     }
     if *name == AUTHORIZATION && is_identified {
@@ -355,13 +479,9 @@ fn missing_host(parts: &Parts) -> Option<&str> {
     if parts.headers.contains_key(HOST) { None } else { parts.uri.authority().map(http::uri::Authority::as_str) }
 }
 
-fn text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
-}
-
 /// The deadline of a call: its own limit, within what an outer call has left.
-pub(super) fn deadline(time_max: Option<Duration>, outer: Option<Instant>) -> Option<Instant> {
-    let own = time_max.map(|time_max| Instant::now() + time_max);
+pub(super) fn deadline(now: Instant, time_max: Option<Duration>, outer: Option<Instant>) -> Option<Instant> {
+    let own = time_max.map(|time_max| now + time_max);
     match (own, outer) {
         (Some(own), Some(outer)) => Some(own.min(outer)),
         (own, outer) => own.or(outer),

@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::error::GatewayError;
 use super::respond::{self, ResponseBody};
 use super::upstream::Upstream;
 use super::{Gateway, Ordering};
@@ -21,38 +22,74 @@ const READY_FOR: Duration = Duration::from_secs(1);
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The last answer of `/ready`.
+/// What each backend said when it was last asked.
 #[derive(Default)]
 pub(super) struct Readiness {
-    last: Mutex<Option<(Instant, bool, Value)>>,
+    last: Mutex<Option<(Instant, Checks)>>,
+}
+
+/// Whether each backend is there.
+#[derive(Clone, Copy)]
+struct Checks {
+    database: bool,
+    cache: bool,
+    queue: bool,
+}
+
+impl Checks {
+    /// Whether everything is there that `need` names: words separated by commas, all three when it says nothing.
+    fn suffice(self, need: Option<&str>) -> Result<bool, GatewayError> {
+        let Some(need) = need else { return Ok(self.database && self.cache && self.queue) };
+        let mut is_enough = true;
+        for word in need.split(',') {
+            is_enough &= match word {
+                "database" => self.database,
+                "cache" => self.cache,
+                "queue" => self.queue,
+                _ => {
+                    return Err(GatewayError::Malformed("`need` names database, cache and queue, separated by commas"));
+                }
+            };
+        }
+        Ok(is_enough)
+    }
 }
 
 impl<U: Upstream> Gateway<U> {
-    /// `/ready`: whether database, cache and queue can be reached and new requests are wanted.
-    pub(super) async fn ready(&self) -> Response<ResponseBody> {
-        let recent = self.readiness.last.lock().clone().filter(|(at, ..)| at.elapsed() < READY_FOR);
-        let (is_ready, checks) = match recent {
-            Some((_, is_ready, checks)) => (is_ready, checks),
+    /// `/ready`: whether database, cache and queue can be reached and new requests are wanted. `?need=database` lets a load
+    /// balancer ask for less, since a host without broker or cache still answers every request.
+    pub(super) async fn ready(&self, query: Option<&str>) -> Result<Response<ResponseBody>, GatewayError> {
+        let need = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("need=")));
+        let recent = self.readiness.last.lock().filter(|(at, _)| at.elapsed() < READY_FOR);
+        let checks = match recent {
+            Some((_, checks)) => checks,
             None => {
-                let (is_ready, checks) = self.check().await;
-                *self.readiness.last.lock() = Some((Instant::now(), is_ready, checks.clone()));
-                (is_ready, checks)
+                let checks = self.check().await;
+                *self.readiness.last.lock() = Some((Instant::now(), checks));
+                checks
             }
         };
-        if is_ready && !self.is_stopping.load(Ordering::Relaxed) {
-            return respond::json(StatusCode::OK, &json!({ "status": "ready", "checks": checks }));
-        }
-        respond::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not_ready", "checks": checks }))
+        let is_ready = checks.suffice(need)? && !self.is_stopping.load(Ordering::Relaxed);
+        let (status, text) =
+            if is_ready { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
+        let checks =
+            json!({ "database": word(checks.database), "cache": word(checks.cache), "queue": word(checks.queue) });
+        Ok(respond::json(status, &json!({ "status": text, "checks": checks })))
     }
 
-    async fn check(&self) -> (bool, Value) {
+    async fn check(&self) -> Checks {
         let (database, cache, queue) = tokio::join!(
             is_there(async { self.database.ping().await.is_ok() }),
             is_there(async { self.cache.ping().await.is_ok() }),
-            is_there(async { self.queue.stats().await.is_ok() }),
+            is_there(async { self.queue.backend().ping().await.is_ok() }),
         );
-        (database && cache && queue, json!({ "database": word(database), "cache": word(cache), "queue": word(queue) }))
+        Checks { database, cache, queue }
     }
+}
+
+/// How long the process has been up.
+pub(super) fn uptime() -> Duration {
+    STARTED.elapsed()
 }
 
 /// `/health`: the process is up.
@@ -61,7 +98,7 @@ pub(super) fn process() -> Response<ResponseBody> {
         "status": "ok",
         "service": "berth",
         "version": VERSION,
-        "uptimeSeconds": STARTED.elapsed().as_secs(),
+        "uptimeSeconds": uptime().as_secs(),
     });
     respond::json(StatusCode::OK, &body)
 }

@@ -14,7 +14,7 @@ use super::exchange::Exchange;
 use super::problem::Problem;
 use super::respond::{self, ResponseBody};
 use super::upstream::Upstream;
-use super::{Gateway, path};
+use super::{Gateway, directory, path};
 use crate::body::Body;
 use crate::capability::http_out::{DispatchError, InternalDispatch, Refusal};
 use crate::engine::CallError;
@@ -28,6 +28,12 @@ impl<U: Upstream> InternalDispatch for Gateway<U> {
         call: Call,
         request: http::Request<Body>,
     ) -> Result<http::Response<Body>, DispatchError> {
+        if target == directory::TARGET {
+            return Ok(outgoing(match self.directory(&call, request.method(), request.uri()).await {
+                Ok(response) => response,
+                Err(error) => super::refuse(&error, &call.request_id),
+            }));
+        }
         let slot = self.registry.slot(target).ok_or(DispatchError::NotFound)?;
         let (mut parts, body) = request.into_parts();
         // The callee sees a path, as it does from outside.
@@ -47,7 +53,7 @@ impl<U: Upstream> InternalDispatch for Gateway<U> {
         let result = match path::check(parts.uri.path(), parts.uri.query()) {
             // A path of another plugin does not become this one's by being sent to it.
             Ok(()) if !self.belongs(&slot, parts.uri.path()) => Err(GatewayError::RouteNotFound),
-            Ok(()) => self.forward(&mut exchange, &slot, &identity, parts, body).await,
+            Ok(()) => self.forward(&mut exchange, &slot, &identity, &parts, body).await,
             Err(error) => Err(error),
         };
         let mut response = match result {

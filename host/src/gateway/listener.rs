@@ -4,8 +4,10 @@
 //! has permits for.
 
 mod connection;
+mod crowd;
 mod stall;
 mod tls;
+mod watchdog;
 
 use std::future::Future;
 use std::io;
@@ -24,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use super::respond::ResponseBody;
 use connection::{Closing, Phase};
+pub(crate) use crowd::{Crowd, PER_ADDRESS_MAX};
 pub(crate) use tls::Tls;
 
 /// Connections at once, over all listeners that share the options; the next one waits in the kernel's backlog.
@@ -37,9 +40,22 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub ip: IpAddr,
-    /// The plugin of a direct port; none on the gateway's own port.
-    pub plugin: Option<Arc<str>>,
+    pub door: Door,
     pub is_tls: bool,
+}
+
+/// Which port it is, and so what may be reached through it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Everything but the metrics, and but the administration where that has a door of its own.
+    #[default]
+    Gateway,
+    /// One plugin.
+    Direct(Arc<str>),
+    /// Administration and metrics.
+    Admin,
+    /// Metrics alone.
+    Metrics,
 }
 
 /// What answers the requests of a listener.
@@ -64,12 +80,14 @@ pub(crate) trait Handshake: Send + Sync + 'static {
 pub(crate) struct ListenerOptions {
     /// Shared by every listener that counts against the same maximum.
     pub permits: Arc<Semaphore>,
-    /// How long a connection may take to send a request's headers, and how long it may stay idle between two requests.
+    /// Shared likewise: how many of them one address may have.
+    pub crowd: Arc<Crowd>,
+    /// How long a connection may take to send a request's headers, and how long it may stay idle between two requests: at
+    /// least this, and less than twice this.
     pub header_read_timeout: Duration,
     /// How long a client may refuse to read before its connection is closed.
     pub write_stall_timeout: Duration,
-    /// The plugin this is the direct port of.
-    pub plugin: Option<Arc<str>>,
+    pub door: Door,
     pub handshake: Option<Arc<dyn Handshake>>,
 }
 
@@ -77,9 +95,10 @@ impl Default for ListenerOptions {
     fn default() -> Self {
         Self {
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            crowd: Crowd::new(PER_ADDRESS_MAX, Vec::new()),
             header_read_timeout: Duration::from_secs(30),
             write_stall_timeout: Duration::from_secs(120),
-            plugin: None,
+            door: Door::Gateway,
             handshake: None,
         }
     }
@@ -94,6 +113,7 @@ pub(crate) struct Listener {
 /// A port that answers.
 pub(crate) struct Server {
     address: SocketAddr,
+    door: Door,
     stop: CancellationToken,
     closing: Arc<Closing>,
     tasks: TaskTracker,
@@ -118,11 +138,11 @@ impl Listener {
     /// # Errors
     /// When the socket is already broken.
     pub(crate) fn serve<S: Serve>(self, service: Arc<S>) -> io::Result<Server> {
-        let address = self.socket.local_addr()?;
+        let (address, door) = (self.socket.local_addr()?, self.options.door.clone());
         let (stop, closing, tasks) = (CancellationToken::new(), Arc::new(Closing::default()), TaskTracker::new());
         let accepting = accept_loop(self, service, stop.clone(), Arc::clone(&closing), tasks.clone());
         tasks.spawn(accepting);
-        Ok(Server { address, stop, closing, tasks })
+        Ok(Server { address, door, stop, closing, tasks })
     }
 }
 
@@ -130,6 +150,11 @@ impl Server {
     /// The address it answers on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What is to be found there.
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Connections that are open now.
@@ -175,15 +200,16 @@ async fn accept_loop<S: Serve>(
                 continue;
             }
         };
+        let Some(seat) = options.crowd.enter(peer.ip().to_canonical()) else {
+            tracing::debug!(target: "gateway", ip = %peer.ip(), "an address has too many connections; one more is closed");
+            continue;
+        };
         let (service, options, closing) = (Arc::clone(&service), Arc::clone(&options), Arc::clone(&closing));
         tasks.spawn(async move {
             // Small answers must not wait for the client's acknowledgement of an earlier one.
             let _ = stream.set_nodelay(true);
-            let peer = Peer {
-                ip: peer.ip().to_canonical(),
-                plugin: options.plugin.clone(),
-                is_tls: options.handshake.is_some(),
-            };
+            let peer =
+                Peer { ip: peer.ip().to_canonical(), door: options.door.clone(), is_tls: options.handshake.is_some() };
             match &options.handshake {
                 None => connection::serve(stream, peer, service, &options, closing).await,
                 Some(handshake) => match tokio::time::timeout(HANDSHAKE_TIME_MAX, handshake.accept(stream)).await {
@@ -192,7 +218,7 @@ async fn accept_loop<S: Serve>(
                     Err(_) => tracing::debug!(target: "gateway", "a TLS handshake took too long"),
                 },
             }
-            drop(permit);
+            drop((seat, permit));
         });
     }
 }

@@ -53,6 +53,10 @@ impl<U: Upstream> Gateway<U> {
             }
             _ => Arc::clone(&self.anonymous),
         };
+        if self.cors.is_forged(&parts.method, &parts.headers) {
+            // No cookie of such a request counts: neither the access token's nor those that the routes read themselves.
+            parts.headers.remove(http::header::COOKIE);
+        }
         let key = idempotency::key(&parts.method, &parts.headers)?.map(str::to_owned);
         let key = key.filter(|_| !holds_secrets(parts.uri.path()));
         receive::check_length(&parts.headers, BODY_BYTES_MAX)?;
@@ -82,9 +86,9 @@ impl<U: Upstream> Gateway<U> {
     }
 }
 
-/// Whether an answer below this path may hold a token or an invitation's secret.
+/// Whether an answer below this path may hold a token, a key or an invitation's secret.
 fn holds_secrets(path: &str) -> bool {
-    path.starts_with(TOKEN_PREFIX) || path.split('/').any(|segment| segment == "invitations")
+    path.starts_with(TOKEN_PREFIX) || path.split('/').any(|segment| matches!(segment, "invitations" | "api-keys"))
 }
 
 /// Runs to its end even when the client hangs up: it will ask again with the same key.
@@ -111,7 +115,8 @@ async fn run_keyed(
     }
 }
 
-fn response(reply: Reply) -> Response<ResponseBody> {
+/// A reply as it goes out.
+pub(super) fn response(reply: Reply) -> Response<ResponseBody> {
     let body = reply.body.map_or(ResponseBody::Empty, |body| ResponseBody::full(body.to_string()));
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;

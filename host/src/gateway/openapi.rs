@@ -3,6 +3,8 @@
 //! It is made again only when a build has changed. What a component describes is data: a schema that is no JSON is left
 //! out, never passed on.
 
+mod host;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -11,12 +13,19 @@ use http::{HeaderValue, Response};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
+use super::authenticate::ACCESS_COOKIE;
+use super::error::GatewayError;
 use super::health::VERSION;
+use super::problem::Problem;
 use super::respond::ResponseBody;
+use super::route::is_main_app;
 use super::upstream::Upstream;
 use crate::accounts;
 use crate::bindings::lifecycle::Route;
 use crate::deploy::Registry;
+
+/// An id as the examples show it.
+const EXAMPLE_ID: &str = "01900000-0000-7000-8000-000000000000";
 
 /// The document, with the builds it was made from.
 #[derive(Default)]
@@ -28,8 +37,8 @@ pub(super) struct Document {
 type Build = (String, i64);
 
 impl Document {
-    /// The document of the present builds.
-    pub(super) fn response<U: Upstream>(&self, registry: &Registry<U>) -> Response<ResponseBody> {
+    /// The document of the present builds; with the administration where it is found at the same door.
+    pub(super) fn response<U: Upstream>(&self, registry: &Registry<U>, has_admin: bool) -> Response<ResponseBody> {
         let builds: Vec<_> =
             registry.slots().into_iter().filter_map(|slot| Some((slot.clone(), slot.current()?))).collect();
         let present: Vec<Build> =
@@ -38,7 +47,13 @@ impl Document {
         let bytes = match &*last {
             Some((made_from, bytes)) if *made_from == present => bytes.clone(),
             _ => {
-                let mut routes = accounts::routes();
+                let mut routes = host::own();
+                routes.extend(accounts::routes());
+                if has_admin {
+                    routes.extend(host::administration());
+                }
+                let prefixes = registry.prefixes();
+                routes.extend(prefixes.iter().map(|(prefix, slot)| host::health(prefix.as_str(), slot.name())));
                 for (_, build) in &builds {
                     routes
                         .extend(build.description().iter().flat_map(|description| description.routes.iter().cloned()));
@@ -73,18 +88,83 @@ fn document(routes: &[Route]) -> Value {
         "info": { "title": "Berth", "version": VERSION },
         "tags": tags.into_iter().filter(|tag| !tag.is_empty()).map(|tag| json!({ "name": tag })).collect::<Vec<_>>(),
         "paths": paths,
-        "security": [{ "bearerAuth": [] }],
+        "security": [{ "bearerAuth": [] }, { "cookieAuth": [] }],
         "components": {
-            "securitySchemes": { "bearerAuth": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
+            "securitySchemes": {
+                "bearerAuth": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An access token, or an API key, which begins with berth_.",
+                },
+                "cookieAuth": { "type": "apiKey", "in": "cookie", "name": ACCESS_COOKIE },
+            },
             "schemas": { "Problem": problem_schema() },
-            "responses": {
-                "Problem": {
-                    "description": "The request was refused or failed.",
-                    "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+            "responses": problems(),
+            "parameters": {
+                "IdempotencyKey": {
+                    "name": "Idempotency-Key",
+                    "in": "header",
+                    "description": "Sent again within a day with the same body, the request has no second effect and gets the first answer.",
+                    "required": false,
+                    "schema": { "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" },
                 },
             },
         },
     })
+}
+
+/// Every error has one shape; the usual ones are named, with an example each.
+fn problems() -> Value {
+    let mut responses = Map::new();
+    for (name, error) in [
+        ("BadRequest", GatewayError::Malformed("the body is not JSON")),
+        ("Unauthorized", GatewayError::Unauthorized),
+        ("Forbidden", GatewayError::Forbidden("the permission planning.plan.read is missing".to_owned())),
+        ("NotFound", GatewayError::NotFound("plan")),
+        ("PayloadTooLarge", GatewayError::BodyTooLarge(10 << 20)),
+        ("UnsupportedMediaType", GatewayError::UnsupportedMediaType("application/json".to_owned())),
+        ("TooManyRequests", GatewayError::RateLimited { retry_after_seconds: 17 }),
+        ("Unavailable", GatewayError::NotLoaded),
+    ] {
+        let problem = Problem::from(&error);
+        let mut response = problem_response(problem.kind.title, Some(problem.json(EXAMPLE_ID)));
+        if let (Some(_), Some(members)) = (problem.retry_after_seconds, response.as_object_mut()) {
+            let header = json!({ "description": "Seconds to wait.", "schema": { "type": "integer", "minimum": 1 } });
+            members.insert("headers".to_owned(), json!({ "Retry-After": header }));
+        }
+        responses.insert(name.to_owned(), response);
+    }
+    responses.insert("Problem".to_owned(), problem_response("The request was refused or failed.", None));
+    Value::Object(responses)
+}
+
+fn problem_response(description: &str, example: Option<Value>) -> Value {
+    let mut content = json!({ "schema": { "$ref": "#/components/schemas/Problem" } });
+    if let (Some(example), Some(content)) = (example, content.as_object_mut()) {
+        content.insert("example".to_owned(), example);
+    }
+    json!({ "description": description, "content": { "application/problem+json": content } })
+}
+
+/// The usual refusals of a route.
+fn refusals(route: &Route) -> Vec<(&'static str, &'static str)> {
+    let has_body = route.request_schema.is_some();
+    let mut refusals = Vec::new();
+    if has_body || !route.parameters.is_empty() {
+        refusals.push(("400", "BadRequest"));
+    }
+    if !route.is_public {
+        refusals.extend([("401", "Unauthorized"), ("403", "Forbidden")]);
+    }
+    if route.path.contains('{') {
+        refusals.push(("404", "NotFound"));
+    }
+    if has_body {
+        refusals.extend([("413", "PayloadTooLarge"), ("415", "UnsupportedMediaType")]);
+    }
+    refusals.extend([("429", "TooManyRequests"), ("503", "Unavailable")]);
+    refusals
 }
 
 fn operation(route: &Route, names: &mut BTreeSet<String>) -> Value {
@@ -100,25 +180,38 @@ fn operation(route: &Route, names: &mut BTreeSet<String>) -> Value {
     if route.is_public {
         operation.insert("security".to_owned(), json!([]));
     }
-    let parameters = parameters(route);
+    if route.is_streaming {
+        operation.insert("x-streaming".to_owned(), true.into());
+    }
+    let mut parameters = parameters(route);
+    if route.method == "POST" && !route.is_public {
+        parameters.push(json!({ "$ref": "#/components/parameters/IdempotencyKey" }));
+    }
     if !parameters.is_empty() {
         operation.insert("parameters".to_owned(), parameters.into());
     }
     if let Some(schema) = route.request_schema.as_deref().and_then(schema) {
         let media_type = route.request_media_type.as_deref().unwrap_or("application/json");
-        let content = json!({ media_type: { "schema": schema } });
-        operation.insert("requestBody".to_owned(), json!({ "required": true, "content": content }));
+        let content = json!({ media_type: { "schema": &schema } });
+        // The main app takes no body for one in which nothing has to be.
+        let is_optional = is_main_app(&route.path) && is_free(&schema);
+        operation.insert("requestBody".to_owned(), json!({ "required": !is_optional, "content": content }));
     }
     operation.insert("responses".to_owned(), responses(route));
     Value::Object(operation)
+}
+
+/// Whether a schema demands no member.
+fn is_free(schema: &Value) -> bool {
+    schema["required"].as_array().is_none_or(Vec::is_empty)
 }
 
 fn parameters(route: &Route) -> Vec<Value> {
     let in_path = route
         .path
         .split('/')
-        .filter_map(parameter)
-        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+        .filter_map(|segment| Some((parameter(segment)?, segment.starts_with("{*"))))
+        .map(|(name, is_rest)| json!({ "name": name, "in": "path", "required": true, "schema": path_schema(name, is_rest) }));
     let in_query = route.parameters.iter().map(|parameter| {
         json!({
             "name": parameter.name,
@@ -129,6 +222,17 @@ fn parameters(route: &Route) -> Vec<Value> {
         })
     });
     in_path.chain(in_query).collect()
+}
+
+/// What may stand in a path: an id has a form, and anything else is at least one segment that has only one meaning.
+fn path_schema(name: &str, is_rest: bool) -> Value {
+    if is_rest {
+        json!({ "type": "string", "minLength": 1 })
+    } else if name.to_ascii_lowercase().ends_with("id") {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "example": EXAMPLE_ID })
+    } else {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9_~-][A-Za-z0-9._~:@-]{0,199}$" })
+    }
 }
 
 fn responses(route: &Route) -> Value {
@@ -143,6 +247,10 @@ fn responses(route: &Route) -> Value {
             members.insert("content".to_owned(), json!({ media_type: { "schema": schema } }));
         }
         responses.insert(answer.status.to_string(), response);
+    }
+    for (status, name) in refusals(route) {
+        let reference = || json!({ "$ref": format!("#/components/responses/{name}") });
+        responses.entry(status).or_insert_with(reference);
     }
     responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
     Value::Object(responses)

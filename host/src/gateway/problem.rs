@@ -55,6 +55,7 @@ const LOCKED: Kind = kind(StatusCode::LOCKED, "LOCKED", "Locked");
 const RATE: Kind = kind(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "Too many requests");
 const INTERNAL: Kind = kind(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Internal error");
 const NOT_IMPLEMENTED: Kind = kind(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", "Not implemented");
+const BAD_GATEWAY: Kind = kind(StatusCode::BAD_GATEWAY, "BAD_GATEWAY", "An upstream service failed");
 const PLUGIN_FAILED: Kind = kind(StatusCode::BAD_GATEWAY, "PLUGIN_FAILED", "The plugin failed");
 const UNAVAILABLE: Kind = kind(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "Service unavailable");
 const GATEWAY_TIMEOUT: Kind = kind(StatusCode::GATEWAY_TIMEOUT, "GATEWAY_TIMEOUT", "The plugin did not answer in time");
@@ -137,6 +138,7 @@ impl From<&GatewayError> for Problem {
         use GatewayError as E;
         match error {
             E::Malformed(detail) => Self::new(VALIDATION, *detail),
+            E::BadParameter(detail) => Self::new(VALIDATION, detail.clone()),
             E::OrganizationRequired => Self::new(ORGANIZATION, "the token names no organization: switch to one first"),
             E::Unauthorized => Self::new(UNAUTHORIZED, "a valid access token is needed"),
             E::Forbidden(detail) => Self::new(FORBIDDEN, detail.clone()),
@@ -159,6 +161,11 @@ impl From<&GatewayError> for Problem {
             E::RateLimited { retry_after_seconds } => {
                 Self::new(RATE, "the rate limit is used up").retry_after(*retry_after_seconds)
             }
+            E::Uncounted => Self::new(
+                UNAVAILABLE,
+                "requests cannot be counted at present, and this host refuses what it cannot count",
+            )
+            .retry_after(RETRY_SOON_SECONDS),
             E::Internal(_) => internal(),
             E::BadAnswer(_) => Self::new(PLUGIN_FAILED, "the plugin failed while it handled the request"),
             E::NotLoaded => Self::new(UNAVAILABLE, "no build of this plugin accepts requests at present")
@@ -257,6 +264,7 @@ fn accounts(error: &AccountsError) -> Problem {
         E::PreconditionFailed => Problem::new(PRECONDITION, "If-Match does not name the present version"),
         E::UnsupportedMediaType => Problem::new(MEDIA, "the body must be application/json"),
         E::Unprocessable(detail) => Problem::new(UNPROCESSABLE, detail.clone()),
+        E::Upstream(_) => Problem::new(BAD_GATEWAY, "the login provider did not answer as it should"),
         E::Locked { .. } => Problem::new(LOCKED, "too many failed attempts; the account is locked for a while"),
         E::RateLimited { .. } => Problem::new(RATE, "too many attempts"),
         E::NotImplemented(detail) => Problem::new(NOT_IMPLEMENTED, *detail),

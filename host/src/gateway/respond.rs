@@ -15,13 +15,17 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::authenticate::{is_hop_by_hop, is_host_cookie};
+use super::compress::Encoded;
 use super::error::GatewayError;
 use super::problem::Problem;
-use crate::bindings::handler;
+use super::unread::Watched;
 use crate::body::{Body, BodyError};
+use crate::engine::{Answer, PackedAnswer};
 
 /// Headers of a guest's answer; with more it is no valid answer.
 const GUEST_HEADERS_MAX: usize = 128;
+/// Headers that the host and HTTP add to most answers: room is made for them at once.
+const HOST_HEADERS: usize = 8;
 /// Bytes of all headers of a guest's answer together.
 const GUEST_HEADER_BYTES_MAX: usize = 64 * 1024;
 
@@ -36,6 +40,10 @@ pub(crate) enum ResponseBody {
     /// Taken at the first poll.
     Full(Option<Bytes>),
     Stream(Box<StreamBody>),
+    /// Compressed as it goes out.
+    Encoded(Box<Encoded>),
+    /// Let go when its client does not take it.
+    Watched(Box<Watched>),
 }
 
 /// A body that a guest is still writing.
@@ -87,6 +95,8 @@ impl HttpBody for ResponseBody {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(stream) => stream.poll_frame(context),
+            Self::Encoded(encoded) => encoded.poll_frame(context),
+            Self::Watched(watched) => watched.poll_frame(context),
         }
     }
 
@@ -95,6 +105,8 @@ impl HttpBody for ResponseBody {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
             Self::Stream(stream) => stream.read_before.is_none() && (stream.has_ended || stream.inner.is_end_stream()),
+            Self::Encoded(encoded) => encoded.has_ended(),
+            Self::Watched(watched) => watched.is_end_stream(),
         }
     }
 
@@ -103,7 +115,8 @@ impl HttpBody for ResponseBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Stream(stream) if stream.read_before.is_none() => stream.inner.size_hint(),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Watched(watched) => watched.size_hint(),
+            Self::Stream(_) | Self::Encoded(_) => SizeHint::default(),
         }
     }
 }
@@ -143,34 +156,66 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Res
 }
 
 /// What a guest's whole answer becomes, or why it is none.
-pub(crate) fn from_guest(answer: handler::Response) -> Result<Response<ResponseBody>, GatewayError> {
-    let status = StatusCode::from_u16(answer.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
-    let Some(status) = status else {
-        return Err(GatewayError::BadAnswer("its status is not between 200 and 599"));
-    };
-    if answer.headers.len() > GUEST_HEADERS_MAX {
-        return Err(GatewayError::BadAnswer("it has too many headers"));
-    }
-    let mut headers = HeaderMap::with_capacity(answer.headers.len() + 8);
-    let mut bytes = 0usize;
-    for (name, value) in answer.headers {
-        bytes += name.len() + value.len();
-        let name = HeaderName::try_from(name).map_err(|_| GatewayError::BadAnswer("a header's name is malformed"))?;
-        let value =
-            HeaderValue::try_from(value).map_err(|_| GatewayError::BadAnswer("a header's value is malformed"))?;
-        if may_guest_send(&name, &value) {
-            headers.append(name, value);
+pub(crate) fn from_guest(answer: Answer) -> Result<Response<ResponseBody>, GatewayError> {
+    match answer {
+        Answer::Record(record) => {
+            let mut head = GuestHead::new(record.status, record.headers.len())?;
+            for (name, value) in record.headers {
+                head.add(name.as_bytes(), Bytes::from(value))?;
+            }
+            Ok(head.with(record.body.into()))
+        }
+        Answer::Packed(packed) => {
+            let broken = || GatewayError::BadAnswer("it is packed wrongly");
+            let mut packed = PackedAnswer::read(packed).ok_or_else(broken)?;
+            let mut head = GuestHead::new(packed.status, packed.count())?;
+            while packed.count() > 0 {
+                let (name, value) = packed.header().ok_or_else(broken)?;
+                head.add(name, value)?;
+            }
+            Ok(head.with(packed.body()))
         }
     }
-    if bytes > GUEST_HEADER_BYTES_MAX {
-        return Err(GatewayError::BadAnswer("its headers are too large"));
+}
+
+/// What a guest says before its body, as far as it may say it.
+struct GuestHead {
+    status: StatusCode,
+    headers: HeaderMap,
+    bytes: usize,
+}
+
+impl GuestHead {
+    fn new(status: u16, count: usize) -> Result<Self, GatewayError> {
+        let status = StatusCode::from_u16(status).ok().filter(|status| (200..600).contains(&status.as_u16()));
+        let status = status.ok_or(GatewayError::BadAnswer("its status is not between 200 and 599"))?;
+        if count > GUEST_HEADERS_MAX {
+            return Err(GatewayError::BadAnswer("it has too many headers"));
+        }
+        Ok(Self { status, headers: HeaderMap::with_capacity(count + HOST_HEADERS), bytes: 0 })
     }
-    let is_bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let body = if is_bodiless { ResponseBody::Empty } else { ResponseBody::full(answer.body) };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    Ok(response)
+
+    fn add(&mut self, name: &[u8], value: Bytes) -> Result<(), GatewayError> {
+        self.bytes += name.len() + value.len();
+        if self.bytes > GUEST_HEADER_BYTES_MAX {
+            return Err(GatewayError::BadAnswer("its headers are too large"));
+        }
+        let name = HeaderName::from_bytes(name).map_err(|_| GatewayError::BadAnswer("a header's name is malformed"))?;
+        let value = HeaderValue::from_maybe_shared(value)
+            .map_err(|_| GatewayError::BadAnswer("a header's value is malformed"))?;
+        if may_guest_send(&name, &value) {
+            self.headers.append(name, value);
+        }
+        Ok(())
+    }
+
+    fn with(self, body: Bytes) -> Response<ResponseBody> {
+        let is_bodiless = matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let mut response = Response::new(if is_bodiless { ResponseBody::Empty } else { ResponseBody::full(body) });
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
 }
 
 /// The same for an answer that streams.
@@ -272,10 +317,31 @@ mod tests {
     use http_body_util::channel::Channel;
 
     use super::*;
+    use crate::bindings::handler;
 
-    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> handler::Response {
+    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
         let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        handler::Response { status, headers, body: body.into() }
+        Answer::Record(handler::Response { status, headers, body: body.into() })
+    }
+
+    #[test]
+    fn a_packed_answer_is_judged_like_a_record() {
+        let packed = |text: &'static [u8]| from_guest(Answer::Packed(Bytes::from_static(text)));
+        let response = packed(b"{}\xc9\0\0\0\x01\0\0\0\x04\0\0\0etag\x01\0\0\x001\x15\0\0\0").unwrap();
+        assert_eq!((response.status().as_u16(), response.headers().get(ETAG).unwrap().as_bytes()), (201, &b"1"[..]));
+        assert!(matches!(response.body(), ResponseBody::Full(Some(body)) if body == "{}"));
+        for broken in [
+            &b""[..],
+            b"{}",
+            b"\xff\xff\xff\xff",
+            b"\xc9\0\0\0\x04\0\0\0",
+            b"\xc9\0\0\0\x01\0\0\0\x08\0\0\0",
+            b"\xc9\0\0\0\xff\xff\xff\xff\x08\0\0\0",
+            b"\0\0\0\0\0\0\0\0\x08\0\0\0",
+            b"\xc9\0\0\0\x01\0\0\0\x01\0\0\0a\x01\0\0\0\n\x12\0\0\0",
+        ] {
+            assert!(matches!(packed(broken), Err(GatewayError::BadAnswer(_))), "{broken:?}");
+        }
     }
 
     #[test]

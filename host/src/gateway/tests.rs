@@ -33,8 +33,9 @@ use crate::capability::secrets::backend::{KeyStore, VaultError, WrappedKey};
 use crate::capability::secrets::{MasterKey, Vault};
 use crate::database::HOST_MIGRATIONS;
 use crate::deploy::{Prefix, PublicRoute, Slot, SlotOptions};
-use crate::engine::{CallError, Exports, RevisionStatistics, RouteMatch};
+use crate::engine::{Answer, CallError, Exports, PackedRequest, RevisionStatistics, RouteMatch};
 use crate::principal::Call;
+use crate::telemetry::meter::Meter;
 
 const OPERATOR: &str = "operator-token-of-the-tests";
 
@@ -50,12 +51,21 @@ struct FakeBuild {
     handle: Option<Box<Handle>>,
     stream: Option<Box<Stream>>,
     calls: AtomicU64,
+    meter: Meter,
 }
 
 impl FakeBuild {
     fn new(number: i64) -> Self {
         let digest = format!("{number:0>64}").into();
-        Self { number, digest, description: None, handle: None, stream: None, calls: AtomicU64::new(0) }
+        Self {
+            number,
+            digest,
+            description: None,
+            handle: None,
+            stream: None,
+            calls: AtomicU64::new(0),
+            meter: Meter::default(),
+        }
     }
 
     /// Answers whole requests.
@@ -143,10 +153,14 @@ impl Upstream for FakeBuild {
         }
     }
 
-    async fn handle(self: &Arc<Self>, call: Call, request: handler::Request) -> Result<handler::Response, CallError> {
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    async fn handle(self: &Arc<Self>, call: Call, request: PackedRequest) -> Result<Answer, CallError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         match &self.handle {
-            Some(handle) => handle(call, request).await,
+            Some(handle) => handle(call, request.unpack().unwrap()).await.map(Answer::Record),
             None => Err(CallError::NotExported("berth:platform/handler")),
         }
     }
@@ -218,6 +232,8 @@ struct Host {
 /// How a test wants its host.
 struct Setting {
     rate_limit_per_minute: u32,
+    in_flight_max: usize,
+    unread_time_max: Duration,
     limits: Limits,
     public: &'static [&'static str],
     build: Option<FakeBuild>,
@@ -227,6 +243,8 @@ impl Default for Setting {
     fn default() -> Self {
         Self {
             rate_limit_per_minute: 0,
+            in_flight_max: IN_FLIGHT_DEFAULT,
+            unread_time_max: UNREAD_TIME_MAX,
             limits: Limits::default(),
             public: &[],
             build: Some(FakeBuild::new(1).handling(echo)),
@@ -262,11 +280,23 @@ impl Host {
         }
         let deploys = Arc::new(Deploys::default());
         let administration: Arc<dyn Administration> = Arc::clone(&deploys) as _;
-        let rooms = GatewayRooms { registry, accounts, cache, database, queue, administration: Some(administration) };
+        let rooms = GatewayRooms {
+            registry,
+            accounts,
+            cache,
+            database,
+            queue,
+            administration: Some(administration),
+            tracer: Tracer::default(),
+        };
         let options = GatewayOptions {
             allowed_origins: vec!["https://app.example.com".into()],
-            rate_limit_per_minute: setting.rate_limit_per_minute,
+            rate_limits: RateLimits { per_principal: setting.rate_limit_per_minute, ..RateLimits::default() },
             deploy_bytes_max: 1024,
+            trusted_proxies: vec!["127.0.0.2/32".parse().unwrap()],
+            in_flight_max: setting.in_flight_max,
+            unread_time_max: setting.unread_time_max,
+            ..GatewayOptions::default()
         };
         let gateway = Gateway::new(&options, rooms);
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), ListenerOptions::default()).await.unwrap();
@@ -419,6 +449,10 @@ impl Administration for Deploys {
         json!([{ "name": "planning" }])
     }
 
+    async fn hosts(&self) -> Result<Value, crate::deploy::DeployError> {
+        Ok(json!([{ "name": "here:3000" }]))
+    }
+
     fn routes(&self) -> Value {
         json!([{ "path": "/api/plans" }])
     }
@@ -427,9 +461,9 @@ impl Administration for Deploys {
         &self,
         plugin: &str,
         component: Bytes,
-        actor: String,
-        waits_for_drain: bool,
+        options: crate::deploy::DeployOptions,
     ) -> Result<DeployAnswer, crate::deploy::DeployError> {
+        let crate::deploy::DeployOptions { actor, waits_for_drain, .. } = options;
         if component == "garbage" {
             return Err(crate::deploy::DeployError::Invalid("the bytes are no component".into()));
         }
@@ -441,11 +475,21 @@ impl Administration for Deploys {
         &self,
         plugin: &str,
         revision: Option<i64>,
-        actor: String,
-        waits_for_drain: bool,
+        options: crate::deploy::DeployOptions,
     ) -> Result<DeployAnswer, crate::deploy::DeployError> {
+        let crate::deploy::DeployOptions { actor, waits_for_drain, .. } = options;
         self.asked.lock().push(format!("rollback {plugin} {revision:?} {actor}"));
         Ok(DeployAnswer { report: json!({ "revision": 1 }), has_drained: waits_for_drain })
+    }
+
+    async fn end_trial(
+        &self,
+        plugin: &str,
+        end: TrialEnd,
+        options: crate::deploy::DeployOptions,
+    ) -> Result<DeployAnswer, crate::deploy::DeployError> {
+        self.asked.lock().push(format!("{end:?} {plugin} {}", options.actor));
+        Ok(DeployAnswer { report: json!({ "revision": 2 }), has_drained: options.waits_for_drain })
     }
 
     async fn history(&self, plugin: &str, limit: i64) -> Result<Value, crate::deploy::DeployError> {

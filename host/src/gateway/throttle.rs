@@ -1,24 +1,25 @@
 //! How often one caller may call: fixed windows of a minute, counted after authentication in the shared cache.
 //!
-//! A lost cache never refuses a request: then nothing is counted.
+//! A lost cache refuses no request unless the operator wants that: then nothing is counted, or nothing is let through.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::GatewayError;
-use crate::capability::cache::CacheRoom;
+use crate::capability::cache::{CacheError, CacheRoom};
 use crate::deploy::SlotOptions;
 use crate::principal::{Principal, PrincipalKind};
 
 /// Seconds of a window.
 const WINDOW_SECONDS: u64 = 60;
 /// Requests a minute of one caller, where nothing else is said.
-pub(crate) const PER_PRINCIPAL_DEFAULT: u32 = 600;
+const PER_PRINCIPAL_DEFAULT: u32 = 600;
 /// Requests a minute of one address without a token; never more than a signed-in caller's.
-const PER_ADDRESS: u32 = 100;
+const PER_STRANGER: u32 = 100;
 /// A window outlives its end a little, so that a late clock finds it.
 const COUNTER_TTL: Duration = Duration::from_secs(2 * WINDOW_SECONDS);
 
@@ -26,11 +27,32 @@ const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit
 const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
+/// Requests a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RateLimits {
+    /// Of one user in one organization; 0 turns every limit off.
+    pub per_principal: u32,
+    /// Of all users of one organization together; 0: not counted.
+    pub per_organization: u32,
+    /// From one address, with or without a token; 0: not counted.
+    pub per_address: u32,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self { per_principal: PER_PRINCIPAL_DEFAULT, per_organization: 0, per_address: 0 }
+    }
+}
+
 /// Counts requests.
 pub(super) struct Throttle {
     cache: CacheRoom,
-    /// 0 turns it off.
-    per_principal: u32,
+    limits: RateLimits,
+    refused: AtomicU64,
+    /// Whether requests that cannot be counted are refused.
+    refuses_uncounted: bool,
+    /// Whether it was said that requests are not counted; once for each outage.
+    has_said: AtomicBool,
 }
 
 /// What is left of the present window.
@@ -71,44 +93,93 @@ pub(super) fn own_limit<'a>(options: &'a SlotOptions, path: &str) -> Option<OwnL
 }
 
 impl Throttle {
-    pub(super) fn new(cache: CacheRoom, per_principal: u32) -> Self {
-        Self { cache, per_principal }
+    pub(super) fn new(cache: CacheRoom, limits: RateLimits, refuses_uncounted: bool) -> Self {
+        Self { cache, limits, refused: AtomicU64::new(0), refuses_uncounted, has_said: AtomicBool::new(false) }
     }
 
-    /// Counts one request of `caller`.
+    /// Requests that were refused so far.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is counted at all.
+    pub(super) fn is_off(&self) -> bool {
+        self.limits.per_principal == 0
+    }
+
+    /// Counts one request of `caller`, which comes from `address`.
     ///
     /// Returns what the answer has to say of it: nothing when the limit is off or the cache is lost.
     ///
     /// # Errors
-    /// `RateLimited` when the window is used up; the rate is in the first place of the pair either way.
+    /// `RateLimited` when a window is used up; the rate is in the first place of the pair either way. `Uncounted` when the
+    /// cache is lost and the operator wants nothing uncounted.
     pub(super) async fn count(
         &self,
         caller: Caller<'_>,
+        address: IpAddr,
         own: Option<OwnLimit<'_>>,
     ) -> (Option<Rate>, Result<(), GatewayError>) {
         let Some(limit) = self.limit(caller, own.map(|own| own.per_minute)) else { return (None, Ok(())) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs());
-        let key = key(caller, own.map(|own| own.name), now / WINDOW_SECONDS);
-        match self.cache.host_increment(&key, 1, COUNTER_TTL).await {
-            Ok(count) => judge(limit, count, now),
+        let window = now / WINDOW_SECONDS;
+        let mut rate = self.one(limit, &key(caller, own.map(|own| own.name), window), now).await;
+        if self.limits.per_organization > 0
+            && let Caller::SignedIn(principal) = caller
+            && let Some(organization) = &principal.organization_id
+        {
+            let key = format!("rate/organization/{window}/{organization}");
+            rate = tighter(rate, self.one(self.limits.per_organization, &key, now).await);
+        }
+        if self.limits.per_address > 0 {
+            let key = key(Caller::Anonymous(address), Some("address"), window);
+            rate = tighter(rate, self.one(self.limits.per_address, &key, now).await);
+        }
+        let result = match rate {
+            Some(Counted { rate, is_over: true }) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(GatewayError::RateLimited { retry_after_seconds: rate.reset_seconds })
+            }
+            Some(_) => Ok(()),
+            None if self.refuses_uncounted => Err(GatewayError::Uncounted),
+            None => Ok(()),
+        };
+        (rate.map(|counted| counted.rate), result)
+    }
+
+    /// One counter.
+    async fn one(&self, limit: u32, key: &str, now: u64) -> Option<Counted> {
+        match self.cache.host_increment(key, 1, COUNTER_TTL).await {
+            Ok(count) => {
+                self.has_said.store(false, Ordering::Relaxed);
+                Some(judge(limit, count, now))
+            }
             Err(error) => {
-                tracing::debug!(target: "gateway", %error, "a request could not be counted");
-                (None, Ok(()))
+                self.say_once(&error);
+                None
             }
         }
     }
 
+    fn say_once(&self, error: &CacheError) {
+        if self.has_said.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let what = if self.refuses_uncounted { "refused" } else { "let through uncounted" };
+        tracing::warn!(target: "gateway", %error, "the rate limits have lost their cache: requests are {what} until it is back");
+    }
+
     /// The limit that holds; none when it is off.
     fn limit(&self, caller: Caller<'_>, own: Option<u32>) -> Option<u32> {
-        if self.per_principal == 0 {
+        if self.limits.per_principal == 0 {
             return None;
         }
-        let limit = own.unwrap_or(self.per_principal);
+        let limit = own.unwrap_or(self.limits.per_principal);
         let limit = match caller {
             // The operator's own tool must work above all when something is wrong.
             Caller::SignedIn(principal) if principal.kind == PrincipalKind::Operator => 0,
             Caller::SignedIn(_) => limit,
-            Caller::Anonymous(_) => limit.min(PER_ADDRESS),
+            Caller::Anonymous(_) => limit.min(PER_STRANGER),
         };
         (limit > 0).then_some(limit)
     }
@@ -123,14 +194,28 @@ impl Rate {
     }
 }
 
-fn judge(limit: u32, count: i64, now: u64) -> (Option<Rate>, Result<(), GatewayError>) {
+/// What one counter says.
+#[derive(Clone, Copy)]
+struct Counted {
+    rate: Rate,
+    is_over: bool,
+}
+
+fn judge(limit: u32, count: i64, now: u64) -> Counted {
     let reset_seconds = WINDOW_SECONDS - now % WINDOW_SECONDS;
     let remaining = u32::try_from(i64::from(limit).saturating_sub(count)).unwrap_or(0);
-    let rate = Some(Rate { limit, remaining, reset_seconds });
-    if count > i64::from(limit) {
-        return (rate, Err(GatewayError::RateLimited { retry_after_seconds: reset_seconds }));
+    Counted { rate: Rate { limit, remaining, reset_seconds }, is_over: count > i64::from(limit) }
+}
+
+/// The counter that leaves less.
+fn tighter(one: Option<Counted>, other: Option<Counted>) -> Option<Counted> {
+    match (one, other) {
+        (Some(one), Some(other)) => {
+            let is_other = (other.is_over, one.rate.remaining) > (one.is_over, other.rate.remaining);
+            Some(if is_other { other } else { one })
+        }
+        (one, other) => one.or(other),
     }
-    (rate, Ok(()))
 }
 
 /// One counter for each caller, window and limit. Ids cannot hold a slash.
@@ -163,7 +248,11 @@ mod tests {
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn throttle(per_principal: u32) -> Throttle {
-        Throttle::new(CacheRoom::open("memory:").unwrap(), per_principal)
+        throttle_with(RateLimits { per_principal, ..RateLimits::default() })
+    }
+
+    fn throttle_with(limits: RateLimits) -> Throttle {
+        Throttle::new(CacheRoom::open("memory:").unwrap(), limits, false)
     }
 
     fn user(organization: &str, user: &str) -> Principal {
@@ -175,7 +264,7 @@ mod tests {
     }
 
     async fn count(throttle: &Throttle, caller: Caller<'_>) -> bool {
-        throttle.count(caller, None).await.1.is_ok()
+        throttle.count(caller, ADDRESS, None).await.1.is_ok()
     }
 
     #[tokio::test]
@@ -185,7 +274,7 @@ mod tests {
         // A window may end between two counts; then the next three lie in one.
         let mut last = None;
         for _ in 0..6 {
-            last = Some(throttle.count(Caller::SignedIn(&principal), None).await);
+            last = Some(throttle.count(Caller::SignedIn(&principal), ADDRESS, None).await);
             if last.as_ref().is_some_and(|(_, result)| result.is_err()) {
                 break;
             }
@@ -210,7 +299,7 @@ mod tests {
         assert!(count(&throttle, Caller::Anonymous(ADDRESS)).await);
         assert!(
             throttle
-                .count(Caller::SignedIn(&user("o", "u")), Some(OwnLimit { name: "slow", per_minute: 1 }))
+                .count(Caller::SignedIn(&user("o", "u")), ADDRESS, Some(OwnLimit { name: "slow", per_minute: 1 }))
                 .await
                 .1
                 .is_ok()
@@ -221,13 +310,32 @@ mod tests {
     async fn zero_turns_it_off_and_the_operator_is_never_counted() {
         for (throttle, principal) in [(throttle(0), user("o", "u")), (throttle(1), operator())] {
             for _ in 0..5 {
-                let (rate, result) = throttle.count(Caller::SignedIn(&principal), None).await;
+                let (rate, result) = throttle.count(Caller::SignedIn(&principal), ADDRESS, None).await;
                 assert!(rate.is_none() && result.is_ok());
             }
         }
         assert_eq!(throttle(600).limit(Caller::Anonymous(ADDRESS), None), Some(100));
         assert_eq!(throttle(10).limit(Caller::Anonymous(ADDRESS), None), Some(10));
         assert_eq!(throttle(600).limit(Caller::Anonymous(ADDRESS), Some(0)), None);
+    }
+
+    #[tokio::test]
+    async fn an_organization_and_an_address_can_be_limited_as_a_whole() {
+        let by_organization = throttle_with(RateLimits { per_organization: 1, ..RateLimits::default() });
+        let by_address = throttle_with(RateLimits { per_address: 1, ..RateLimits::default() });
+        // A window may end between two counts; then the next two lie in one.
+        let mut refused = (0, 0);
+        for _ in 0..3 {
+            for (organization, name) in [("o", "u"), ("o", "v")] {
+                let principal = user(organization, name);
+                refused.0 += u32::from(!count(&by_organization, Caller::SignedIn(&principal)).await);
+                refused.1 += u32::from(!count(&by_address, Caller::SignedIn(&principal)).await);
+            }
+        }
+        assert!(refused.0 >= 3 && refused.1 >= 3, "{refused:?}");
+        let (rate, _) = by_organization.count(Caller::SignedIn(&user("o", "w")), ADDRESS, None).await;
+        assert_eq!(rate.map(|rate| (rate.limit, rate.remaining)), Some((1, 0)));
+        assert!(count(&by_organization, Caller::SignedIn(&user("p", "u"))).await, "another organization has its own");
     }
 
     fn operator() -> Principal {

@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::bindings::handler;
 use crate::bindings::lifecycle::Description;
 use crate::body::Body;
-use crate::engine::{CallError, Exports, Revision, RevisionStatistics, RouteMatch};
+use crate::engine::{Answer, CallError, Exports, PackedRequest, Revision, RevisionStatistics, RouteMatch};
 use crate::principal::Call;
+use crate::telemetry::meter::Meter;
 
 /// A build that can answer requests.
 pub(crate) trait Upstream: Send + Sync + 'static {
@@ -22,12 +22,14 @@ pub(crate) trait Upstream: Send + Sync + 'static {
     /// The digest, shortened for log lines.
     fn short_digest(&self) -> &Arc<str>;
     fn statistics(&self) -> RevisionStatistics;
-    /// One whole request through `berth:platform/handler`.
+    /// What requests to it came to.
+    fn meter(&self) -> &Meter;
+    /// One whole request through `berth:platform/packed-handler` or `handler`.
     fn handle(
         self: &Arc<Self>,
         call: Call,
-        request: handler::Request,
-    ) -> impl Future<Output = Result<handler::Response, CallError>> + Send;
+        request: PackedRequest,
+    ) -> impl Future<Output = Result<Answer, CallError>> + Send;
     /// One request through `wasi:http`; bodies stream.
     fn serve(
         self: &Arc<Self>,
@@ -65,8 +67,16 @@ impl Upstream for Revision {
         Revision::statistics(self)
     }
 
-    async fn handle(self: &Arc<Self>, call: Call, request: handler::Request) -> Result<handler::Response, CallError> {
-        Revision::handle(self, call, request).await
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    fn handle(
+        self: &Arc<Self>,
+        call: Call,
+        request: PackedRequest,
+    ) -> impl Future<Output = Result<Answer, CallError>> + Send {
+        Revision::handle(self, call, request)
     }
 
     async fn serve(

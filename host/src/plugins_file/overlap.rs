@@ -25,8 +25,10 @@ const HOST_ROUTES: &[&str] = &[
     "/api/docs",
     "/api/openapi.json",
 ];
+/// In `call`: the main app, which says who belongs to an organization; see `gateway/directory.rs`.
+const MAIN_APP: &str = "host";
 /// Beginnings of tables that are not for plugins: the host's and the databases' own.
-const HOST_TABLE_PREFIXES: &[&str] = &["berth_", "pg_", "sqlite_"];
+const HOST_TABLE_PREFIXES: &[&str] = &["berth_", "pg_", "sqlite_", "text__"];
 /// The host's tables without prefix.
 const HOST_TABLES: &[&str] = &[
     "users",
@@ -83,7 +85,7 @@ fn judge_name_and_port(judge: &mut Judge<'_>, plugin: &Draft, earlier: &[Draft])
 }
 
 fn judge_calls(judge: &mut Judge<'_>, plugin: &Draft, plugins: &[Draft]) {
-    for call in plugin.call.iter().filter(|call| call.value != "*") {
+    for call in plugin.call.iter().filter(|call| call.value != "*" && call.value != MAIN_APP) {
         if plugins.iter().any(|other| other.name.value == call.value) {
             continue;
         }

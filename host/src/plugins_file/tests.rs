@@ -158,6 +158,7 @@ fn a_call_to_a_plugin_that_does_not_exist_is_refused() {
         "did you mean two-service?",
     );
     only_fault(&two("grant = { call = [\"nobody\"] }", ""), 5, "no such plugin");
+    assert!(parse(&two("grant = { call = [\"host\"] }", "")).is_ok(), "the main app can be asked");
 }
 
 #[test]

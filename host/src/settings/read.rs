@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use ipnet::IpNet;
 
 use super::known::{PROVIDER_PARTS, is_known, provider_part, unknown_sentence};
 use super::{
     CacheUrl, DatabaseUrl, Fault, Hidden, LogFormat, LoginProvider, MailSettings, MasterKey, QueueUrl, RunFlags,
-    TlsFiles,
+    TlsFiles, WithoutCache,
 };
 
 /// Characters of an operator token: short enough for a header, long enough not to be guessed.
 const OPERATOR_TOKEN_CHARACTERS: std::ops::RangeInclusive<usize> = 16..=512;
+/// Characters of `BERTH_NAMESPACE`.
+const NAMESPACE_CHARACTERS_MAX: usize = 40;
 /// Origins in `BERTH_ALLOWED_ORIGINS`.
 const ORIGINS_MAX: usize = 100;
+/// Networks in `BERTH_TRUSTED_PROXIES`.
+const NETWORKS_MAX: usize = 100;
 /// Hex characters of the master key: 256 bits.
 const MASTER_KEY_CHARACTERS: usize = 64;
 
@@ -80,6 +86,13 @@ impl Reader {
         self.keep(&name, number, || format!("\"{value}\" is not a whole number from 0 to {max}"))
     }
 
+    /// A share, from 0 to 1.
+    pub(super) fn share(&mut self, variable: &str) -> Option<f64> {
+        let (name, value) = self.text(variable)?;
+        let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        self.keep(&name, share, || format!("\"{value}\" is not a number from 0 to 1"))
+    }
+
     pub(super) fn truth(&mut self, variable: &str) -> Option<bool> {
         let (name, value) = self.text(variable)?;
         self.keep(&name, value.parse().ok(), || format!("\"{value}\" is neither true nor false"))
@@ -131,6 +144,25 @@ impl Reader {
         self.keep(&name, url, || "is neither embedded: nor amqp://<host> nor amqps://<host>".to_owned())
     }
 
+    pub(super) fn namespace(&mut self) -> Option<String> {
+        let (name, value) = self.text("BERTH_NAMESPACE")?;
+        let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        let is_good = value.len() <= NAMESPACE_CHARACTERS_MAX && value.bytes().all(is_letter);
+        self.keep(&name, is_good.then_some(value), || {
+            format!("is not a name of at most {NAMESPACE_CHARACTERS_MAX} characters of a-z, 0-9, - and _")
+        })
+    }
+
+    pub(super) fn without_cache(&mut self) -> Option<WithoutCache> {
+        let (name, value) = self.text("BERTH_RATE_LIMIT_WITHOUT_CACHE")?;
+        let choice = match value.as_str() {
+            "open" => Some(WithoutCache::Open),
+            "closed" => Some(WithoutCache::Closed),
+            _ => None,
+        };
+        self.keep(&name, choice, || format!("\"{value}\" is neither open nor closed"))
+    }
+
     pub(super) fn master_key(&mut self) -> Option<MasterKey> {
         let file = self.text("BERTH_MASTER_KEY_FILE");
         let Some((name, value)) = self.text("BERTH_MASTER_KEY") else {
@@ -167,6 +199,23 @@ impl Reader {
             }
         }
         origins
+    }
+
+    /// Addresses and networks, as in `10.0.0.0/8, 192.0.2.1`.
+    pub(super) fn networks(&mut self, variable: &str) -> Vec<IpNet> {
+        let Some((name, value)) = self.text(variable) else { return Vec::new() };
+        let words = split(&value);
+        if words.len() > NETWORKS_MAX {
+            self.fault(&name, format!("names more than {NETWORKS_MAX} networks"));
+        }
+        let mut networks = Vec::new();
+        for word in words {
+            match word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(network) => networks.push(network),
+                Err(_) => self.fault(&name, format!("\"{word}\" is not an address or a network, as in 10.0.0.0/8")),
+            }
+        }
+        networks
     }
 
     pub(super) fn tls(&mut self) -> Option<TlsFiles> {
@@ -207,9 +256,13 @@ impl Reader {
                 }
                 value.unwrap_or_default()
             });
-            if !issuer.is_empty() && !is_web_url(&issuer) {
-                let variable = format!("BERTH_OIDC_{}_ISSUER", provider.to_ascii_uppercase());
+            let variable = format!("BERTH_OIDC_{}_ISSUER", provider.to_ascii_uppercase());
+            if !issuer.is_empty() && !is_issuer(&issuer) {
                 self.fault(&variable, "is not a URL that begins with https://".to_owned());
+            }
+            if self.text("BERTH_PUBLIC_URL").is_none() {
+                let sentence = "needs BERTH_PUBLIC_URL, which the provider sends the browser back to".to_owned();
+                self.fault(&variable, sentence);
             }
             providers.insert(provider, LoginProvider { issuer, client_id, client_secret: Hidden::new(client_secret) });
         }
@@ -280,6 +333,14 @@ fn split(value: &str) -> Vec<String> {
 /// Whether it is `<scheme>://<something>` with one of the schemes.
 fn has_scheme(value: &str, schemes: &[&str]) -> bool {
     value.split_once("://").is_some_and(|(scheme, rest)| schemes.contains(&scheme) && !rest.is_empty())
+}
+
+/// Whether a login provider may be asked there: over TLS, or on this machine, as in development.
+fn is_issuer(value: &str) -> bool {
+    let Ok(uri) = value.parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    is_web_url(value) && (uri.scheme_str() == Some("https") || is_here)
 }
 
 fn is_web_url(value: &str) -> bool {

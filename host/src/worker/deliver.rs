@@ -11,6 +11,7 @@ use super::{Consumers, DeliveryError, chain};
 use crate::bindings::consumer::{Delivery, DeliveryKind, Outcome};
 use crate::capability::queue::{Claim, Kind, QueueError, QueueRoom};
 use crate::principal::Call;
+use crate::trace::{self, Tracer};
 
 /// What the call may take beyond its own deadline before it is given up from outside.
 const GRACE: Duration = Duration::from_secs(5);
@@ -28,6 +29,7 @@ pub(super) struct Context {
     pub room: QueueRoom,
     pub consumers: Arc<dyn Consumers>,
     pub giving_up: CancellationToken,
+    pub tracer: Tracer,
 }
 
 /// Whether the plugin took the message.
@@ -65,6 +67,11 @@ async fn attempt(context: &Context, claim: &Claim, timeout: Duration) -> Result<
     let (organization_id, user_id) = (message.organization_id.as_deref(), message.user_id.as_deref());
     let principal = context.consumers.principal(organization_id, user_id).await?;
     let id: Arc<str> = message.id.as_str().into();
+    let mut span =
+        context.tracer.begin(message.trace.as_deref(), trace::Kind::Consumer, || format!("deliver {}", claim.queue));
+    span.note("berth.plugin", || claim.queue.to_string());
+    span.note("messaging.message.id", || message.id.clone());
+    span.note("messaging.message.type", || message.message_type.clone());
     let call = Call {
         principal,
         request_id: Arc::clone(&id),
@@ -73,8 +80,14 @@ async fn attempt(context: &Context, claim: &Claim, timeout: Duration) -> Result<
         causation_id: Some(id),
         depth: 0,
         deadline: Some(Instant::now() + timeout),
+        is_shadow: false,
+        trace: span.trace(),
     };
-    context.consumers.deliver(&claim.queue, call, delivery(claim)).await
+    let outcome = context.consumers.deliver(&claim.queue, call, delivery(claim)).await;
+    if !matches!(outcome, Ok(Outcome::Acknowledged)) {
+        span.fail("the message was not acknowledged");
+    }
+    outcome
 }
 
 fn delivery(claim: &Claim) -> Delivery {

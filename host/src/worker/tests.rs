@@ -92,7 +92,7 @@ async fn wait_until_empty(bench: &Bench) {
 async fn a_committed_message_is_delivered_with_its_identity_and_then_gone() {
     let bench = Bench::sqlite().await;
     let (guest, mut seen) = guest(100, |_| Ok(Outcome::Acknowledged));
-    let worker = Worker::start(bench.room.clone(), guest);
+    let worker = Worker::start(bench.room.clone(), guest, crate::trace::Tracer::default());
     bench.room.set_bindings("execution", vec!["planning.#".into()]).await.unwrap();
     let event = OutgoingMessage::event("planning.plan.approved", &json!({"planId": "p"}));
     let id = bench
@@ -129,7 +129,8 @@ async fn a_plugin_never_has_more_deliveries_than_its_concurrency() {
     for number in 0..20 {
         bench.room.publish(work(number)).await.unwrap();
     }
-    let worker = Worker::start(bench.room.clone(), Arc::clone(&guest) as Arc<dyn Consumers>);
+    let worker =
+        Worker::start(bench.room.clone(), Arc::clone(&guest) as Arc<dyn Consumers>, crate::trace::Tracer::default());
     for _ in 0..3 {
         next(&mut seen).await;
     }
@@ -150,7 +151,7 @@ async fn every_outcome_settles_the_message_as_it_says() {
         "{\"number\":4}" if delivery.attempt < 2 => panic!("a bug of the host"),
         _ => Ok(Outcome::Acknowledged),
     });
-    let worker = Worker::start(bench.room.clone(), guest);
+    let worker = Worker::start(bench.room.clone(), guest, crate::trace::Tracer::default());
     for number in 1..=4 {
         bench.room.publish(work(number)).await.unwrap();
     }
@@ -179,7 +180,7 @@ async fn a_busy_plugin_costs_a_message_no_attempt() {
     let (guest, mut seen) = guest(1000, move |_| {
         if refusals.fetch_add(1, Ordering::SeqCst) < 2 { Err(DeliveryError::Busy) } else { Ok(Outcome::Acknowledged) }
     });
-    let worker = Worker::start(bench.room.clone(), guest);
+    let worker = Worker::start(bench.room.clone(), guest, crate::trace::Tracer::default());
     bench.room.publish(work(1)).await.unwrap();
     for _ in 0..3 {
         // It is given back at some moment after it was seen: the clock goes on until it comes again.
@@ -199,13 +200,13 @@ async fn a_busy_plugin_costs_a_message_no_attempt() {
 async fn stopping_gives_what_runs_too_long_back_to_its_queue() {
     let bench = Bench::sqlite().await;
     let (slow, mut seen) = guest(0, |_| Ok(Outcome::Acknowledged));
-    let worker = Worker::start(bench.room.clone(), slow);
+    let worker = Worker::start(bench.room.clone(), slow, crate::trace::Tracer::default());
     bench.room.publish(work(1)).await.unwrap();
     next(&mut seen).await;
     worker.stop(Duration::from_millis(10)).await;
     assert_eq!(bench.depth("execution").await, 1);
     let (quick, mut seen) = guest(10, |_| Ok(Outcome::Acknowledged));
-    let worker = Worker::start(bench.another_host().await, quick);
+    let worker = Worker::start(bench.another_host().await, quick, crate::trace::Tracer::default());
     assert_eq!(next(&mut seen).await.1.attempt, 1);
     wait_until_empty(&bench).await;
     worker.stop(LONG).await;
@@ -216,7 +217,8 @@ async fn a_plugin_that_is_loaded_later_gets_what_has_waited() {
     let bench = Bench::sqlite().await;
     let (guest, mut seen) = guest(10, |_| Ok(Outcome::Acknowledged));
     *guest.loaded.lock() = false;
-    let worker = Worker::start(bench.room.clone(), Arc::clone(&guest) as Arc<dyn Consumers>);
+    let worker =
+        Worker::start(bench.room.clone(), Arc::clone(&guest) as Arc<dyn Consumers>, crate::trace::Tracer::default());
     bench.room.publish(work(1)).await.unwrap();
     assert!(worker.consumers().is_empty());
     *guest.loaded.lock() = true;
@@ -248,7 +250,7 @@ async fn a_tick_comes_once_over_all_hosts_and_missed_ones_become_one() {
     assert_eq!(bench.depth("execution").await, 1);
 
     let (guest, mut seen) = guest(10, |_| Ok(Outcome::Acknowledged));
-    let worker = Worker::start(bench.room.clone(), guest);
+    let worker = Worker::start(bench.room.clone(), guest, crate::trace::Tracer::default());
     let (call, delivery) = next(&mut seen).await;
     assert_eq!((delivery.kind, delivery.type_.as_str()), (DeliveryKind::Timer, "timer.execution.due"));
     assert_eq!(delivery.source_service, "host");

@@ -1,6 +1,7 @@
 //! Timers: a tick is a message that is put into the plugin's queue in the same transaction that moves the timer on, so each
 //! one comes exactly once over all hosts on the database.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,10 +43,16 @@ pub(super) async fn set(room: &QueueRoom, plugin: &str, timers: &[(String, Strin
         let next_at = parsed.next_after(now);
         rows.push((name, schedule, next_at.ok_or_else(|| QueueError::Invalid(format!("timer {name} never ticks")))?));
     }
+    let mut stored = BTreeMap::new();
+    let sql = "SELECT name, schedule FROM berth_timers WHERE plugin = $1";
+    for row in room.database().query(sql, &values![plugin]).await? {
+        stored.insert(row.text("name")?, row.text("schedule")?);
+    }
+    if stored == timers.iter().cloned().collect() {
+        return Ok(());
+    }
     let mut transaction = room.database().begin().await?;
-    let stored = transaction.query("SELECT name FROM berth_timers WHERE plugin = $1", &values![plugin]).await?;
-    for row in stored {
-        let name = row.text("name")?;
+    for name in stored.into_keys() {
         if !timers.iter().any(|(wanted, _)| *wanted == name) {
             let sql = "DELETE FROM berth_timers WHERE plugin = $1 AND name = $2";
             transaction.execute(sql, &values![plugin, name]).await?;

@@ -64,7 +64,6 @@ pub(crate) fn create(Json(input): Json<NewPlan>) -> Result<Document> {
             if intent.is_empty() {
                 return Err(Problem::field("intent", "is required without steps and template"));
             }
-            entity::read::<crate::project::Project>(&Pool, &input.project_id)?;
             let draft = generate::plan(intent, &input.project_id)?;
             (input.title.clone().unwrap_or(draft.title), draft.steps)
         }

@@ -1,6 +1,6 @@
 //! Who may do what with a project.
 
-use berth_sdk::prelude::*;
+use berth_sdk::{auth::PrincipalKind, prelude::*};
 
 use super::{Project, Visibility};
 
@@ -119,6 +119,36 @@ pub(crate) fn require(database: &dyn Executor, project: &Stored<Project>, wanted
         return Ok(());
     }
     Err(Problem::forbidden(format!("It needs the level {wanted} in the project.")))
+}
+
+/// Whether the caller may change what hangs on a project: 404 when they do not see it, 403 when they only see it. What
+/// the organization sees is governed by permissions alone.
+pub(crate) fn require_edit(database: &dyn Executor, project_id: &Id) -> Result<()> {
+    let principal = auth::principal();
+    let missing = || Problem::missing(Project::DEFINITION.name);
+    let row = database
+        .query_one(
+            "SELECT visibility, created_by FROM project_projects WHERE id = $1 AND organization_id = $2 AND deleted_at IS NULL",
+            params![project_id, auth::organization_id()?],
+        )?
+        .ok_or_else(missing)?;
+    let (visibility, created_by): (Visibility, Option<String>) = (row.get("visibility")?, row.get("created_by")?);
+    let by_role = principal.is_super_admin || principal.is_platform || principal.kind == PrincipalKind::System;
+    if by_role || visibility == Visibility::Organization || (created_by.is_some() && created_by == principal.user_id) {
+        return Ok(());
+    }
+    let held = database.query(
+        "SELECT level FROM project_access WHERE project_id = $1 AND user_id = $2",
+        params![project_id, principal.user_id.unwrap_or_default()],
+    )?;
+    let levels = held.into_iter().map(|row| row.get("level")).collect::<Result<Vec<Level>, _>>()?;
+    if levels.is_empty() {
+        return Err(missing());
+    }
+    if levels.iter().any(|level| level.covers(Level::Editor)) {
+        return Ok(());
+    }
+    Err(Problem::forbidden("It needs the level editor in the project."))
 }
 
 #[cfg(test)]

@@ -1,26 +1,73 @@
 //! What a project has besides itself: tasks, profile, context, and being the current one.
 
+use std::time::Duration;
+
 use berth_sdk::{
+    cache,
     prelude::*,
-    serde_json::{Map, Value},
+    serde_json::{self, Map, Value},
 };
 
 use super::{Project, access};
-use crate::task::Task;
+use crate::task::{self, Task};
 
 /// The member of a project's metadata that holds the application profile.
 const PROFILE: &str = "applicationProfile";
+/// The largest profile, as JSON.
+const PROFILE_BYTES_MAX: usize = 256 * 1024;
+/// How long a project is cached.
+const CACHED: Duration = Duration::from_secs(5 * 60);
 
 /// `GET /api/projects/{id}/tasks`.
-pub(crate) fn tasks(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<Stored<Task>>>> {
+pub(crate) fn tasks(
+    Params(id): Params<Id>,
+    Query(filter): Query<task::Filter>,
+    query: PageQuery,
+) -> Result<JsonText<Page<Stored<Task>>>> {
     let project = entity::read::<Project>(&Pool, &id)?;
-    Select::new().equal("project_id", &project.id).page(&Pool, &query)
+    task::list_of(Select::new().equal("project_id", &project.id), filter, query)
+}
+
+/// `GET /api/projects/{id}`.
+pub(crate) fn read(Params(id): Params<Id>) -> Result<JsonText<Stored<Project>>> {
+    let (version, text) = document(&id)?;
+    Ok(JsonText::new(200, text.into_bytes()).with_version(Some(version)))
+}
+
+/// A project as it is shown, with its version. The database is asked whether the caller sees it and whether what is
+/// cached is still true, so that neither an old copy nor a lost one ever shows too much.
+fn document(id: &Id) -> Result<(i64, String)> {
+    let key = cache_key(id);
+    if let Some((version, text)) = cache::get::<(i64, String)>(&key)
+        && Select::<Project>::new().equal("id", id).equal("version", version).count(&Pool)? == 1
+    {
+        return Ok((version, text));
+    }
+    let (text, version) = entity::read_text::<Project>(id)?;
+    let document = (version.unwrap_or_default(), String::from_utf8_lossy(&text).into_owned());
+    cache::set_ttl(&key, &document, CACHED);
+    Ok(document)
+}
+
+/// Where a project is cached.
+pub(crate) fn cache_key(id: &str) -> String {
+    format!("project:{id}")
+}
+
+/// The application profile of a project, with the project's version; 404 unless the caller sees it.
+pub(crate) fn profile_of(id: &Id) -> Result<(i64, Map<String, Value>)> {
+    #[data]
+    struct Shown {
+        metadata: Map<String, Value>,
+    }
+    let (version, text) = document(id)?;
+    let shown: Shown = serde_json::from_str(&text).map_err(|_| Problem::internal())?;
+    Ok((version, profile_in(&shown.metadata)))
 }
 
 /// `GET /api/projects/{id}/profile`.
 pub(crate) fn profile(Params(id): Params<Id>) -> Result<Json<Map<String, Value>>> {
-    let project = entity::read::<Project>(&Pool, &id)?;
-    Ok(Json(profile_of(&project)))
+    Ok(Json(profile_of(&id)?.1))
 }
 
 /// `PUT /api/projects/{id}/profile`: a partial merge; null removes a member.
@@ -29,21 +76,39 @@ pub(crate) fn change_profile(
     if_match: IfMatch,
     Json(patch): Json<Value>,
 ) -> Result<Json<Map<String, Value>>> {
-    database::transaction(|transaction| {
-        let mut project = entity::read::<Project>(transaction, &id)?;
-        if_match.check(project.version)?;
-        access::require(transaction, &project, access::Level::Editor)?;
-        let mut profile = profile_of(&project);
-        merge(&mut profile, patch.as_object().cloned().unwrap_or_default());
-        project.metadata.insert(PROFILE.into(), Value::Object(profile.clone()));
-        entity::save(transaction, &mut project)?;
-        transaction.publish("project.updated", &Project::event_data(&project))?;
-        Ok(Json(profile))
-    })
+    let patch = patch.as_object().cloned().unwrap_or_default();
+    database::transaction(|transaction| change_profile_of(transaction, &id, if_match, patch, |_| Ok(())))
+        .map(|(_, profile)| Json(profile))
 }
 
-fn profile_of(project: &Project) -> Map<String, Value> {
-    project.metadata.get(PROFILE).and_then(Value::as_object).cloned().unwrap_or_default()
+/// Merges a patch into the application profile of a project, when `allow` has nothing against the one that is there.
+/// 404, 403, 412, and 413 for a profile that gets too large.
+pub(crate) fn change_profile_of(
+    transaction: &Transaction,
+    id: &Id,
+    if_match: IfMatch,
+    patch: Map<String, Value>,
+    allow: impl FnOnce(&Map<String, Value>) -> Result<()>,
+) -> Result<(i64, Map<String, Value>)> {
+    let mut project = entity::read::<Project>(transaction, id)?;
+    if_match.check(project.version)?;
+    access::require(transaction, &project, access::Level::Editor)?;
+    let mut profile = profile_in(&project.metadata);
+    allow(&profile)?;
+    merge(&mut profile, patch);
+    let bytes = json!(profile).to_string().len();
+    if bytes > PROFILE_BYTES_MAX {
+        return Err(Problem::too_large(format!("A profile has at most {PROFILE_BYTES_MAX} bytes.")));
+    }
+    project.metadata.insert(PROFILE.into(), Value::Object(profile.clone()));
+    entity::save(transaction, &mut project)?;
+    transaction.forget(cache_key(id));
+    transaction.publish("project.updated", &Project::event_data(&project))?;
+    Ok((project.version, profile))
+}
+
+fn profile_in(metadata: &Map<String, Value>) -> Map<String, Value> {
+    metadata.get(PROFILE).and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 fn merge(profile: &mut Map<String, Value>, patch: Map<String, Value>) {
@@ -68,15 +133,47 @@ pub(crate) struct Context {
     plans: Map<String, Value>,
     /// How many tasks there are in each status.
     tasks: Map<String, Value>,
+    /// How many issues there are in each status.
+    issues: Map<String, Value>,
+    /// Its modules, without their files; at most 200.
+    modules: Vec<ModuleName>,
+    /// The names of its environments.
+    environments: Vec<String>,
+}
+
+/// A module, as the context names it.
+#[data]
+pub(crate) struct ModuleName {
+    pub id: Id,
+    pub name: String,
+    pub path: String,
+}
+
+/// The modules of a project, in the order of their names; at most 200.
+pub(crate) fn modules_of(database: &dyn Executor, project_id: &Id) -> Result<Vec<ModuleName>> {
+    Ok(database::query_as(
+        database,
+        "SELECT id, name, path FROM project_modules WHERE project_id = $1 ORDER BY name, id LIMIT 200",
+        params![project_id],
+    )?)
 }
 
 /// `GET /api/projects/{id}/context`.
 pub(crate) fn context(Params(id): Params<Id>) -> Result<Json<Context>> {
     let project = entity::read::<Project>(&Pool, &id)?;
     Ok(Json(Context {
-        plans: counts("plan_plans", &project.id)?,
-        tasks: counts("project_tasks", &project.id)?,
-        profile: profile_of(&project),
+        plans: counts("plan_plans", &project.id, " AND deleted_at IS NULL")?,
+        tasks: counts("project_tasks", &project.id, " AND deleted_at IS NULL")?,
+        issues: counts("project_issues", &project.id, "")?,
+        modules: modules_of(&Pool, &project.id)?,
+        environments: database::query(
+            "SELECT name FROM project_environments WHERE project_id = $1 ORDER BY name",
+            params![&project.id],
+        )?
+        .into_iter()
+        .map(|row| row.get("name"))
+        .collect::<Result<_, _>>()?,
+        profile: profile_in(&project.metadata),
         project_id: project.id,
         name: project.data.name,
         description: project.data.description,
@@ -84,9 +181,9 @@ pub(crate) fn context(Params(id): Params<Id>) -> Result<Json<Context>> {
     }))
 }
 
-fn counts(table: &str, project_id: &Id) -> Result<Map<String, Value>> {
+fn counts(table: &str, project_id: &Id, more: &str) -> Result<Map<String, Value>> {
     let sql = format!(
-        "SELECT status, COUNT(*) AS total FROM {table} WHERE project_id = $1 AND deleted_at IS NULL GROUP BY status ORDER BY status"
+        "SELECT status, COUNT(*) AS total FROM {table} WHERE project_id = $1{more} GROUP BY status ORDER BY status"
     );
     let mut counts = Map::new();
     for row in database::query(&sql, params![project_id])? {
@@ -111,14 +208,17 @@ pub(crate) fn switch(Params(id): Params<Id>) -> Result<Stored<Project>> {
 
 /// `GET /api/projects/current`; 404 when the caller has chosen none, or it is gone.
 pub(crate) fn current() -> Result<Stored<Project>> {
+    let id = current_id()?.ok_or_else(|| Problem::missing("current project"))?;
+    entity::read(&Pool, &id)
+}
+
+/// The project that the caller has chosen, whether or not it is still there.
+pub(crate) fn current_id() -> Result<Option<Id>> {
     let chosen = database::query_one(
         "SELECT project_id FROM project_selections WHERE organization_id = $1 AND user_id = $2",
         params![auth::organization_id()?, auth::user_id()?],
     )?;
-    match chosen {
-        Some(row) => entity::read(&Pool, &row.get::<String>("project_id")?),
-        None => Err(Problem::missing("current project")),
-    }
+    Ok(chosen.map(|row| row.get("project_id")).transpose()?)
 }
 
 #[cfg(test)]

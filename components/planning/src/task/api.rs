@@ -9,7 +9,7 @@ use super::{
     Task, dependencies,
     rules::{TaskStatus, require_move},
 };
-use crate::plan;
+use crate::{plan, project};
 
 /// The body of `PUT /api/tasks/{id}/status`.
 #[data]
@@ -29,6 +29,7 @@ pub(crate) fn change_status(
     database::transaction(|transaction| {
         let old = entity::read::<Task>(transaction, &id)?;
         if_match.check(old.version)?;
+        project::require_edit(transaction, &old.project_id)?;
         if old.status == input.status {
             return Ok(old);
         }
@@ -175,4 +176,22 @@ impl Rules for Comment {
         self.author_id = auth::principal().user_id.map(Id::from);
         Ok(())
     }
+
+    fn before_update(&mut self, old: &Stored<Self>, _: &Transaction) -> Result<()> {
+        require_author(old.author_id.as_ref())
+    }
+
+    fn before_delete(row: &Stored<Self>, _: &Transaction) -> Result<()> {
+        require_author(row.author_id.as_ref())
+    }
+}
+
+/// 403 unless the caller wrote it or administers the organization.
+pub(crate) fn require_author(author_id: Option<&Id>) -> Result<()> {
+    let principal = auth::principal();
+    let is_author = author_id.is_some() && author_id.map(Id::as_str) == principal.user_id.as_deref();
+    if is_author || principal.is_super_admin || principal.is_platform {
+        return Ok(());
+    }
+    Err(Problem::forbidden("Only who wrote it changes it."))
 }

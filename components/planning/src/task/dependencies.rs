@@ -4,6 +4,7 @@ use berth_sdk::prelude::*;
 use plan_rules::graph::Graph;
 
 use super::Task;
+use crate::project;
 
 /// The most edges that are looked at in one project.
 const EDGES_MAX: i64 = 10_000;
@@ -39,12 +40,14 @@ pub(crate) struct NewDependency {
     r#type: DependencyType,
 }
 
-/// An edge as "the first waits for the second"; none where nobody waits.
-fn waiting<'a>(from: &'a str, to: &'a str, kind: DependencyType) -> Option<(&'a str, &'a str)> {
-    match kind {
-        DependencyType::Requires => Some((from, to)),
-        DependencyType::Blocks => Some((to, from)),
-        DependencyType::Related => None,
+impl DependencyType {
+    /// An edge as "the first waits for the second"; none where nobody waits.
+    pub(crate) fn waiting<'a>(self, from: &'a str, to: &'a str) -> Option<(&'a str, &'a str)> {
+        match self {
+            Self::Requires => Some((from, to)),
+            Self::Blocks => Some((to, from)),
+            Self::Related => None,
+        }
     }
 }
 
@@ -61,13 +64,14 @@ pub(crate) fn add(Params(id): Params<Id>, Json(input): Json<NewDependency>) -> R
     }
     database::transaction(|transaction| {
         let from = entity::read::<Task>(transaction, &id)?;
+        project::require_edit(transaction, &from.project_id)?;
         let to = entity::read::<Task>(transaction, &input.to_task_id)?;
         let known = edges(transaction)?;
         if known.iter().any(|(left, right, kind)| *left == from.id && *right == to.id && *kind == input.r#type) {
             return Err(Problem::conflict("This dependency is there already."));
         }
-        let graph = Graph::from_edges(known.iter().filter_map(|(left, right, kind)| waiting(left, right, *kind)));
-        if let Some((first, second)) = waiting(&from.id, &to.id, input.r#type)
+        let graph = Graph::from_edges(known.iter().filter_map(|(left, right, kind)| kind.waiting(left, right)));
+        if let Some((first, second)) = input.r#type.waiting(&from.id, &to.id)
             && graph.would_cycle(first, second)
         {
             return Err(Problem::conflict("It would close a cycle of dependencies.").with_code("DEPENDENCY_CYCLE"));
@@ -80,7 +84,8 @@ pub(crate) fn add(Params(id): Params<Id>, Json(input): Json<NewDependency>) -> R
 /// `DELETE /api/tasks/{id}/dependencies/{depId}`: by the dependency's id.
 pub(crate) fn remove(Params((id, dependency_id)): Params<(Id, Id)>) -> Result<NoContent> {
     database::transaction(|transaction| {
-        entity::read::<Task>(transaction, &id)?;
+        let task = entity::read::<Task>(transaction, &id)?;
+        project::require_edit(transaction, &task.project_id)?;
         let dependency = entity::read::<Dependency>(transaction, &dependency_id)?;
         if dependency.from_task_id != id && dependency.to_task_id != id {
             return Err(Problem::missing("dependency"));
@@ -153,16 +158,16 @@ pub(crate) fn forget(transaction: &Transaction, id: &Id) -> Result<()> {
 mod tests {
     use plan_rules::graph::Graph;
 
-    use super::{DependencyType, waiting};
+    use super::DependencyType;
 
     #[test]
     fn blocks_is_requires_from_the_other_side() {
         let edges = [("a", "b", DependencyType::Requires), ("c", "b", DependencyType::Blocks)];
-        let graph = Graph::from_edges(edges.iter().filter_map(|(from, to, kind)| waiting(from, to, *kind)));
+        let graph = Graph::from_edges(edges.iter().filter_map(|(from, to, kind)| kind.waiting(from, to)));
         // a waits for b, b waits for c.
         assert!(graph.waits_for("a", "c"));
-        let (first, second) = waiting("a", "c", DependencyType::Blocks).unwrap();
+        let (first, second) = DependencyType::Blocks.waiting("a", "c").unwrap();
         assert!(graph.would_cycle(first, second));
-        assert!(waiting("c", "a", DependencyType::Related).is_none());
+        assert!(DependencyType::Related.waiting("c", "a").is_none());
     }
 }

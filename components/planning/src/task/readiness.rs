@@ -3,6 +3,7 @@
 use berth_sdk::prelude::*;
 
 use super::Task;
+use crate::environment::Environment;
 
 /// Whether work can begin, and why not.
 #[data]
@@ -65,8 +66,10 @@ pub(crate) fn read(Params(id): Params<Id>) -> Result<Json<Readiness>> {
             step_id,
         )?,
     };
-    // Environments are not kept yet, so a named one does not exist.
-    let missing_environment = task.environment_id.clone();
+    let missing_environment = match &task.environment_id {
+        Some(id) if entity::find::<Environment>(&Pool, id)?.is_none() => Some(id.clone()),
+        _ => None,
+    };
     Ok(Json(judge(task.id, Facts { open, missing_environment, pending_humans })))
 }
 

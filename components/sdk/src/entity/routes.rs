@@ -3,11 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Access, Definition, Entity, Rules, Select, Stored, create, delete, read_text, store::require_row, stored::Made,
+    Access, Definition, Entity, Rules, Select, Stored, create, read, read_text,
+    store::{require_row, take},
+    stored::Made,
     update,
 };
 use crate::{
-    database::{self, Pool},
+    database::{self, Executor, Pool},
     http::{FromRequest, IfMatch, JsonText, NoContent, Params, Request, check_media_type, read_object, read_value},
     id::Id,
     page::{Page, PageQuery},
@@ -24,12 +26,20 @@ impl Router {
     #[must_use]
     pub fn entity<T: Rules>(self, path: &str) -> Self {
         let name = T::DEFINITION.name;
-        let row = format!("{path}/{{id}}");
         self.get(path, list::<T>)
             .summary(&format!("List every {name}."))
             .post(path, |New(data): New<T>| made(data))
             .summary(&format!("Create a {name}."))
-            .get(&row, read_one::<T>)
+            .row::<T>(path)
+    }
+
+    /// The routes of one row, at `/{id}` below `path`: read, update (`PUT` and `PATCH`) and delete; for rows that are
+    /// listed and made elsewhere.
+    #[must_use]
+    pub fn row<T: Rules>(self, path: &str) -> Self {
+        let name = T::DEFINITION.name;
+        let row = format!("{path}/{{id}}");
+        self.get(&row, read_one::<T>)
             .summary(&format!("Read a {name}."))
             .put(&row, change::<T>)
             .summary(&format!("Update a {name}."))
@@ -53,6 +63,49 @@ impl Router {
         })
         .summary(&format!("Create a {name}."))
     }
+
+    /// The five routes of rows below the row in the path, such as `/api/incidents/{id}/action-items` with the field
+    /// `incidentId`: list, create, and with `/{itemId}` read, update and delete. A row of another parent is a 404.
+    #[must_use]
+    pub fn nested<T: Rules>(self, path: &str, parent: &'static str) -> Self {
+        let name = T::DEFINITION.name;
+        let row = format!("{path}/{{itemId}}");
+        self.children::<T>(path, parent)
+            .get(&row, move |Params((id, item_id)): Params<(Id, Id)>| {
+                parent_column(T::DEFINITION, parent, &id)?;
+                below::<T>(&Pool, parent, &id, &item_id)
+            })
+            .summary(&format!("Read a {name}."))
+            .put(&row, move |Params((id, item_id)): Params<(Id, Id)>, if_match: IfMatch, Patch(patch, _): Patch<T>| {
+                parent_column(T::DEFINITION, parent, &id)?;
+                let row = database::transaction(|transaction| {
+                    below::<T>(transaction, parent, &id, &item_id)?;
+                    update::<T>(transaction, &item_id, &patch, if_match)
+                })?;
+                T::committed(&row);
+                Ok::<_, Problem>(row)
+            })
+            .summary(&format!("Update a {name}."))
+            .delete(&row, move |Params((id, item_id)): Params<(Id, Id)>, if_match: IfMatch| {
+                parent_column(T::DEFINITION, parent, &id)?;
+                let row = database::transaction(|transaction| {
+                    below::<T>(transaction, parent, &id, &item_id)?;
+                    take::<T>(transaction, &item_id, if_match)
+                })?;
+                T::committed(&row);
+                Ok::<_, Problem>(NoContent)
+            })
+            .summary(&format!("Delete a {name}."))
+    }
+}
+
+/// A row that belongs to this parent; 404 otherwise.
+fn below<T: Entity>(database: &dyn Executor, parent: &str, id: &str, item_id: &str) -> Result<Stored<T>> {
+    let row = read::<T>(database, item_id)?;
+    if row.data_map().get(parent).and_then(Value::as_str) == Some(id) {
+        return Ok(row);
+    }
+    Err(Problem::missing(T::DEFINITION.name))
 }
 
 fn list<T: Entity>(query: PageQuery) -> Result<JsonText<Page<Stored<T>>>> {
@@ -60,7 +113,9 @@ fn list<T: Entity>(query: PageQuery) -> Result<JsonText<Page<Stored<T>>>> {
 }
 
 fn made<T: Rules>(data: T) -> Result<Made<T>> {
-    database::transaction(|transaction| create(transaction, data)).map(Made)
+    let row = database::transaction(|transaction| create(transaction, data))?;
+    T::committed(&row);
+    Ok(Made(row))
 }
 
 fn read_one<T: Entity>(Params(id): Params<Id>) -> Result<JsonText<Stored<T>>> {
@@ -74,13 +129,13 @@ fn change<T: Rules>(Params(id): Params<Id>, if_match: IfMatch, Patch(patch, _): 
         let result = database::transaction(|transaction| update::<T>(transaction, &id, &patch, if_match));
         match result {
             Err(problem) if is_lost_race(&problem) && if_match.0.is_none() && attempt < ATTEMPTS_MAX => attempt += 1,
-            result => return result,
+            result => return result.inspect(T::committed),
         }
     }
 }
 
 fn remove<T: Rules>(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {
-    database::transaction(|transaction| delete::<T>(transaction, &id, if_match))?;
+    T::committed(&database::transaction(|transaction| take::<T>(transaction, &id, if_match))?);
     Ok(NoContent)
 }
 
@@ -109,8 +164,19 @@ impl<T: Entity> FromRequest for New<T> {
     }
 }
 
-/// The body of a creation as an object.
-pub(crate) struct Draft<T>(pub Map<String, Value>, std::marker::PhantomData<T>);
+/// The body of a creation as an object, for a route that looks at it before it makes a row: what only the service sets is
+/// left out already, and nothing else is checked.
+///
+/// ```
+/// use berth_sdk::{entity, entity::Draft, http::{FromRequest, Request}, json};
+/// #[entity(table = "note_notes")]
+/// pub struct Note { pub title: String, #[field(readonly, default)] pub reads: i64 }
+/// impl entity::Rules for Note {}
+/// let mut request = Request::new("POST", "/api/notes").with_json(&json!({"title": "a", "reads": 9}));
+/// let Draft(fields, _) = Draft::<Note>::from_request(&mut request).unwrap();
+/// assert_eq!(json!(fields), json!({"title": "a"}));
+/// ```
+pub struct Draft<T>(pub Map<String, Value>, pub std::marker::PhantomData<T>);
 
 impl<T: Entity> FromRequest for Draft<T> {
     fn from_request(request: &mut Request) -> Result<Self> {
@@ -126,8 +192,8 @@ impl<T: Entity> FromRequest for Draft<T> {
     }
 }
 
-/// The body of an update as an object.
-pub(crate) struct Patch<T>(pub Map<String, Value>, std::marker::PhantomData<T>);
+/// The body of an update as an object, for a route that looks at it before it calls [`update`].
+pub struct Patch<T>(pub Map<String, Value>, pub std::marker::PhantomData<T>);
 
 impl<T: Entity> FromRequest for Patch<T> {
     fn from_request(request: &mut Request) -> Result<Self> {

@@ -2,13 +2,16 @@
 
 use std::marker::PhantomData;
 
+use serde::de::DeserializeOwned;
+
 use super::{
     Condition, Entity, Kind, Stored,
-    store::{place, visible},
+    store::{place, visible, visible_to},
 };
 use crate::{
     database::{Executor, Value},
     http::JsonText,
+    id::Id,
     page::{Page, PageQuery, unknown_sort},
     problem::{Problem, Result},
 };
@@ -30,6 +33,7 @@ pub struct Select<T> {
     conditions: Vec<Condition>,
     sort: Option<String>,
     limit: Option<i64>,
+    organization_id: Option<Id>,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -42,7 +46,15 @@ impl<T: Entity> Default for Select<T> {
 impl<T: Entity> Select<T> {
     /// Every row of the caller's organization that is not deleted.
     pub fn new() -> Self {
-        Self { conditions: Vec::new(), sort: None, limit: None, kind: PhantomData }
+        Self { conditions: Vec::new(), sort: None, limit: None, organization_id: None, kind: PhantomData }
+    }
+
+    /// The rows of this organization instead of the caller's: for calls that have none, a timer's or a public route's,
+    /// where the service itself has found out whose rows they are about.
+    #[must_use]
+    pub fn of_organization(mut self, organization_id: &Id) -> Self {
+        self.organization_id = Some(organization_id.clone());
+        self
     }
 
     /// Only rows with this value in this column.
@@ -89,6 +101,12 @@ impl<T: Entity> Select<T> {
         Ok(Stored::query(database, &sql, &values)?)
     }
 
+    /// Some columns of the rows, each to be named as the member of `R` is: for rows whose whole would be much.
+    pub fn columns<R: DeserializeOwned>(self, database: &dyn Executor, columns: &str) -> Result<Vec<R>> {
+        let (sql, values) = self.statement(columns)?;
+        Ok(crate::database::query_as(database, &sql, &values)?)
+    }
+
     /// The first row.
     pub fn first(self, database: &dyn Executor) -> Result<Option<Stored<T>>> {
         Ok(self.limit(1).all(database)?.into_iter().next())
@@ -108,7 +126,17 @@ impl<T: Entity> Select<T> {
     }
 
     /// One page, filtered and sorted as the request asks; 400 for a filter or sort field that does not fit.
-    pub fn page(mut self, database: &dyn Executor, query: &PageQuery) -> Result<JsonText<Page<Stored<T>>>> {
+    pub fn page(self, database: &dyn Executor, query: &PageQuery) -> Result<JsonText<Page<Stored<T>>>> {
+        self.page_of(database, query, &T::statements().shown)
+    }
+
+    /// The same with some columns only, each to be named as the member of `R` is: for rows whose whole would be much.
+    pub fn page_of<R>(
+        mut self,
+        database: &dyn Executor,
+        query: &PageQuery,
+        columns: &str,
+    ) -> Result<JsonText<Page<R>>> {
         for field in T::DEFINITION.fields.iter().filter(|field| field.can_filter) {
             let Some(text) = query.filter(field.name) else { continue };
             let misfit = |message: String| Problem::field(field.name, message);
@@ -127,7 +155,7 @@ impl<T: Entity> Select<T> {
         if let Some(sort) = requested_sort::<T>(query)? {
             self.sort = Some(sort);
         }
-        let (sql, mut values) = self.statement(&T::statements().shown)?;
+        let (sql, mut values) = self.statement(columns)?;
         let place = values.len();
         values.extend([query.limit.into(), query.offset.into()]);
         let sql = format!("{sql} LIMIT ${} OFFSET ${}", place + 1, place + 2);
@@ -136,7 +164,10 @@ impl<T: Entity> Select<T> {
     }
 
     fn from(&self) -> Result<(String, Vec<Value>)> {
-        let (condition, mut values) = visible(T::DEFINITION)?;
+        let (condition, mut values) = match &self.organization_id {
+            Some(organization_id) => visible_to(T::DEFINITION, organization_id.clone()),
+            None => visible(T::DEFINITION)?,
+        };
         let mut sql = format!("FROM {} WHERE {condition}", T::DEFINITION.table);
         for condition in &self.conditions {
             let placed = place(&condition.sql, condition.values.iter().cloned(), &mut values);

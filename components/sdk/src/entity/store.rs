@@ -146,6 +146,11 @@ pub fn save<T: Entity>(transaction: &Transaction, row: &mut Stored<T>) -> Result
 
 /// Removes a row, or marks it as deleted. 404, 412.
 pub fn delete<T: Rules>(transaction: &Transaction, id: &str, if_match: IfMatch) -> Result<()> {
+    take::<T>(transaction, id, if_match).map(|_| ())
+}
+
+/// The same, and returns what was there.
+pub(crate) fn take<T: Rules>(transaction: &Transaction, id: &str, if_match: IfMatch) -> Result<Stored<T>> {
     let row = read::<T>(transaction, id)?;
     if_match.check(row.version)?;
     require_writable(&row)?;
@@ -164,12 +169,17 @@ pub fn delete<T: Rules>(transaction: &Transaction, id: &str, if_match: IfMatch) 
         return Err(Problem::missing(T::DEFINITION.name));
     }
     publish(transaction, T::DEFINITION.deleted, &row)?;
-    Ok(())
+    Ok(row)
 }
 
 /// The condition that keeps a statement to the rows that exist for the caller, with its values from `$1` on.
 pub(crate) fn visible(definition: &Definition) -> Result<(String, Vec<Value>)> {
-    let mut values = vec![Value::from(auth::organization_id()?)];
+    Ok(visible_to(definition, auth::organization_id()?))
+}
+
+/// The same for an organization that is named.
+pub(crate) fn visible_to(definition: &Definition, organization_id: Id) -> (String, Vec<Value>) {
+    let mut values = vec![Value::from(organization_id)];
     let mut sql = String::from(if definition.global {
         "(\"organization_id\" = $1 OR \"organization_id\" IS NULL)"
     } else {
@@ -181,7 +191,7 @@ pub(crate) fn visible(definition: &Definition) -> Result<(String, Vec<Value>)> {
     if let Some(scope) = (definition.scope)() {
         sql.push_str(&format!(" AND ({})", place(&scope.sql, scope.values, &mut values)));
     }
-    Ok((sql, values))
+    (sql, values)
 }
 
 /// Numbers the `?` of a piece of SQL on from the values that are there.

@@ -157,7 +157,14 @@ impl<T: Entity> JsonSchema for Stored<T> {
                         known.entry(name).or_insert(value);
                     }
                 }
-                (Some(Value::Array(known)), Value::Array(more)) => known.extend(more),
+                // An entity may have a `version` of its own.
+                (Some(Value::Array(known)), Value::Array(more)) => {
+                    for name in more {
+                        if !known.contains(&name) {
+                            known.push(name);
+                        }
+                    }
+                }
                 (None, more) => {
                     if let Some(members) = whole.as_object_mut() {
                         members.insert(word.into(), more);
@@ -166,10 +173,12 @@ impl<T: Entity> JsonSchema for Stored<T> {
                 _ => {}
             }
         }
+        let is_hidden = |name: &str| T::DEFINITION.field(name).is_some_and(|field| field.is_hidden);
         if let Some(Value::Object(known)) = whole.get_mut("properties") {
-            for field in T::DEFINITION.fields.iter().filter(|field| field.is_hidden) {
-                known.remove(field.name);
-            }
+            known.retain(|name, _| !is_hidden(name));
+        }
+        if let Some(Value::Array(required)) = whole.get_mut("required") {
+            required.retain(|name| !name.as_str().is_some_and(is_hidden));
         }
         Schema::try_from(whole).unwrap_or_default()
     }
@@ -188,7 +197,7 @@ impl<T: Entity> Answer for Stored<T> {
 
 /// 201 with the row and its `ETag`.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Made<T>(pub Stored<T>);
+pub struct Made<T>(pub Stored<T>);
 
 impl<T: Entity> Answer for Made<T> {
     fn into_response(self) -> Result<Response> {
@@ -197,5 +206,28 @@ impl<T: Entity> Answer for Made<T> {
     }
     fn describe(route: &mut Route) {
         <Created<Stored<T>> as Answer>::describe(route);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Stored;
+    use crate::{entity, schema};
+
+    #[entity(table = "note_versions")]
+    struct NoteVersion {
+        version: i64,
+        #[field(hidden)]
+        secret: String,
+    }
+    impl crate::entity::Rules for NoteVersion {}
+
+    #[test]
+    fn a_schema_names_each_member_once_and_nothing_hidden() {
+        let whole = schema::of::<Stored<NoteVersion>>();
+        let required: Vec<&str> =
+            whole["required"].as_array().unwrap().iter().filter_map(|name| name.as_str()).collect();
+        assert_eq!(required.iter().filter(|name| **name == "version").count(), 1);
+        assert!(!required.contains(&"secret") && whole["properties"].get("secret").is_none());
     }
 }

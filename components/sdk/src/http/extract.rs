@@ -36,7 +36,9 @@ pub trait FromRequest: Sized {
 /// The whole request.
 impl FromRequest for Request {
     fn from_request(request: &mut Request) -> Result<Self> {
-        Ok(std::mem::take(request))
+        let request_id = request.request_id.clone();
+        // A problem that comes later is still answered with the id.
+        Ok(std::mem::replace(request, Request { request_id, ..Request::default() }))
     }
 }
 
@@ -237,8 +239,16 @@ struct Object(serde_json::Map<String, serde_json::Value>);
 
 impl Tidy for Object {}
 
-/// Reads a JSON value into a type, tidied; 400 with every fault otherwise.
-pub(crate) fn read_value<T: DeserializeOwned + JsonSchema + Tidy>(value: serde_json::Value) -> Result<T> {
+/// Reads a JSON value into a type, tidied as a body is; 400 with every fault otherwise.
+///
+/// ```
+/// use berth_sdk::{data, http, json};
+/// #[data]
+/// struct Range { #[field(min = 1)] first: i64 }
+/// assert_eq!(http::read_value::<Range>(json!({"first": 3})).unwrap().first, 3);
+/// assert_eq!(http::read_value::<Range>(json!({"first": 0})).unwrap_err().errors[0].field, "first");
+/// ```
+pub fn read_value<T: DeserializeOwned + JsonSchema + Tidy>(value: serde_json::Value) -> Result<T> {
     let read = T::deserialize(&value).map_err(|error| misfit::<T>(&value, &error))?;
     tidied(read)
 }

@@ -138,7 +138,8 @@ impl<'de> Deserializer<'de> for Part {
     );
 
     fn deserialize_option<V: de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryFault> {
-        visitor.visit_some(self)
+        // A type that reads a text itself, such as a time, does not know which parameter it is.
+        named(self.name.clone(), visitor.visit_some(self))
     }
 
     fn deserialize_newtype_struct<V: de::Visitor<'de>>(
@@ -190,6 +191,7 @@ mod tests {
         order: Option<Order>,
         kinds: Option<Vec<String>>,
         dry: Option<bool>,
+        since: Option<crate::clock::Timestamp>,
     }
 
     #[test]
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_wrong_parameter_is_named() {
-        for query in ["limit=x", "limit=-1", "order=up"] {
+        for query in ["limit=x", "limit=-1", "order=up", "since=noon"] {
             let problem = read::<Wish>(query).unwrap_err();
             assert_eq!(problem.status, 400);
             assert_eq!(problem.errors[0].field, query.split('=').next().unwrap());

@@ -1,7 +1,7 @@
 //! Answers that come piece by piece: server-sent events and chunks of bytes. A closure is asked for the next piece; the
 //! SDK waits, writes, keeps the connection alive, and stops when the client is gone.
 
-use std::{fmt, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use serde::Serialize;
 
@@ -16,6 +16,9 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(15);
 /// How long a stream lasts when nothing else is said; an event stream's client comes back by itself.
 const LASTING: Duration = Duration::from_secs(60 * 60);
+
+/// How many looks may fail in a row before a stream ends.
+const LOOK_FAILURES_MAX: u32 = 20;
 
 /// What a stream does next.
 ///
@@ -174,6 +177,15 @@ impl Event {
 #[derive(Debug)]
 pub struct Sse(Stream);
 
+/// What one look for news found, for [`Sse::follow`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Look {
+    /// What is new.
+    pub events: Vec<Event>,
+    /// Whether nothing comes after it.
+    pub ends: bool,
+}
+
 impl Sse {
     /// Events from a closure.
     pub fn new(mut next: impl FnMut() -> Next<Event> + 'static) -> Self {
@@ -184,6 +196,43 @@ impl Sse {
         });
         stream.keep_alive = Some(b": keep-alive\n\n");
         Self(stream)
+    }
+
+    /// What is `ready`, and then what is found by looking again and again, with a pause of this length while there is nothing.
+    /// It ends when a look says so, and when more than 20 fail in a row: the client comes back.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use berth_sdk::http::{Chunk, Event, Look, Sse};
+    /// let mut news = vec!["b", "a"];
+    /// let mut stream = Sse::follow(vec![Event::new("hello")], Duration::from_secs(1), move || {
+    ///     let events = news.pop().map(|name| Event::new(name)).into_iter().collect();
+    ///     Ok(Look { events, ends: news.is_empty() })
+    /// });
+    /// let pieces = (0..3).filter(|_| matches!(stream.pull(), Chunk::Item(_))).count();
+    /// assert_eq!((pieces, stream.pull()), (3, Chunk::End));
+    /// ```
+    pub fn follow(ready: Vec<Event>, pause: Duration, mut look: impl FnMut() -> Result<Look> + 'static) -> Self {
+        let mut ready = VecDeque::from(ready);
+        let (mut failures, mut is_over) = (0, false);
+        Self::new(move || {
+            if ready.is_empty() && !is_over {
+                match look() {
+                    Ok(Look { events, ends }) => {
+                        failures = 0;
+                        is_over = ends;
+                        ready.extend(events);
+                    }
+                    Err(_) if failures >= LOOK_FAILURES_MAX => return Next::End,
+                    Err(_) => failures += 1,
+                }
+            }
+            match ready.pop_front() {
+                Some(event) => Next::Item(event),
+                None if is_over => Next::End,
+                None => Next::Wait(pause),
+            }
+        })
     }
 
     /// Ends after this long at the latest; the client comes back with `Last-Event-ID`.

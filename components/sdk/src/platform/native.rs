@@ -11,7 +11,7 @@ use crate::{
     auth::Principal,
     database::{Rows, Value},
     events::Message,
-    http_out::{Call, Reply},
+    http_out::{Call, Head, Part, Reply, Together},
     id::Id,
     logging::Level,
     mail::Mail,
@@ -21,6 +21,7 @@ use crate::{
 pub(crate) struct Bench {
     pub principal: Principal,
     pub permissions: Vec<String>,
+    pub teams: Vec<String>,
     pub config: BTreeMap<String, String>,
     pub cache: HashMap<String, Vec<u8>>,
     pub published: Vec<Message>,
@@ -31,6 +32,7 @@ thread_local! {
     static BENCH: RefCell<Bench> = RefCell::new(Bench {
         principal: Principal::anonymous(),
         permissions: Vec::new(),
+        teams: Vec::new(),
         config: BTreeMap::new(),
         cache: HashMap::new(),
         published: Vec::new(),
@@ -55,6 +57,15 @@ pub(crate) fn has_permission(code: &str) -> bool {
 
 pub(crate) fn permissions() -> Vec<String> {
     bench(|bench| bench.permissions.clone())
+}
+
+pub(crate) fn teams() -> Vec<String> {
+    bench(|bench| bench.teams.clone())
+}
+
+/// Tests sign in with a session.
+pub(crate) fn api_key_id() -> Option<String> {
+    None
 }
 
 pub(crate) fn config_get(key: &str) -> Option<String> {
@@ -124,6 +135,10 @@ pub(crate) fn cache_get(key: &str) -> Answer<Option<Vec<u8>>> {
     Ok(bench(|bench| bench.cache.get(key).cloned()))
 }
 
+pub(crate) fn cache_get_many(keys: &[&str]) -> Answer<Vec<Option<Vec<u8>>>> {
+    Ok(bench(|bench| keys.iter().map(|key| bench.cache.get(*key).cloned()).collect()))
+}
+
 pub(crate) fn cache_set(key: &str, value: &[u8], _: u64) -> Answer<()> {
     bench(|bench| bench.cache.insert(key.to_string(), value.to_vec()));
     Ok(())
@@ -173,6 +188,22 @@ pub(crate) fn secrets_verify_hmac(_: &str, _: &[u8], _: &[u8]) -> Answer<bool> {
     Err(Fault::Unavailable)
 }
 
+pub(crate) fn secrets_seal_shared(_: &[u8], _: &str) -> Answer<Vec<u8>> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn secrets_open_shared(_: &[u8], _: &str) -> Answer<Vec<u8>> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn secrets_hmac_with_secret(_: &str, _: Option<&str>, _: &[u8]) -> Answer<Vec<u8>> {
+    Err(Fault::Unavailable)
+}
+
+pub(crate) fn secrets_verify_hmac_with_secret(_: &str, _: Option<&str>, _: &[u8], _: &[u8]) -> Answer<bool> {
+    Err(Fault::Unavailable)
+}
+
 pub(crate) fn secrets_random(_: u32) -> Answer<Vec<u8>> {
     Err(Fault::Unavailable)
 }
@@ -185,6 +216,24 @@ pub(crate) fn log(_: Level, _: &str, _: &[(&str, String)]) {}
 
 pub(crate) fn http_send(_: &Call) -> Answer<Reply> {
     Err(Fault::Unavailable)
+}
+
+pub(crate) fn http_send_all(calls: &[Call], _: Together) -> Vec<Answer<Reply>> {
+    calls.iter().map(|_| Err(Fault::Unavailable)).collect()
+}
+
+pub(crate) fn http_open(_: &Call) -> Answer<(Head, Incoming)> {
+    Err(Fault::Unavailable)
+}
+
+/// The body of an answer; natively there is none.
+#[derive(Debug)]
+pub(crate) enum Incoming {}
+
+impl Incoming {
+    pub(crate) fn read(&mut self, _: Duration) -> Answer<Part> {
+        match *self {}
+    }
 }
 
 pub(crate) fn sleep(duration: Duration) {

@@ -16,8 +16,10 @@ use crate::{
 };
 
 mod outgoing;
+mod together;
 
-pub(crate) use outgoing::http_send;
+pub(crate) use outgoing::{Incoming, http_open, http_send};
+pub(crate) use together::http_send_all;
 
 type Answer<T> = Result<T, Fault>;
 
@@ -105,6 +107,14 @@ pub(crate) fn permissions() -> Vec<String> {
     auth::permissions()
 }
 
+pub(crate) fn teams() -> Vec<String> {
+    auth::teams()
+}
+
+pub(crate) fn api_key_id() -> Option<String> {
+    auth::api_key_id()
+}
+
 pub(crate) fn config_get(key: &str) -> Option<String> {
     config::get(key)
 }
@@ -173,6 +183,11 @@ pub(crate) fn cache_get(key: &str) -> Answer<Option<Vec<u8>>> {
     Ok(cache::get(key)?)
 }
 
+pub(crate) fn cache_get_many(keys: &[&str]) -> Answer<Vec<Option<Vec<u8>>>> {
+    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    Ok(cache::get_many(&keys)?)
+}
+
 pub(crate) fn cache_set(key: &str, value: &[u8], ttl_ms: u64) -> Answer<()> {
     Ok(cache::set(key, value, ttl_ms)?)
 }
@@ -207,6 +222,27 @@ pub(crate) fn secrets_hmac(key_name: &str, data: &[u8]) -> Answer<Vec<u8>> {
 
 pub(crate) fn secrets_verify_hmac(key_name: &str, data: &[u8], mac: &[u8]) -> Answer<bool> {
     Ok(secrets::verify_hmac(key_name, data, mac)?)
+}
+
+pub(crate) fn secrets_seal_shared(plaintext: &[u8], context: &str) -> Answer<Vec<u8>> {
+    Ok(secrets::seal_shared(plaintext, context)?)
+}
+
+pub(crate) fn secrets_open_shared(sealed: &[u8], context: &str) -> Answer<Vec<u8>> {
+    Ok(secrets::open_shared(sealed, context)?)
+}
+
+pub(crate) fn secrets_hmac_with_secret(secret: &str, organization: Option<&str>, data: &[u8]) -> Answer<Vec<u8>> {
+    Ok(secrets::hmac_with_secret(secret, organization, data)?)
+}
+
+pub(crate) fn secrets_verify_hmac_with_secret(
+    secret: &str,
+    organization: Option<&str>,
+    data: &[u8],
+    mac: &[u8],
+) -> Answer<bool> {
+    Ok(secrets::verify_hmac_with_secret(secret, organization, data, mac)?)
 }
 
 pub(crate) fn secrets_random(count: u32) -> Answer<Vec<u8>> {

@@ -65,7 +65,7 @@ async fn hosts_share_their_signing_keys_and_learn_of_new_ones() {
     let ada = here.register("Ada").await;
     assert!(there.accounts.authenticate(&ada.token).await.is_ok());
     here.move_clock(chrono::Duration::milliseconds(5));
-    here.accounts.rotate_signing_key().await.unwrap();
+    here.accounts.rotate_signing_key(false).await.unwrap();
     let (_, body) = here.login(&ada.email, PASSWORD).await.unwrap();
     assert!(there.accounts.authenticate(&text(&body, "/token")).await.is_ok());
 }
@@ -107,4 +107,30 @@ async fn two_super_admins_who_leave_at_once_do_not_both_go() {
     let (own, other) = (format!("{path}/{}", text(&members, "/items/0/id")), format!("{path}/{of_grace}"));
     let (left, right) = tokio::join!(here.delete(&own, &ada.token), there.delete(&other, &token));
     assert!(left.is_ok() != right.is_ok(), "{left:?} {right:?}");
+}
+
+#[tokio::test]
+async fn of_hosts_that_make_a_signing_key_at_once_one_does() {
+    let Some((here, there)) = two_hosts().await else { return };
+    for app in [&here, &there] {
+        app.move_clock(chrono::Duration::days(30));
+    }
+    let (left, right) = tokio::join!(here.accounts.keep_signing_keys(), there.accounts.keep_signing_keys());
+    assert!(left.is_ok() && right.is_ok(), "{left:?} {right:?}");
+    let sql = "SELECT id FROM berth_signing_keys";
+    assert_eq!(here.accounts.database.query(sql, &[]).await.unwrap().len(), 2);
+    here.accounts.keep_signing_keys().await.unwrap();
+    assert_eq!(here.accounts.key_set(), there.accounts.key_set());
+}
+
+#[tokio::test]
+async fn an_api_key_ended_on_one_host_has_ended_on_the_other_at_once() {
+    let Some((here, there)) = two_hosts().await else { return };
+    let ada = here.register("Ada").await;
+    let body = json!({ "name": "CI", "permissions": ["*"] });
+    let (_, key) = here.post("/api/users/me/api-keys", &ada.token, body).await.unwrap();
+    let (id, secret) = (text(&key, "/id"), text(&key, "/key"));
+    assert_eq!(there.get("/api/teams", &secret).await.unwrap().0, 200);
+    here.delete(&format!("/api/users/me/api-keys/{id}"), &ada.token).await.unwrap();
+    assert!(matches!(there.get("/api/teams", &secret).await, Err(AccountsError::Unauthorized(_))));
 }

@@ -264,6 +264,11 @@ async fn teams_nest_without_circles_and_hold_members_of_the_organization() {
     app.add(&ada, &grace, "Member").await;
     let (_, members) = app.post(&format!("{path}/members"), &ada.token, member).await.unwrap();
     assert_eq!(members["members"][0]["role"], "maintainer");
+    let (_, teams) = app.get(&format!("/api/users/{}/teams", grace.id), &ada.token).await.unwrap();
+    assert_eq!((&teams["total"], &teams["items"][0]["id"]), (&json!(1), &top["id"]));
+    let principal = app.accounts.principal_for_message(Some(&ada.organization_id), Some(&grace.id)).await.unwrap();
+    assert_eq!(*principal.teams, [text(&top, "/id")]);
+    assert_eq!(app.get("/api/users/me/teams", &ada.token).await.unwrap().1["total"], 0);
     let own = format!("{path}/members/{}", grace.id);
     assert_eq!(app.delete(&own, &ada.token).await.unwrap().0, 204);
     assert!(matches!(app.delete(&own, &ada.token).await, Err(AccountsError::NotFound(_))));

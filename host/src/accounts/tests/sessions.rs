@@ -126,11 +126,11 @@ async fn the_same_token_gives_the_same_principal_without_asking_again() {
 async fn tokens_of_the_previous_signing_key_stay_good_and_older_ones_do_not() {
     let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
-    app.accounts.rotate_signing_key().await.unwrap();
+    app.accounts.rotate_signing_key(false).await.unwrap();
     app.accounts.identities.forget_tokens();
     assert!(app.accounts.authenticate(&person.token).await.is_ok());
     app.move_clock(chrono::Duration::milliseconds(5));
-    app.accounts.rotate_signing_key().await.unwrap();
+    app.accounts.rotate_signing_key(false).await.unwrap();
     app.accounts.identities.forget_tokens();
     assert!(app.accounts.authenticate(&person.token).await.is_err());
     assert!(app.login(&person.email, PASSWORD).await.is_ok());
@@ -177,7 +177,7 @@ async fn a_message_is_handled_with_the_present_rights_of_its_user() {
     let (membership, _) = app.add(&ada, &grace, "Viewer").await;
     let organization = Some(ada.organization_id.as_str());
     let principal = app.accounts.principal_for_message(organization, Some(&grace.id)).await.unwrap();
-    assert_eq!(principal.kind, crate::principal::PrincipalKind::System);
+    assert_eq!(principal.kind, PrincipalKind::System);
     assert!(principal.has_permission("planning.plans.read") && !principal.has_permission("planning.plans.update"));
     app.delete(&format!("/api/organizations/{}/memberships/{membership}", ada.organization_id), &ada.token)
         .await

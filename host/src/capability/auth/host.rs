@@ -27,7 +27,8 @@ impl auth::Host for View<'_> {
         Ok(auth::Principal {
             kind: match principal.kind {
                 PrincipalKind::Anonymous => auth::PrincipalKind::Anonymous,
-                PrincipalKind::User => auth::PrincipalKind::User,
+                // A case of its own would be a new contract; `api-key-id` tells a key from a session.
+                PrincipalKind::User | PrincipalKind::ApiKey => auth::PrincipalKind::User,
                 PrincipalKind::System => auth::PrincipalKind::System,
                 PrincipalKind::Operator => auth::PrincipalKind::Operator,
             },
@@ -48,7 +49,15 @@ impl auth::Host for View<'_> {
         Ok(self.guest.call.principal.has_permission(&code))
     }
 
+    async fn teams(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.guest.call.principal.teams.to_vec())
+    }
+
+    async fn api_key_id(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(self.guest.call.principal.api_key_id.as_deref().map(str::to_owned))
+    }
+
     async fn permissions(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(super::permissions(self.guest))
+        Ok(self.guest.call.principal.held_permissions())
     }
 }

@@ -10,6 +10,9 @@ use super::{ANSWER_BYTES_MAX, KEY_BYTES_MAX, KEYS_MAX, TTL_MAX, VALUE_BYTES_MAX,
 use crate::bindings::imports::cache;
 use crate::bindings::imports::types::Fault;
 
+/// How long a counter lives that a copy of a request asked for and nobody had: as short as can be.
+const SHADOW_TTL: Duration = Duration::from_millis(1);
+
 struct HasView;
 
 impl HasData for HasView {
@@ -77,29 +80,49 @@ impl View<'_> {
 
     pub(in crate::capability) async fn write(&self, key: &str, value: Vec<u8>, ttl_ms: u64) -> Result<(), Fault> {
         let (key, value, ttl) = (self.key(key)?, checked_value(value)?, checked_ttl(ttl_ms)?);
-        self.room.set(&key, value, ttl).await;
+        if !self.is_shadow() {
+            self.room.set(&key, value, ttl).await;
+        }
         Ok(())
     }
 
     pub(in crate::capability) async fn remove(&self, key: &str) -> Result<(), Fault> {
         let key = self.key(key)?;
-        self.room.delete(&key).await;
+        if !self.is_shadow() {
+            self.room.delete(&key).await;
+        }
         Ok(())
     }
 
     pub(in crate::capability) async fn count(&self, key: &str, delta: i64, ttl_ms: u64) -> Result<i64, Fault> {
         let (key, ttl) = (self.key(key)?, checked_ttl(ttl_ms)?);
+        if self.is_shadow() {
+            // By nothing it is only read, and an absent counter goes at once.
+            let present = self.room.increment(&key, 0, SHADOW_TTL).await.map_err(fault)?;
+            return Ok(present.saturating_add(delta));
+        }
         self.room.increment(&key, delta, ttl).await.map_err(fault)
     }
 
     async fn add(&self, key: &str, value: Vec<u8>, ttl_ms: u64) -> Result<bool, Fault> {
         let (key, value, ttl) = (self.key(key)?, checked_value(value)?, checked_ttl(ttl_ms)?);
+        if self.is_shadow() {
+            return Ok(self.room.get(&key).await.is_none());
+        }
         self.room.add_if_absent(&key, value, ttl).await.map_err(fault)
     }
 
     async fn prolong(&self, key: &str, ttl_ms: u64) -> Result<bool, Fault> {
         let (key, ttl) = (self.key(key)?, checked_ttl(ttl_ms)?);
+        if self.is_shadow() {
+            return Ok(self.room.get(&key).await.is_some());
+        }
         Ok(self.room.expire(&key, ttl).await)
+    }
+
+    /// Whether the call is a copy that may change nothing.
+    fn is_shadow(&self) -> bool {
+        self.guest.call.is_shadow
     }
 
     fn key(&self, key: &str) -> Result<String, Fault> {

@@ -8,7 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncCommands, Client, ExistenceCheck, RedisError, Script, SetExpiry, SetOptions};
+use redis::{
+    AsyncCommands, AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, ExistenceCheck, RedisError, Script,
+    ServerErrorKind, SetExpiry, SetOptions,
+};
 
 use super::backend::{CacheBackend, CacheError};
 
@@ -22,6 +25,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 /// Attempts to reconnect before the waiting calls are told; the next call begins anew.
 const RECONNECT_ATTEMPTS: usize = 1;
+/// The oldest version that will do.
+const VERSION_MIN: u32 = 6;
 /// Commands waiting for the connection; more wait for a place.
 const PENDING_MAX: usize = 1024;
 
@@ -48,8 +53,54 @@ pub(crate) struct RedisCache {
 
 impl RedisCache {
     /// Prepares the connection; it is made with the first command, so Redis need not be there yet.
-    pub(crate) fn open(url: &str) -> Result<Self, CacheError> {
-        Self::with_prefix(url, PREFIX)
+    pub(crate) fn open(url: &str, namespace: &str) -> Result<Self, CacheError> {
+        if namespace.is_empty() {
+            return Self::with_prefix(url, PREFIX);
+        }
+        // The host's own keys begin with `h:`, guests' with `p:`: no namespace can be taken for one of them.
+        Self::with_prefix(url, &format!("{PREFIX}n:{namespace}:"))
+    }
+
+    /// Says what is wrong with the server for good. One that is not there at the moment is nothing of the kind: it is looked
+    /// for with every command.
+    pub(crate) async fn judge(url: &str) -> Result<(), CacheError> {
+        const MALFORMED: CacheError = CacheError::Invalid("the cache's address is malformed");
+        let client = Client::open(url).map_err(|_| MALFORMED)?;
+        if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } =
+            client.get_connection_info().addr()
+        {
+            let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+            found.map(drop).map_err(|_| CacheError::Invalid("no address is known of its host"))?;
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let met = async {
+            let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            redis::cmd("PING").exec_async(&mut connection).await?;
+            redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await
+        };
+        let information = match met.await {
+            Err(error) if error.code() == Some("NOAUTH") => {
+                return Err(CacheError::Invalid("the server wants a password"));
+            }
+            Err(error) if error.kind() == ErrorKind::AuthenticationFailed => {
+                return Err(CacheError::Invalid("the server refuses the user or the password"));
+            }
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => {
+                return Err(CacheError::Invalid(
+                    "the user lacks rights: it needs PING, INFO and the commands on strings",
+                ));
+            }
+            Err(_) => return Ok(()),
+            Ok(information) => information,
+        };
+        let version: Option<u32> =
+            information.lines().find_map(|line| line.strip_prefix("redis_version:")?.split('.').next()?.parse().ok());
+        match version {
+            Some(version) if version < VERSION_MIN => Err(CacheError::Invalid("the server is older than Redis 6")),
+            _ => Ok(()),
+        }
     }
 
     /// The same under another prefix.

@@ -16,6 +16,7 @@ use crate::database::{
     DatabaseError, PARAMETERS_MAX, QueryLimits, Refusal, Statement, Transaction, Value, format_timestamp,
     parse_timestamp,
 };
+use crate::trace::{Kind, Span};
 
 /// The store's table of handles.
 pub(super) type Handles = ResourceTable;
@@ -45,6 +46,7 @@ pub(crate) fn link<T: Send + 'static>(linker: &mut Linker<T>, get: fn(&mut T) ->
 
 impl Host for View<'_> {
     async fn query(&mut self, sql: String, parameters: Vec<GuestValue>) -> wasmtime::Result<Result<Rows, Fault>> {
+        let _span = self.span("query", &sql);
         Ok(self.read(&sql, parameters).await)
     }
 
@@ -53,10 +55,12 @@ impl Host for View<'_> {
         sql: String,
         parameters: Vec<GuestValue>,
     ) -> wasmtime::Result<Result<Vec<u8>, Fault>> {
+        let _span = self.span("query", &sql);
         Ok(self.read_json(&sql, parameters).await)
     }
 
     async fn execute(&mut self, sql: String, parameters: Vec<GuestValue>) -> wasmtime::Result<Result<u64, Fault>> {
+        let _span = self.span("execute", &sql);
         Ok(self.change(&sql, parameters).await)
     }
 }
@@ -81,6 +85,7 @@ impl HostTransaction for View<'_> {
         parameters: Vec<GuestValue>,
     ) -> wasmtime::Result<Result<Rows, Fault>> {
         let number = self.number(&handle)?;
+        let _span = self.span("query", &sql);
         Ok(self.read_in(number, &sql, parameters).await)
     }
 
@@ -91,6 +96,7 @@ impl HostTransaction for View<'_> {
         parameters: Vec<GuestValue>,
     ) -> wasmtime::Result<Result<Vec<u8>, Fault>> {
         let number = self.number(&handle)?;
+        let _span = self.span("query", &sql);
         Ok(self.read_json_in(number, &sql, parameters).await)
     }
 
@@ -101,6 +107,7 @@ impl HostTransaction for View<'_> {
         parameters: Vec<GuestValue>,
     ) -> wasmtime::Result<Result<u64, Fault>> {
         let number = self.number(&handle)?;
+        let _span = self.span("execute", &sql);
         Ok(self.change_in(number, &sql, parameters).await)
     }
 
@@ -141,10 +148,11 @@ impl HostTransaction for View<'_> {
         let has_messages = self.state.close();
         // A COMMIT that was sent is waited for: cutting it short would leave its outcome unknown.
         let late = tokio::time::Instant::now() >= deadline;
-        if late {
+        if late || self.guest.call.is_shadow {
             transaction.rollback().await.ok();
-            return Ok(Err(Fault::Timeout));
+            return Ok(if late { Err(Fault::Timeout) } else { Ok(()) });
         }
+        let _span = self.span("commit", "");
         match transaction.commit().await {
             Ok(()) => {
                 if has_messages {
@@ -182,6 +190,15 @@ impl HostTransaction for View<'_> {
 }
 
 impl View<'_> {
+    /// One statement in the call's trace. Its text holds no value: those are parameters.
+    fn span(&self, what: &'static str, sql: &str) -> Span {
+        let mut span = self.guest.call.trace.span(Kind::Client, || format!("database {what}"));
+        if !sql.is_empty() {
+            span.note("db.query.text", || sql.to_owned());
+        }
+        span
+    }
+
     async fn read(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<Rows, Fault> {
         let (statement, parameters) = self.prepare(sql, parameters).await?;
         let scope = scope(self.guest);
@@ -197,13 +214,15 @@ impl View<'_> {
 
     async fn change(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<u64, Fault> {
         let (statement, parameters) = self.prepare(sql, parameters).await?;
-        let timeout = QueryLimits::default().timeout;
-        Ok(self.room.database.execute_within(scope(self.guest), statement.sql(), &parameters, timeout).await?)
+        Ok(self.room.database.execute_checked(scope(self.guest), &statement, &parameters).await?)
     }
 
     /// Checks a statement and its parameters.
     async fn prepare(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<(Arc<Statement>, Vec<Value>), Fault> {
         let statement = self.room.statements.get(&self.guest.plugin, sql, self.room.database.dialect()).await?;
+        if self.guest.call.is_shadow && !statement.is_read_only() {
+            return Err(Fault::Denied("this call is a copy that may change nothing".to_owned()));
+        }
         if parameters.len() > PARAMETERS_MAX {
             return Err(Fault::TooLarge(format!("a statement has at most {PARAMETERS_MAX} parameters")));
         }
@@ -216,6 +235,7 @@ impl View<'_> {
         if bytes > PARAMETER_BYTES_MAX {
             return Err(Fault::TooLarge(format!("the parameters have more than {PARAMETER_BYTES_MAX} bytes")));
         }
+        let parameters = statement.bind(parameters)?;
         Ok((statement, parameters))
     }
 
@@ -238,12 +258,16 @@ impl View<'_> {
     async fn change_in(&mut self, number: u64, sql: &str, parameters: Vec<GuestValue>) -> Result<u64, Fault> {
         let (statement, parameters) = self.prepare(sql, parameters).await?;
         let (mut transaction, deadline) = self.state.take(number)?;
-        let outcome = timeout_at(deadline, transaction.execute(statement.sql(), &parameters)).await;
+        let outcome = timeout_at(deadline, transaction.execute_checked(&statement, &parameters)).await;
         self.settle(transaction, outcome)
     }
 
     async fn note_in(&mut self, number: u64, id: &str) -> Result<bool, Fault> {
         let (mut transaction, deadline) = self.state.take(number)?;
+        if self.guest.call.is_shadow {
+            self.state.put_back(transaction);
+            return Ok(true);
+        }
         let outcome = timeout_at(deadline, note_handled(&mut transaction, self.guest, id)).await;
         self.settle(transaction, outcome)
     }
@@ -275,6 +299,10 @@ impl View<'_> {
             self.state.put_back(transaction);
             return Err(Fault::TooLarge(format!("a transaction publishes at most {MESSAGES_MAX} messages")));
         }
+        if self.guest.call.is_shadow {
+            self.state.put_back(transaction);
+            return Ok(unsent_id(&message));
+        }
         let delay = Duration::from_millis(delay_ms);
         let published = self.room.outbox.publish_in(&mut transaction, self.guest, message, destination, delay);
         let outcome = timeout_at(deadline, published).await;
@@ -284,6 +312,11 @@ impl View<'_> {
     fn number(&self, handle: &Resource<TransactionHandle>) -> wasmtime::Result<u64> {
         Ok(self.table.get(handle)?.number)
     }
+}
+
+/// The id of a message that a copy of a request would have published: it goes nowhere.
+pub(in crate::capability) fn unsent_id(message: &Message) -> String {
+    message.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string())
 }
 
 /// A guest's value as ours.

@@ -37,6 +37,11 @@ pub(super) enum Ended {
 }
 
 impl CallState {
+    /// Whether there is nothing to finish when the call ends.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.is_none()
+    }
+
     /// Whether a transaction is open. One whose deadline has passed is not.
     pub(super) fn is_open(&self) -> bool {
         self.open.as_ref().is_some_and(|open| Instant::now() < open.deadline)

@@ -2,17 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
+/// Whether a URL's host is this machine: `localhost` or a loopback address, in brackets or not.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// The operator's list of addresses and ranges that are otherwise refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct AddressPolicy {
-    listed: Vec<Range>,
-}
-
-/// A range of addresses: all that agree with `network` in the first `bits`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Range {
-    network: IpAddr,
-    bits: u8,
+    listed: Vec<IpNet>,
 }
 
 impl AddressPolicy {
@@ -23,34 +24,12 @@ impl AddressPolicy {
 
     /// Whether a connection to this address may be made.
     pub(super) fn allows(&self, address: IpAddr) -> bool {
-        is_public(address) || self.listed.iter().any(|range| range.holds(address))
+        is_public(address) || self.listed.iter().any(|range| range.contains(&address))
     }
 }
 
-impl Range {
-    fn holds(self, address: IpAddr) -> bool {
-        let (network, address, width) = match (self.network, address) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                (u128::from(network.to_bits()), u128::from(address.to_bits()), 32)
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => (network.to_bits(), address.to_bits(), 128),
-            _ => return false,
-        };
-        // A shift by the whole width means that no bit counts.
-        let shift = width - u32::from(self.bits);
-        network.checked_shr(shift).unwrap_or(0) == address.checked_shr(shift).unwrap_or(0)
-    }
-}
-
-fn parse(text: &str) -> Option<Range> {
-    let (network, bits) = match text.split_once('/') {
-        Some((network, bits)) => (network, Some(bits.parse::<u8>().ok()?)),
-        None => (text, None),
-    };
-    let network: IpAddr = network.parse().ok()?;
-    let width = if network.is_ipv4() { 32 } else { 128 };
-    let bits = bits.unwrap_or(width);
-    (bits <= width).then_some(Range { network, bits })
+fn parse(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 fn is_public(address: IpAddr) -> bool {

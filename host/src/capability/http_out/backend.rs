@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::body::{Body, BodyError};
+use crate::capability::credentials::CredentialError;
 use crate::principal::Call;
 
 /// How an internal call reaches another plugin. The gateway implements it; nothing else may.
@@ -111,6 +112,9 @@ pub(crate) enum EgressError {
     /// The call was not made.
     #[error("the call was not made")]
     Refused(#[source] Refusal),
+    /// A secret that the guest names cannot be used by it; nothing was sent.
+    #[error("a secret that the request names cannot be used")]
+    SecretUnavailable,
     /// The plugin has too many requests under way.
     #[error("too many requests at once")]
     Full,
@@ -134,6 +138,16 @@ impl EgressError {
                 | Self::Broken(_)
                 | Self::Unavailable(_)
         )
+    }
+}
+
+impl From<CredentialError> for EgressError {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Refused => Self::SecretUnavailable,
+            CredentialError::Malformed => Self::Malformed,
+            CredentialError::Unreachable => Self::Unavailable(None),
+        }
     }
 }
 

@@ -134,7 +134,7 @@ impl Resolve for CheckedResolver {
 }
 
 /// TLS 1.2 and 1.3 with the public roots, whatever else this process has installed.
-fn tls() -> Result<rustls::ClientConfig, EgressError> {
+pub(crate) fn tls() -> Result<rustls::ClientConfig, EgressError> {
     let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -147,6 +147,8 @@ fn tls() -> Result<rustls::ClientConfig, EgressError> {
 
 /// What the client's error means; found by type along its sources, never by text.
 fn classified(error: reqwest::Error) -> EgressError {
+    // Its text would name the address, and a credential may be part of that.
+    let error = error.without_url();
     let mut source: Option<&(dyn Error + 'static)> = Some(&error);
     let mut malformed = false;
     while let Some(cause) = source {
@@ -170,5 +172,5 @@ fn classified(error: reqwest::Error) -> EgressError {
 }
 
 fn broken(error: reqwest::Error) -> BodyError {
-    EgressError::Broken(Some(error.into())).into()
+    EgressError::Broken(Some(error.without_url().into())).into()
 }

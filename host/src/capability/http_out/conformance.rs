@@ -425,3 +425,90 @@ async fn without_a_gateway_there_is_nobody_to_call() {
     let answer = get(&Egress::default(), &guest, "http://ai-service.internal/").await;
     assert!(matches!(answer, Err(EgressError::Unavailable(_))));
 }
+
+/// Answers as secret-management does, and remembers who asked for what.
+struct Keeper {
+    status: u16,
+    answer: &'static str,
+    asked: Mutex<Vec<(Call, String)>>,
+}
+
+#[async_trait::async_trait]
+impl InternalDispatch for Keeper {
+    async fn dispatch(
+        &self,
+        target: &str,
+        call: Call,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<Body>, DispatchError> {
+        assert_eq!(target, "secret-management");
+        let content = request.into_body().collect().await.unwrap().to_bytes();
+        self.asked.lock().push((call, String::from_utf8_lossy(&content).into_owned()));
+        Ok(http::Response::builder().status(self.status).body(body::full(self.answer)).unwrap())
+    }
+
+    fn refuse(&self, _: &Call, _: Refusal) -> http::Response<Body> {
+        http::Response::new(body::empty())
+    }
+}
+
+fn keeper(status: u16, answer: &'static str) -> (Egress, Arc<Keeper>) {
+    let keeper = Arc::new(Keeper { status, answer, asked: Mutex::default() });
+    let egress = Egress::default();
+    egress.set_dispatch(keeper.clone());
+    (egress, keeper)
+}
+
+fn naming(uri: &str) -> http::Request<Body> {
+    let mut request = request("GET", uri, "");
+    request.headers_mut().insert("berth-auth-secret-id", "s1".parse().unwrap());
+    request.headers_mut().insert("berth-auth-organization-id", "org-2".parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn a_named_secret_is_put_in_and_its_name_stays_here() {
+    let server = Server::start(&[OK]).await;
+    let (egress, keeper) = keeper(
+        200,
+        r#"{"placements":[{"place":"header","name":"authorization","value":"Bearer value-1"},{"place":"query","name":"k","value":"v 2"}]}"#,
+    );
+    let guest = server.friend();
+    let response = egress.send(&guest, naming(&server.uri("/a?b=c")), Timeouts::default()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let seen = server.requests.lock()[0].to_lowercase();
+    assert!(seen.starts_with("get /a?b=c&k=v%202 http/1.1\r\n"), "{seen}");
+    assert!(seen.contains("authorization: bearer value-1\r\n") && !seen.contains("berth-"), "{seen}");
+    let asked = keeper.asked.lock();
+    let (call, question) = &asked[0];
+    assert_eq!(call.source_service.as_deref(), Some("host"), "no guest can be that caller");
+    assert_eq!(call.principal.organization_id.as_deref(), Some("org-1"), "a guest does not choose the organization");
+    assert!(question.contains(r#""service":"planning""#) && question.contains(&server.port.to_string()), "{question}");
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_used_sends_nothing() {
+    let server = Server::start(&[OK]).await;
+    let guest = server.friend();
+    for (status, answer) in [(403, "{}"), (404, "{}"), (410, "{}"), (200, "{}")] {
+        let (egress, _) = keeper(status, answer);
+        let sent = egress.send(&guest, naming(&server.uri("/")), Timeouts::default()).await;
+        assert!(matches!(sent, Err(EgressError::SecretUnavailable)), "{status}: {sent:?}");
+    }
+    for (status, answer) in [(500, "{}"), (503, "{}"), (200, "no JSON")] {
+        let (egress, _) = keeper(status, answer);
+        let sent = egress.send(&guest, naming(&server.uri("/")), Timeouts::default()).await;
+        assert!(matches!(sent, Err(EgressError::Unavailable(None))), "{status}: {sent:?}");
+    }
+    let (egress, keeper) = keeper(200, r#"{"placements":[{"place":"header","name":"host","value":"evil"}]}"#);
+    let sent = egress.send(&guest, naming(&server.uri("/")), Timeouts::default()).await;
+    assert!(matches!(sent, Err(EgressError::SecretUnavailable)), "{sent:?}");
+    // Where the request may not go anyway, and for another plugin, no secret is asked for.
+    let denied = egress.send(&guest, naming("http://example.com/"), Timeouts::default()).await;
+    assert!(matches!(denied, Err(EgressError::Denied(_))));
+    let friend =
+        testing::guest_with("planning", Some("org-1"), Grant { call: vec!["ai-service".into()], ..Grant::default() });
+    let denied = egress.send(&friend, naming("http://ai-service.internal/"), Timeouts::default()).await;
+    assert!(matches!(denied, Err(EgressError::Denied(_))));
+    assert_eq!((server.count(), keeper.asked.lock().len()), (0, 1));
+}

@@ -13,21 +13,28 @@ use crate::capability::Guest;
 /// Hands a guest's requests to the room; part of the store's state, one for each instance.
 pub(crate) struct EgressHooks {
     egress: Arc<Egress>,
-    guest: Guest,
+    /// Whose call it is; none until the call comes here.
+    guest: Option<Guest>,
 }
 
 type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Transmission), Error>> + Send>;
 
 impl EgressHooks {
-    /// The hooks of an instance that runs for `guest`.
-    pub(crate) fn new(egress: Arc<Egress>, guest: Guest) -> Self {
-        Self { egress, guest }
+    /// The hooks of an instance that has no call yet.
+    pub(crate) fn new(egress: Arc<Egress>) -> Self {
+        Self { egress, guest: None }
     }
 
-    /// A warm instance begins another call.
-    pub(crate) fn begin(&mut self, guest: Guest) {
-        self.guest = guest;
+    /// What is sent from now on is sent for `guest`, until [`EgressHooks::end`].
+    pub(crate) fn begin(&mut self, guest: &Guest) {
+        // Most calls never come here: only those that do pay for it.
+        self.guest.get_or_insert_with(|| guest.clone());
+    }
+
+    /// The call is over.
+    pub(crate) fn end(&mut self) {
+        self.guest = None;
     }
 }
 
@@ -44,7 +51,10 @@ impl WasiHttpHooks for EgressHooks {
         // How the guest fared with the response; nobody here needs to know.
         _processed: Transmission,
     ) -> Sent {
-        let (guest, egress) = (self.guest.clone(), self.egress.clone());
+        let Some(guest) = self.guest.clone() else {
+            return Box::new(std::future::ready(Err(Error::InternalError(None))));
+        };
+        let egress = self.egress.clone();
         let options = options.unwrap_or_default();
         let timeouts = Timeouts {
             connect: options.connect_timeout,
@@ -85,6 +95,8 @@ fn code(error: &EgressError) -> Error {
         EgressError::NotFound => Error::DestinationNotFound,
         EgressError::Unavailable(_) | EgressError::Refused(Refusal::CircuitOpen) => Error::DestinationUnavailable,
         EgressError::Refused(Refusal::TooDeep) => Error::LoopDetected,
+        // The standard has no code for it, and nothing else here uses this one.
+        EgressError::SecretUnavailable => Error::ConfigurationError,
         EgressError::Full => Error::ConnectionLimitReached,
     }
 }
@@ -98,7 +110,8 @@ mod tests {
     #[tokio::test]
     async fn a_guest_gets_the_standards_code_for_each_refusal() {
         let server = Server::start(&[OK]).await;
-        let mut hooks = EgressHooks::new(Arc::default(), server.guest(Grant::default()));
+        let mut hooks = EgressHooks::new(Arc::default());
+        hooks.begin(&server.guest(Grant::default()));
         let mut send = |uri: &str| {
             let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
             let request = http::Request::builder().uri(uri).body(empty).unwrap();
@@ -107,7 +120,8 @@ mod tests {
         let (denied, inside) = (send("http://example.com/"), send(&server.uri("/")));
         assert!(matches!(denied.await, Err(Error::HttpRequestDenied)));
         assert!(matches!(inside.await, Err(Error::DestinationIpProhibited)));
-        hooks.begin(server.friend());
+        hooks.end();
+        hooks.begin(&server.friend());
         let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = http::Request::builder().uri(server.uri("/")).body(empty).unwrap();
         let sent = Box::into_pin(hooks.send_request(request, None, Box::new(async { Ok(()) })));

@@ -10,6 +10,7 @@ use http::header::{
 use crate::body::Body;
 use crate::capability::Guest;
 use crate::principal::Call;
+use crate::trace::Trace;
 
 /// Headers that say who calls or where from; only the host may say that.
 const IDENTITY: &[HeaderName] =
@@ -27,14 +28,17 @@ const IDENTITY_PREFIXES: &[&str] = &[
     "x-forwarded",
     "x-real-ip",
     "x-request-id",
+    "traceparent",
+    "tracestate",
 ];
 
 /// The call as the callee sees it: same principal and request, one deeper, within the caller's remaining time.
-pub(super) fn call(guest: &Guest, deadline: Instant) -> Call {
+pub(super) fn call(guest: &Guest, deadline: Instant, trace: Trace) -> Call {
     Call {
         source_service: Some(guest.plugin.name.clone()),
         depth: guest.call.depth.saturating_add(1),
         deadline: Some(deadline),
+        trace,
         ..guest.call.clone()
     }
 }

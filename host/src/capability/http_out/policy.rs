@@ -29,6 +29,11 @@ pub(super) struct External {
 }
 
 impl External {
+    /// `host:port`, in lower case.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The address to ask: the judged name, and path and query of the guest's URI.
     pub(super) fn url(&self, uri: &Uri) -> Result<reqwest::Url, EgressError> {
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);

@@ -8,6 +8,7 @@ use lettre::transport::smtp::Error;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
 use super::backend::{Mail, MailError, Mailer};
+use crate::capability::http_out::is_this_machine;
 
 /// How long one command of the conversation may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -84,11 +85,6 @@ fn mailbox(text: &str) -> Result<Mailbox, MailError> {
         return Err(MailError::Invalid(format!("not a mail address: {}", text.escape_debug())));
     }
     Ok(mailbox)
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn refused(error: Error) -> MailError {

@@ -35,7 +35,10 @@ impl Bench {
     /// Runs a test in a PostgreSQL database of its own, when there is a server.
     async fn with_postgres<T: Future<Output = ()>>(test: impl FnOnce(Self) -> T) {
         let Ok(server) = std::env::var("BERTH_TEST_POSTGRES_URL") else { return };
-        let admin = Database::open(&server, DatabaseOptions::default()).await.unwrap();
+        // A new database is a checkpoint, which takes long on a busy disk.
+        let patient =
+            DatabaseOptions { statement_timeout: std::time::Duration::from_secs(60), ..DatabaseOptions::default() };
+        let admin = Database::open(&server, patient).await.unwrap();
         let name = format!("berth_queue_{}", uuid::Uuid::now_v7().simple());
         admin.execute(&format!("CREATE DATABASE {name}"), &[]).await.unwrap();
         let (base, _) = server.rsplit_once('/').unwrap();

@@ -23,9 +23,10 @@ use tokio::sync::Notify;
 
 use super::Clock;
 use super::backend::{Claim, DeadLetter, QueueBackend, QueueError, QueueStats, Relayed, Retried};
+use super::bindings;
 use super::message::QueuedMessage;
-use super::outbox::{self, MESSAGE_COLUMNS};
-use crate::database::{Database, Dialect, Transaction, Value, values};
+use super::outbox::{self, MESSAGE_COLUMNS, list_parameters};
+use crate::database::{Database, Dialect, Transaction, values};
 
 /// The most messages that one statement moves; more go in the next pass.
 const BATCH_MAX: usize = 256;
@@ -84,13 +85,7 @@ impl QueueBackend for Embedded {
     }
 
     async fn bind(&self, plugin: &str, patterns: &[String]) -> Result<(), QueueError> {
-        let mut transaction = self.database.begin().await?;
-        transaction.execute("DELETE FROM berth_bindings WHERE plugin = $1", &values![plugin]).await?;
-        for pattern in patterns {
-            let sql = "INSERT INTO berth_bindings (plugin, pattern) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-            transaction.execute(sql, &values![plugin, pattern]).await?;
-        }
-        Ok(transaction.commit().await?)
+        bindings::replace(&self.database, plugin, patterns).await
     }
 
     async fn insert_direct(
@@ -104,7 +99,7 @@ impl QueueBackend for Embedded {
         }
         let sql = format!(
             "INSERT INTO berth_queue (queue, is_blocked, {MESSAGE_COLUMNS}) \
-             VALUES ($1, FALSE, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+             VALUES ($1, FALSE, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         );
         let mut parameters = values![queue];
         parameters.extend(outbox::message_values(message, None));
@@ -176,14 +171,4 @@ impl QueueBackend for Embedded {
         }
         Arc::clone(&self.changes.entry(plugin.to_owned()).or_default())
     }
-}
-
-/// `$first, $first+1, …` for as many values as the next power of two holds, and the values with the last one repeated:
-/// few different statements, however many values there are.
-fn list_parameters(first: usize, mut list: Vec<Value>) -> (String, Vec<Value>) {
-    if let Some(last) = list.last().cloned() {
-        list.resize(list.len().next_power_of_two(), last);
-    }
-    let placeholders: Vec<String> = (0..list.len()).map(|index| format!("${}", first + index)).collect();
-    (placeholders.join(", "), list)
 }

@@ -80,6 +80,8 @@ pub(crate) struct OutgoingMessage {
     pub source_service: String,
     pub correlation_id: Option<String>,
     pub causation_id: Option<String>,
+    /// The W3C `traceparent` of what published it.
+    pub trace: Option<String>,
     /// Holds it back that long after the commit.
     pub delay: Duration,
     /// The plugin whose private queue it goes to: always for work and timers, never for events.
@@ -114,6 +116,7 @@ impl OutgoingMessage {
             source_service: HOST_SERVICE.to_owned(),
             correlation_id: None,
             causation_id: None,
+            trace: None,
             delay: Duration::ZERO,
             queue,
         }
@@ -151,6 +154,7 @@ impl OutgoingMessage {
             source_service: plugin.name.to_string(),
             correlation_id: Some(call.correlation_id.as_ref().unwrap_or(&call.request_id).to_string()),
             causation_id: call.causation_id.as_deref().map(str::to_owned),
+            trace: call.trace.traceparent(),
             delay,
             queue: (kind != Kind::Event).then(|| plugin.name.to_string()),
         };
@@ -209,6 +213,8 @@ pub(crate) struct QueuedMessage {
     pub correlation_id: Option<String>,
     pub causation_id: Option<String>,
     pub published_at: DateTime<Utc>,
+    /// The W3C `traceparent` of what published it.
+    pub trace: Option<String>,
 }
 
 /// Who published a message.
@@ -425,6 +431,7 @@ mod tests {
             correlation_id: Some("c".into()),
             causation_id: None,
             published_at: DateTime::from_timestamp_millis(1_700_000_000_000).unwrap(),
+            trace: None,
         };
         assert_eq!(
             message.envelope().unwrap(),

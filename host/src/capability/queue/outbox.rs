@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::backend::QueueError;
 use super::message::{Kind, OutgoingMessage, QueuedMessage};
-use crate::database::{Row, Transaction, values};
+use crate::database::{Row, Transaction, Value, values};
 
 /// How long an id that a publisher chose is remembered; and the database room's, that a consumer handled.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(72 * 60 * 60);
@@ -19,7 +19,7 @@ pub(super) const FORGET_MAX: i64 = 10_000;
 
 /// The columns that a message has in every table that holds one.
 pub(super) const MESSAGE_COLUMNS: &str = "kind, message_id, message_type, data, ordering_key, organization_id, user_id, \
-     source_service, source_instance, correlation_id, causation_id, published_at";
+     source_service, source_instance, correlation_id, causation_id, published_at, trace";
 
 /// Gives the message its id and its time.
 pub(super) fn stamp(message: &OutgoingMessage, instance: &str, now: DateTime<Utc>) -> QueuedMessage {
@@ -35,6 +35,7 @@ pub(super) fn stamp(message: &OutgoingMessage, instance: &str, now: DateTime<Utc
         correlation_id: message.correlation_id.clone(),
         causation_id: message.causation_id.clone(),
         published_at: now,
+        trace: message.trace.clone(),
     }
 }
 
@@ -65,7 +66,7 @@ pub(super) async fn insert(
 ) -> Result<(), QueueError> {
     let sql = format!(
         "INSERT INTO berth_outbox (queue, held_until, {MESSAGE_COLUMNS}) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
     );
     let mut parameters = values![queue, held_until];
     parameters.extend(message_values(message, ordering_key));
@@ -74,7 +75,7 @@ pub(super) async fn insert(
 }
 
 /// The values of [`MESSAGE_COLUMNS`].
-pub(super) fn message_values(message: &QueuedMessage, ordering_key: Option<String>) -> Vec<crate::database::Value> {
+pub(super) fn message_values(message: &QueuedMessage, ordering_key: Option<String>) -> Vec<Value> {
     values![
         message.kind.as_str(),
         &message.id,
@@ -88,6 +89,7 @@ pub(super) fn message_values(message: &QueuedMessage, ordering_key: Option<Strin
         message.correlation_id.as_deref(),
         message.causation_id.as_deref(),
         message.published_at,
+        message.trace.as_deref(),
     ]
 }
 
@@ -107,6 +109,7 @@ pub(super) fn read_message(row: &Row) -> Result<QueuedMessage, QueueError> {
         correlation_id: row.optional_text("correlation_id")?,
         causation_id: row.optional_text("causation_id")?,
         published_at: row.timestamp("published_at")?,
+        trace: row.optional_text("trace")?,
     })
 }
 
@@ -123,4 +126,24 @@ pub(super) async fn forget(transaction: &mut Transaction, now: DateTime<Utc>, co
         removed += transaction.execute(sql, &values![now - REMEMBERED, count]).await?;
     }
     Ok(removed)
+}
+
+/// Takes messages out: they are in their queues.
+pub(super) async fn delete(transaction: &mut Transaction, positions: Vec<Value>) -> Result<(), QueueError> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let (placeholders, positions) = list_parameters(1, positions);
+    let sql = format!("DELETE FROM berth_outbox WHERE position IN ({placeholders})");
+    Ok(transaction.execute(&sql, &positions).await.map(drop)?)
+}
+
+/// `$first, $first+1, …` for as many values as the next power of two holds, and the values with the last one repeated:
+/// few different statements, however many values there are.
+pub(super) fn list_parameters(first: usize, mut list: Vec<Value>) -> (String, Vec<Value>) {
+    if let Some(last) = list.last().cloned() {
+        list.resize(list.len().next_power_of_two(), last);
+    }
+    let placeholders: Vec<String> = (0..list.len()).map(|index| format!("${}", first + index)).collect();
+    (placeholders.join(", "), list)
 }

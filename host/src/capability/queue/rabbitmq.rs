@@ -33,7 +33,7 @@ use super::backend::{
 use super::message::{DELAY_MAX, Kind, QueuedMessage};
 use super::{BACKOFF, QueueOptions, outbox};
 use crate::database::{Database, Transaction, values};
-use intake::Intake;
+use intake::{Intake, Judged, Taken};
 use link::{Link, Links};
 use wire::Successor;
 
@@ -58,7 +58,8 @@ pub(crate) struct RabbitMq {
 }
 
 impl RabbitMq {
-    /// Opens the queue. The broker need not be there yet; it is looked for until it is.
+    /// Opens the queue. The broker need not be there yet; it is looked for until it is. One that is there and will not do, as with
+    /// a wrong password, is an error.
     pub(crate) async fn open(
         database: Database,
         url: &str,
@@ -76,6 +77,7 @@ impl RabbitMq {
             patterns: RwLock::default(),
             relaying: tokio::sync::Mutex::default(),
         };
+        rabbit.links.judge().await?;
         rabbit.read_patterns().await?;
         Ok(rabbit)
     }
@@ -112,6 +114,35 @@ impl RabbitMq {
     fn intake(&self, claim: &Claim) -> Result<Arc<Intake>, QueueError> {
         let Ticket::Tag { epoch, .. } = &claim.ticket else { return Err(QueueError::LeaseLost) };
         self.all_intakes.get(epoch).map(|intake| Arc::clone(&intake)).ok_or(QueueError::LeaseLost)
+    }
+
+    /// The delivery's claim; none when it was settled at once because nobody wants it or can read it.
+    async fn admit(&self, intake: &Intake, taken: Taken) -> Result<Option<Claim>, QueueError> {
+        let mut judged = self.judge(&taken);
+        if matches!(judged, Judged::NotWanted) {
+            // Another host may have bound it a moment ago; only the database knows for certain.
+            if let Err(error) = self.read_patterns().await {
+                intake.put_back(taken);
+                return Err(error);
+            }
+            judged = self.judge(&taken);
+        }
+        match judged {
+            Judged::Good => return Ok(Some(taken.claim)),
+            Judged::NotWanted => {}
+            Judged::Malformed(reason) => {
+                let link = match self.links.get().await {
+                    Ok(link) => link,
+                    Err(error) => {
+                        intake.put_back(taken);
+                        return Err(error);
+                    }
+                };
+                link.publish_raw_dead_letter(&taken.claim.queue, taken.body(), &reason, self.now()).await?;
+            }
+        }
+        intake.acknowledge(&taken.claim).await?;
+        Ok(None)
     }
 
     /// Publishes what comes after the delivery, waits for the broker to have it, and only then acknowledges.
@@ -152,13 +183,7 @@ impl QueueBackend for RabbitMq {
 
     async fn bind(&self, plugin: &str, patterns: &[String]) -> Result<(), QueueError> {
         let old = self.patterns.read().get(plugin).cloned().unwrap_or_default();
-        let mut transaction = self.database.begin().await?;
-        transaction.execute("DELETE FROM berth_bindings WHERE plugin = $1", &values![plugin]).await?;
-        for pattern in patterns {
-            let sql = "INSERT INTO berth_bindings (plugin, pattern) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-            transaction.execute(sql, &values![plugin, pattern]).await?;
-        }
-        transaction.commit().await?;
+        bindings::replace(&self.database, plugin, patterns).await?;
         self.patterns.write().insert(plugin.to_owned(), patterns.to_vec());
         // A broker that is away learns it with the next connection; what it sends too much until then is not handed out.
         let Ok(link) = self.link().await else { return Ok(()) };
@@ -184,14 +209,12 @@ impl QueueBackend for RabbitMq {
         let intake = self.open_intake(plugin).await?;
         let mut claims = Vec::new();
         while claims.len() < count {
-            let Some(claim) = intake.take(plugin, self.options.backoff.len()) else { break };
-            match self.judge(&claim) {
-                intake::Judged::Good => claims.push(claim.claim),
-                intake::Judged::NotWanted => intake.acknowledge(&claim.claim).await?,
-                intake::Judged::Malformed(reason) => {
-                    self.links.get().await?.publish_raw_dead_letter(plugin, &claim.raw, &reason, self.now()).await?;
-                    intake.acknowledge(&claim.claim).await?;
-                }
+            let Some(taken) = intake.take(plugin, self.options.backoff.len()) else { break };
+            match self.admit(&intake, taken).await {
+                Ok(claim) => claims.extend(claim),
+                // What is in hand is handed out; the fault comes again with the next claim.
+                Err(_) if !claims.is_empty() => break,
+                Err(error) => return Err(error),
             }
         }
         Ok(claims)

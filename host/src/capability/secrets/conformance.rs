@@ -153,16 +153,32 @@ async fn signatures_differ_by_plugin_organization_name_and_data() {
 #[tokio::test]
 async fn a_guest_seals_for_itself_and_only_with_the_grant() {
     for vault in vaults().await {
+        let credentials = Credentials::default();
         let (mine, other) = (testing::guest("planning", Some("org-1")), testing::guest("ai-service", Some("org-1")));
-        let sealed = View { guest: &mine, room: &vault }.seal(b"x".to_vec(), "c".into()).await.unwrap().unwrap();
-        let opened = View { guest: &mine, room: &vault }.open(sealed.clone(), "c".into()).await.unwrap().unwrap();
+        let sealed = View { guest: &mine, room: &vault, credentials: &credentials }
+            .seal(b"x".to_vec(), "c".into())
+            .await
+            .unwrap()
+            .unwrap();
+        let opened = View { guest: &mine, room: &vault, credentials: &credentials }
+            .open(sealed.clone(), "c".into())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(opened, b"x");
-        let answer = View { guest: &other, room: &vault }.open(sealed, "c".into()).await.unwrap();
+        let answer =
+            View { guest: &other, room: &vault, credentials: &credentials }.open(sealed, "c".into()).await.unwrap();
         assert!(matches!(answer, Err(Fault::Invalid(_))));
         let bare = testing::guest_with("planning", Some("org-1"), Grant::default());
-        let answer = View { guest: &bare, room: &vault }.seal(b"x".to_vec(), "c".into()).await.unwrap();
+        let answer = View { guest: &bare, room: &vault, credentials: &credentials }
+            .seal(b"x".to_vec(), "c".into())
+            .await
+            .unwrap();
         assert!(matches!(answer, Err(Fault::Denied(_))));
-        assert!(matches!(View { guest: &bare, room: &vault }.random(8).await.unwrap(), Err(Fault::Denied(_))));
+        assert!(matches!(
+            View { guest: &bare, room: &vault, credentials: &credentials }.random(8).await.unwrap(),
+            Err(Fault::Denied(_))
+        ));
     }
 }
 

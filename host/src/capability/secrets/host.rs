@@ -1,11 +1,13 @@
 //! `berth:platform/secrets`: checks the grant and asks the vault, always for the running plugin and organization.
 
+use subtle::ConstantTimeEq;
 use wasmtime::component::{HasData, Linker};
 
 use super::backend::VaultError;
-use super::{View, plugin_purpose};
+use super::{View, hmac_with, plugin_purpose, shared_purpose};
 use crate::bindings::imports::secrets;
 use crate::bindings::imports::types::Fault;
+use crate::capability::credentials::CredentialError;
 
 struct HasView;
 
@@ -46,6 +48,28 @@ impl View<'_> {
         Ok(mac.to_vec())
     }
 
+    async fn sealed_shared(&self, plaintext: &[u8], context: &str) -> Result<Vec<u8>, Fault> {
+        self.purpose()?;
+        let purpose = shared_purpose(&self.guest.plugin.name);
+        self.room.seal(&purpose, None, context, plaintext).await.map_err(fault)
+    }
+
+    async fn opened_shared(&self, sealed: &[u8], context: &str) -> Result<Vec<u8>, Fault> {
+        self.purpose()?;
+        let purpose = shared_purpose(&self.guest.plugin.name);
+        self.room.open(&purpose, None, context, sealed).await.map_err(fault)
+    }
+
+    async fn signed_with(&self, secret: &str, organization: Option<&str>, data: &[u8]) -> Result<[u8; 32], Fault> {
+        self.purpose()?;
+        let key = self.credentials.key(self.guest, secret, organization).await.map_err(|error| match error {
+            CredentialError::Refused => Fault::Denied("the secret cannot be used by this plugin here".to_owned()),
+            CredentialError::Malformed => Fault::Invalid("the id of a secret is malformed".to_owned()),
+            CredentialError::Unreachable => Fault::Unavailable,
+        })?;
+        hmac_with(&key, data).map_err(fault)
+    }
+
     async fn verified(&self, key_name: &str, data: &[u8], mac: &[u8]) -> Result<bool, Fault> {
         let purpose = self.purpose()?;
         self.room.verify_hmac(&purpose, self.organization(), key_name, data, mac).await.map_err(fault)
@@ -73,6 +97,36 @@ impl secrets::Host for View<'_> {
         mac: Vec<u8>,
     ) -> wasmtime::Result<Result<bool, Fault>> {
         Ok(self.verified(&key_name, &data, &mac).await)
+    }
+
+    async fn seal_shared(&mut self, plaintext: Vec<u8>, context: String) -> wasmtime::Result<Result<Vec<u8>, Fault>> {
+        let plaintext = zeroize::Zeroizing::new(plaintext);
+        Ok(self.sealed_shared(&plaintext, &context).await)
+    }
+
+    async fn open_shared(&mut self, sealed: Vec<u8>, context: String) -> wasmtime::Result<Result<Vec<u8>, Fault>> {
+        Ok(self.opened_shared(&sealed, &context).await)
+    }
+
+    async fn hmac_with_secret(
+        &mut self,
+        secret_id: String,
+        organization_id: Option<String>,
+        data: Vec<u8>,
+    ) -> wasmtime::Result<Result<Vec<u8>, Fault>> {
+        let mac = self.signed_with(&secret_id, organization_id.as_deref(), &data).await;
+        Ok(mac.map(|mac| mac.to_vec()))
+    }
+
+    async fn verify_hmac_with_secret(
+        &mut self,
+        secret_id: String,
+        organization_id: Option<String>,
+        data: Vec<u8>,
+        mac: Vec<u8>,
+    ) -> wasmtime::Result<Result<bool, Fault>> {
+        let expected = self.signed_with(&secret_id, organization_id.as_deref(), &data).await;
+        Ok(expected.map(|expected| expected.ct_eq(&mac).into()))
     }
 
     async fn random(&mut self, count: u32) -> wasmtime::Result<Result<Vec<u8>, Fault>> {

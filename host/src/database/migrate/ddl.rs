@@ -12,9 +12,10 @@ use sqlparser::ast::{
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Token;
 
 use super::super::Dialect;
-use super::Rules;
+use super::{Rules, text_index};
 
 /// The column types there are; the sentence of a refusal.
 const TYPES: &str = "the column types are TEXT, TIMESTAMPTZ, JSONB, BOOLEAN, BIGINT, DOUBLE PRECISION and BYTEA";
@@ -22,33 +23,54 @@ const TYPES: &str = "the column types are TEXT, TIMESTAMPTZ, JSONB, BOOLEAN, BIG
 /// Splits a migration into statements, checks each against the rules and writes it for the dialect. The error is one
 /// sentence for the migration's author.
 pub(super) fn translate(sql: &str, dialect: Dialect, rules: &Rules<'_>) -> Result<Vec<String>, String> {
-    let statements = Parser::new(&PostgreSqlDialect {})
+    let mut parser = Parser::new(&PostgreSqlDialect {})
         .with_options(sqlparser::parser::ParserOptions::new().with_unescape(false))
         .try_with_sql(sql)
-        .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| error.to_string())?;
-    let mut translated = Vec::with_capacity(statements.len());
-    for statement in statements {
-        match statement {
-            Statement::CreateTable(table) => translated.push(create_table(table, dialect, rules)?),
-            Statement::CreateIndex(index) => translated.push(create_index(index, dialect, rules)?),
-            Statement::AlterTable(table) => alter_table(table, dialect, rules, &mut translated)?,
-            statement @ (Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Query(_)) => {
-                translated.push(rules.data_statement(statement, dialect)?);
-            }
-            statement if rules.is_host() => translated.push(statement.to_string()),
-            statement => {
-                let text = statement.to_string();
-                let start: Vec<&str> = text.split_whitespace().take(3).collect();
-                return Err(format!(
-                    "{} … is not allowed: a migration may only CREATE TABLE, CREATE INDEX, ALTER TABLE … ADD COLUMN and \
-                     change rows",
-                    start.join(" ")
-                ));
+    let mut translated = Vec::new();
+    loop {
+        while parser.consume_token(&Token::SemiColon) {}
+        if parser.peek_token().token == Token::EOF {
+            return Ok(translated);
+        }
+        match text_index::parse(&mut parser, rules)? {
+            Some(index) => translated.extend(index.statements(dialect)),
+            None => {
+                let statement = parser.parse_statement().map_err(|error| error.to_string())?;
+                translate_statement(statement, dialect, rules, &mut translated)?;
             }
         }
+        if !matches!(parser.peek_token().token, Token::SemiColon | Token::EOF) {
+            return Err(format!("a statement ends with ; before {}", parser.peek_token()));
+        }
     }
-    Ok(translated)
+}
+
+fn translate_statement(
+    statement: Statement,
+    dialect: Dialect,
+    rules: &Rules<'_>,
+    translated: &mut Vec<String>,
+) -> Result<(), String> {
+    match statement {
+        Statement::CreateTable(table) => translated.push(create_table(table, dialect, rules)?),
+        Statement::CreateIndex(index) => translated.push(create_index(index, dialect, rules)?),
+        Statement::AlterTable(table) => alter_table(table, dialect, rules, translated)?,
+        statement @ (Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Query(_)) => {
+            translated.push(rules.data_statement(statement, dialect)?);
+        }
+        statement if rules.is_host() => translated.push(statement.to_string()),
+        statement => {
+            let text = statement.to_string();
+            let start: Vec<&str> = text.split_whitespace().take(3).collect();
+            return Err(format!(
+                "{} … is not allowed: a migration may only CREATE TABLE, CREATE INDEX, CREATE TEXT INDEX, \
+                     ALTER TABLE … ADD COLUMN and change rows",
+                start.join(" ")
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn create_table(table: CreateTable, dialect: Dialect, rules: &Rules<'_>) -> Result<String, String> {

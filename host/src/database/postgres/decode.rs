@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use sqlx::postgres::{PgRow, PgValueRef, Postgres};
+use sqlx::postgres::{PgColumn, PgRow, PgValueRef, Postgres};
 use sqlx::{Column as _, Decode, Row as _, TypeInfo as _, ValueRef as _};
 
 use super::super::DatabaseError;
@@ -32,27 +32,38 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// The types of an answer's columns.
-pub(super) fn kinds(row: &PgRow) -> Vec<Kind> {
+/// Whether a column is a text index, which SQLite's tables do not have: `*` does not mean it.
+pub(super) fn is_hidden(column: &PgColumn) -> bool {
+    column.type_info().name().eq_ignore_ascii_case("tsvector")
+}
+
+/// The places and types of an answer's columns.
+pub(super) fn kinds(row: &PgRow) -> Vec<(usize, Kind)> {
     row.columns()
         .iter()
-        .map(|column| match column.type_info().name() {
-            "BOOL" => Kind::Boolean,
-            "INT2" => Kind::Integer2,
-            "INT4" => Kind::Integer4,
-            "INT8" => Kind::Integer8,
-            "FLOAT4" => Kind::Float4,
-            "FLOAT8" => Kind::Float8,
-            "NUMERIC" => Kind::Numeric,
-            "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" => Kind::Text,
-            "BYTEA" => Kind::Bytes,
-            "TIMESTAMPTZ" => Kind::TimestampWithZone,
-            "TIMESTAMP" => Kind::Timestamp,
-            "JSON" => Kind::Json,
-            "JSONB" => Kind::Jsonb,
-            _ => Kind::Unknown,
-        })
+        .enumerate()
+        .filter(|(_, column)| !is_hidden(column))
+        .map(|(index, column)| (index, kind(column)))
         .collect()
+}
+
+fn kind(column: &PgColumn) -> Kind {
+    match column.type_info().name() {
+        "BOOL" => Kind::Boolean,
+        "INT2" => Kind::Integer2,
+        "INT4" => Kind::Integer4,
+        "INT8" => Kind::Integer8,
+        "FLOAT4" => Kind::Float4,
+        "FLOAT8" => Kind::Float8,
+        "NUMERIC" => Kind::Numeric,
+        "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" => Kind::Text,
+        "BYTEA" => Kind::Bytes,
+        "TIMESTAMPTZ" => Kind::TimestampWithZone,
+        "TIMESTAMP" => Kind::Timestamp,
+        "JSON" => Kind::Json,
+        "JSONB" => Kind::Jsonb,
+        _ => Kind::Unknown,
+    }
 }
 
 /// One value of a row.

@@ -11,7 +11,6 @@ pub(super) fn from_driver(error: sqlx::Error) -> DatabaseError {
             Some(postgres) => from_server(postgres),
             None => DatabaseError::Internal(error.into()),
         },
-        sqlx::Error::PoolTimedOut => DatabaseError::Busy,
         sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) | sqlx::Error::Configuration(_) => {
             DatabaseError::Invalid(error.to_string())
         }

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::DatabaseError;
 use super::error::from_driver;
+use super::wall::Gate;
 
 /// How many of SQLite's instructions run between two looks at the deadline: some tens of microseconds.
 const INSTRUCTIONS_PER_CHECK: i32 = 4_000;
@@ -45,6 +46,8 @@ pub(super) struct Lane {
 /// One connection and the deadline its progress handler watches.
 pub(super) struct Connection {
     pub driver: SqliteConnection,
+    /// What the statement that comes next may touch.
+    pub gate: Arc<Gate>,
     deadline: Arc<AtomicU64>,
     generation: u64,
 }
@@ -111,12 +114,18 @@ impl Lane {
         let mut driver = self.options.connect.connect().await.map_err(from_driver)?;
         let deadline = Arc::new(AtomicU64::new(NEVER));
         let watched = Arc::clone(&deadline);
-        driver
-            .lock_handle()
-            .await
-            .map_err(from_driver)?
-            .set_progress_handler(INSTRUCTIONS_PER_CHECK, move || now() < watched.load(Ordering::Relaxed));
-        Ok(Connection { driver, deadline, generation })
+        let gate = Arc::<Gate>::default();
+        let kept = Arc::clone(&gate);
+        let mut handle = driver.lock_handle().await.map_err(from_driver)?;
+        handle.set_progress_handler(INSTRUCTIONS_PER_CHECK, move || {
+            // The driver lets go of this closure when the last statement of the connection has ended, on its own thread; until
+            // then the gate may be asked.
+            let _ = &kept;
+            now() < watched.load(Ordering::Relaxed)
+        });
+        gate.install(&mut handle);
+        drop(handle);
+        Ok(Connection { driver, gate, deadline, generation })
     }
 }
 

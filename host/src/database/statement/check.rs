@@ -8,14 +8,15 @@ use sqlparser::ast::{
 };
 
 use super::super::Dialect;
-use super::{PARAMETERS_MAX, Refusal, expression, query};
+use super::{PARAMETERS_MAX, Refusal, expression, query, text};
+use crate::database::text_index;
 
 /// What names given by WITH are made to begin with. No table begins so.
-const CTE_PREFIX: &str = "cte__";
+pub(in crate::database) const CTE_PREFIX: &str = "cte__";
 /// Bytes of an identifier: PostgreSQL cuts longer ones.
 const NAME_BYTES_MAX: usize = 63 - CTE_PREFIX.len();
 /// Tables no grant can give.
-const NEVER: &[&str] = &["berth_", "pg_", "sqlite_", CTE_PREFIX];
+const NEVER: &[&str] = &["berth_", "pg_", "sqlite_", text_index::PREFIX, CTE_PREFIX];
 
 /// Stops the walk.
 pub(super) type Walk = ControlFlow<Box<Refusal>>;
@@ -28,6 +29,7 @@ pub(super) struct Checker<'a> {
     frames: Vec<Frame>,
     /// The highest parameter.
     parameters: usize,
+    searches: text::Searches,
     queries_forbidden: bool,
     statements: usize,
 }
@@ -52,7 +54,15 @@ pub(super) fn invalid(sentence: impl Into<String>) -> Walk {
 
 impl<'a> Checker<'a> {
     pub(super) fn new(prefixes: &'a [String], dialect: Dialect) -> Self {
-        Self { prefixes, dialect, frames: Vec::new(), parameters: 0, queries_forbidden: false, statements: 0 }
+        Self {
+            prefixes,
+            dialect,
+            frames: Vec::new(),
+            parameters: 0,
+            searches: text::Searches::default(),
+            queries_forbidden: false,
+            statements: 0,
+        }
     }
 
     /// Checks and rewrites one statement.
@@ -69,6 +79,11 @@ impl<'a> Checker<'a> {
 
     pub(super) fn parameters(&self) -> usize {
         self.parameters
+    }
+
+    /// Gives the parameters of searches their final numbers. Returns where each comes from and where it goes.
+    pub(super) fn number_searches(&self, statement: &mut Statement) -> Vec<(usize, usize)> {
+        self.searches.number(statement, self.parameters)
     }
 
     /// Whether the printed statement, parsed again, is the statement.
@@ -155,11 +170,19 @@ impl<'a> Checker<'a> {
         if name.starts_with(CTE_PREFIX) {
             return ControlFlow::Continue(());
         }
+        self.own("table", &name)
+    }
+
+    /// A name of a table or a text index, which must be the plugin's.
+    fn own(&self, kind: &str, name: &str) -> Walk {
         // SQLite knows no case in names, PostgreSQL does in quoted ones: only one spelling is a table's.
         let lower = name.to_ascii_lowercase();
         let own = self.prefixes.iter().any(|prefix| !prefix.is_empty() && lower.starts_with(prefix.as_str()));
         if !own || lower != name || NEVER.iter().any(|never| lower.starts_with(never)) {
-            return deny(format!("the table {name} is not under the plugin's prefixes ({})", self.prefixes.join(", ")));
+            return deny(format!(
+                "the {kind} {name} is not under the plugin's prefixes ({})",
+                self.prefixes.join(", ")
+            ));
         }
         ControlFlow::Continue(())
     }
@@ -169,10 +192,24 @@ impl<'a> Checker<'a> {
         match digits.parse::<usize>() {
             Ok(number) if (1..=PARAMETERS_MAX).contains(&number) && !digits.starts_with(['0', '+']) => {
                 self.parameters = self.parameters.max(number);
+                self.searches.note_use(number);
                 ControlFlow::Continue(())
             }
             _ => invalid(format!("{text}: parameters are written $1 to ${PARAMETERS_MAX}")),
         }
+    }
+
+    /// A search of a text index, before it is written for the dialect.
+    fn search(&mut self, call: &text::Call<'_>) -> Walk {
+        let index = match self.name(call.index) {
+            Ok(index) => index,
+            Err(refusal) => return ControlFlow::Break(refusal),
+        };
+        // A number that is none is refused where the value is visited.
+        if let Ok(number) = call.parameter.parse() {
+            self.searches.note_search(number);
+        }
+        self.own("text index", &index)
     }
 
     /// A name given by WITH is replaced by what it was renamed to, and keeps its old name as the alias.
@@ -231,10 +268,30 @@ impl VisitorMut for Checker<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Walk {
+        if let Expr::Function(function) = expr
+            && let Some(kind) = text::kind(function)
+        {
+            return match text::read(function, kind) {
+                Ok(call) => self.search(&call),
+                Err(refusal) => ControlFlow::Break(refusal),
+            };
+        }
         expression::expression(expr, self.dialect)
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Walk {
+        if let Expr::Function(function) = expr
+            && let Some(kind) = text::kind(function)
+        {
+            let written = text::read(function, kind).and_then(|call| text::rewrite(&call, self.dialect));
+            return match written {
+                Ok(written) => {
+                    *expr = written;
+                    ControlFlow::Continue(())
+                }
+                Err(refusal) => ControlFlow::Break(refusal),
+            };
+        }
         expression::rewrite(expr, self.dialect);
         ControlFlow::Continue(())
     }

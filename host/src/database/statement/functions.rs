@@ -117,7 +117,7 @@ pub(super) fn is_function(name: &str) -> bool {
 }
 
 /// Whether a guest may select from it.
-pub(super) fn is_table_function(name: &str) -> bool {
+pub(in crate::database) fn is_table_function(name: &str) -> bool {
     TABLE_FUNCTIONS.contains(&name)
 }
 

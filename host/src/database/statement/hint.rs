@@ -85,6 +85,7 @@ fn hint(expr: &Expr) -> Option<Hint> {
             [ObjectNamePart::Identifier(name)] if functions::is_json(&name.value.to_ascii_lowercase()) => {
                 Some(Hint::Json)
             }
+            [ObjectNamePart::Identifier(name)] if name.value.eq_ignore_ascii_case("text_match") => Some(Hint::Boolean),
             _ => None,
         },
         _ => None,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Refusal, Statement};
-use crate::database::Dialect;
+use crate::database::{Dialect, values};
 
 fn check(sql: &str) -> Result<String, Refusal> {
     check_for(sql, Dialect::Sqlite)?;
@@ -12,7 +12,9 @@ fn check(sql: &str) -> Result<String, Refusal> {
 
 fn check_for(sql: &str, dialect: Dialect) -> Result<String, Refusal> {
     let prefixes = ["plan_".to_owned(), "project_".to_owned()];
-    Statement::check(sql, &prefixes, dialect).map(|statement| statement.sql().to_string())
+    let statement = Statement::check(sql, &prefixes, dialect)?;
+    let text = statement.sql().to_string();
+    Ok(text.split_once(" /* ").map_or(text.clone(), |(text, _)| text.to_owned()))
 }
 
 /// Every one of these must be refused, for both databases.
@@ -190,8 +192,32 @@ const ATTACKS: &[&str] = &[
     "SELECT * FROM plan\u{200b}_x",
     "SELECT\u{a0}1 FROM users",
     "SELECT 1 FROM plan_x; \u{0}",
+    // text indexes
+    "SELECT * FROM text__plan_text",
+    "SELECT * FROM text__plan_text_data",
+    "SELECT * FROM text__plan_text($1)",
+    "DELETE FROM text__plan_text",
+    "SELECT id FROM plan_plans p WHERE text_match(p.users_text, $1)",
+    "SELECT id FROM plan_plans p WHERE text_match(p.text__plan_text, $1)",
+    "SELECT id FROM plan_plans p WHERE text_match(plan_text, $1)",
+    "SELECT id FROM plan_plans p WHERE text_match(public.p.plan_text, $1)",
+    "SELECT id FROM plan_plans p WHERE text_match(p.plan_text, 'x')",
+    "SELECT id FROM plan_plans p WHERE text_match(p.plan_text, $1 || $2)",
+    "SELECT id FROM plan_plans p WHERE text_match(p.plan_text, $0)",
+    "SELECT id FROM plan_plans p WHERE text_match(p.plan_text, $501)",
+    "SELECT id FROM plan_plans p WHERE text_match(p.plan_text, $text1)",
+    "SELECT id FROM plan_plans p WHERE text_match(p.plan_text)",
+    "SELECT id FROM plan_plans p WHERE text_match(p.plan_text, $1, $2)",
+    "SELECT id FROM plan_plans p WHERE text_match(p.plan_text, $1) OVER ()",
+    "SELECT id FROM plan_plans p WHERE text_match(DISTINCT p.plan_text, $1)",
+    "SELECT id FROM plan_plans p WHERE pg_catalog.text_match(p.plan_text, $1)",
+    "SELECT id FROM plan_plans p WHERE text_match(p.\"plan_TEXT\", $1)",
+    "SELECT id FROM plan_plans p WHERE p.plan_text @@ to_tsquery($1)",
+    "SELECT ts_rank(p.plan_text, $1) FROM plan_plans p",
+    "SELECT id FROM plan_plans p WHERE p.rowid IN (SELECT 1)",
     // parameters
     "SELECT $0",
+    "SELECT $text1",
     "SELECT $01",
     "SELECT $501",
     "SELECT $99999999999999999999",
@@ -289,6 +315,27 @@ fn the_dialects_differences_are_written_out() {
     assert_eq!(postgres(sql), "SELECT CAST($1 AS JSONB), CAST(a ->> 'b' AS BIGINT) FROM plan_plans");
 }
 
+#[test]
+fn a_search_is_written_for_each_database_and_its_parameter_stays_one() {
+    let prefixes = ["plan_".to_owned()];
+    let check = |sql: &str, dialect| Statement::check(sql, &prefixes, dialect).unwrap();
+    let sql =
+        "SELECT p.id FROM plan_plans P WHERE p.id = $1 AND TEXT_MATCH(P.plan_text, $2) AND text_match(p.plan_text, $2)";
+    let statement = check(sql, Dialect::Postgres);
+    let expected = "(p.plan_text @@ to_tsquery('pg_catalog.simple', $2))";
+    let expected = format!("SELECT p.id FROM plan_plans p WHERE p.id = $1 AND {expected} AND {expected}");
+    assert_eq!(**statement.sql(), *expected);
+    assert_eq!((statement.parameters(), statement.is_read_only()), (2, true));
+    let bound = statement.bind(values!["x", "Hot swap"]).unwrap();
+    assert_eq!(bound, values!["x", "'hot' & 'swap':*"]);
+    let sql = "SELECT p.id FROM plan_plans p WHERE p.name = $1 AND text_match(p.plan_text, $1) AND p.id = $2";
+    let statement = check(sql, Dialect::Sqlite);
+    let expected = "SELECT p.id FROM plan_plans p WHERE p.name = $1 \
+                    AND (p.rowid IN (SELECT rowid FROM text__plan_text($3))) AND p.id = $2 /* plan_ */";
+    assert_eq!((&**statement.sql(), statement.parameters()), (expected, 2));
+    assert_eq!(statement.bind(values!["Hot", "x"]).unwrap(), values!["Hot", "x", "\"hot\" *"]);
+}
+
 /// Texts that grow one kind of nesting or chain.
 fn deep(depth: usize) -> Vec<String> {
     let pairs = [
@@ -366,5 +413,28 @@ proptest! {
     fn no_text_makes_the_checker_panic(text in "(?s).{0,80}", tail in "(SELECT|FROM|\\(|\\)|'|\"|--|/\\*|\\$|,|users|plan_x| |;|\\*|=|1){0,12}") {
         check(&text).ok();
         check(&format!("SELECT {tail}")).ok();
+    }
+}
+
+#[test]
+fn only_a_query_without_a_change_in_it_reads_only() {
+    let reads = |sql: &str| Statement::check(sql, &["plan_".to_owned()], Dialect::Postgres).unwrap().is_read_only();
+    assert!(reads("SELECT id FROM plan_plans WHERE id = $1"));
+    assert!(reads("WITH a AS (SELECT id FROM plan_plans) SELECT id FROM a"));
+    for sql in [
+        "UPDATE plan_plans SET title = $1 WHERE id = $2 RETURNING id",
+        "INSERT INTO plan_plans (id) VALUES ($1)",
+        "DELETE FROM plan_plans WHERE id = $1",
+    ] {
+        assert!(!reads(sql), "{sql}");
+    }
+    // Where a change inside a WITH is allowed at all, it must not pass for reading.
+    let inside = "WITH a AS (DELETE FROM plan_plans RETURNING id) SELECT id FROM a";
+    if let Ok(statement) = Statement::check(inside, &["plan_".to_owned()], Dialect::Postgres) {
+        assert!(!statement.is_read_only());
+    }
+    let before = "WITH a AS (SELECT id FROM plan_plans) DELETE FROM plan_plans WHERE id IN (SELECT id FROM a)";
+    if let Ok(statement) = Statement::check(before, &["plan_".to_owned()], Dialect::Postgres) {
+        assert!(!statement.is_read_only());
     }
 }

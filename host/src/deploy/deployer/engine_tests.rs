@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{DeployOptions, Deployer, DeployerOptions};
-use crate::bindings::handler::Request;
 use crate::capability::grant::{Grant, Isolation, Limits};
 use crate::capability::queue::{QueueOptions, QueueRoom};
 use crate::capability::{Plugin, Rooms, cache, http_out, logging, mail, secrets};
 use crate::database::{Database, DatabaseOptions, HOST_MIGRATIONS};
 use crate::deploy::{DeployError, Prefix, PublicRoute, Registry, SlotOptions, SlotState};
-use crate::engine::{Compiler, Engine, EngineOptions};
+use crate::engine::{Answer, Compiler, Engine, EngineOptions, PackedAnswer, PackedRequest, Packer};
 use crate::principal::{Call, Principal};
 
 const NEEDS_GUEST: &str = "run `cargo xtask build hello` first";
@@ -86,32 +85,30 @@ fn call() -> Call {
         correlation_id: None,
         depth: 0,
         deadline: None,
+        is_shadow: false,
+        trace: crate::trace::Trace::default(),
     }
 }
 
-fn request() -> Request {
-    Request {
-        method: "GET".into(),
-        path: "/api/hello".into(),
-        query: None,
-        headers: Vec::new(),
-        body: Vec::new(),
-        request_id: "request".into(),
-    }
+fn request() -> PackedRequest {
+    Packer::new("GET", "/api/hello", None, "request", 0).finish(Bytes::new())
 }
 
 async fn say_hello(deployer: &Deployer) -> Result<i64, String> {
     let revision = deployer.registry().route("/api/hello").and_then(|slot| slot.current()).ok_or("no build")?;
     let number = revision.number;
     match revision.handle(call(), request()).await {
-        Ok(response) if response.status == 200 => Ok(number),
-        Ok(response) => Err(format!("status {}", response.status)),
+        Ok(Answer::Packed(packed)) => match PackedAnswer::read(packed).map(|answer| answer.status) {
+            Some(200) => Ok(number),
+            status => Err(format!("status {status:?}")),
+        },
+        Ok(Answer::Record(_)) => Err("the packed handler was not called".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
 fn by(waits_for_drain: bool) -> DeployOptions {
-    DeployOptions { actor: "operator".into(), waits_for_drain }
+    DeployOptions { waits_for_drain, ..DeployOptions::by("operator") }
 }
 
 /// Resident memory of this process, in bytes.
@@ -147,7 +144,7 @@ async fn real_swaps_under_load_fail_no_request() {
     let mut flips_us = Vec::new();
     for swap in 1..=200 {
         let report = deployer.deploy("hello", variants[swap % 3].clone(), by(false)).await.unwrap();
-        flips_us.push(report.flip_us);
+        flips_us.push(report.flip_us.unwrap());
         let seen = answered.load(Ordering::Relaxed);
         while answered.load(Ordering::Relaxed) < seen + 32 {
             tokio::task::yield_now().await;

@@ -1,12 +1,12 @@
 //! From bytes to a build that could serve, and the switch to it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::{COMPILED_KEPT, Deployer, Switched, Turn, milliseconds};
-use crate::bindings::lifecycle::{Description, Dialect};
+use crate::bindings::lifecycle::{Dialect, Migration as DescribedMigration};
 use crate::database::{self, DatabaseError, Migration};
 use crate::deploy::drain::Draining;
 use crate::deploy::history::Line;
@@ -50,10 +50,8 @@ impl<F: Foundry> Deployer<F> {
         let revision = self.in_time("instantiating and describing it", assembling).await??;
         verify(&options, revision.exports(), revision.description().map(|described| &**described), depth)
             .map_err(DeployError::Invalid)?;
-        let migrations = match revision.description() {
-            Some(description) => self.migrate(&options, description).await?,
-            None => Vec::new(),
-        };
+        let described = revision.description().map_or(&[][..], |description| &description.migrations);
+        let migrations = self.migrate(&options, described).await?;
         self.in_time("warming it", revision.warm(inner.options.warm_instances)).await??;
         self.in_time("its `ready`", revision.ready())
             .await?
@@ -79,13 +77,23 @@ impl<F: Foundry> Deployer<F> {
         kept.truncate(COMPILED_KEPT);
     }
 
-    /// The bytes of a recorded build. Empty when its code is at hand and nothing will read them.
+    /// The bytes of a recorded build, from the folder or from what another host stored. Empty when its code is at hand and
+    /// nothing will read them.
     pub(super) async fn stored(&self, turn: &Turn<F>, digest: &str) -> Result<Option<Bytes>, DeployError> {
         if turn.bench.compiled.lock().iter().any(|(known, _)| known == digest) {
             return Ok(Some(Bytes::new()));
         }
         let loaded = self.inner.artifacts.load(digest, usize::MAX >> 1).await;
-        loaded.map_err(|error| DeployError::unavailable("the stored component cannot be read", error))
+        let loaded = loaded.map_err(|error| DeployError::unavailable("the stored component cannot be read", error))?;
+        if loaded.is_some() {
+            return Ok(loaded);
+        }
+        let shared = self.inner.cluster.components.load(digest).await.map_err(DeployError::of_host_tables)?;
+        if let Some(bytes) = &shared {
+            let stored = self.inner.artifacts.store(digest, bytes.clone()).await;
+            stored.map_err(|error| DeployError::unavailable("the component cannot be stored", error))?;
+        }
+        Ok(shared)
     }
 
     async fn in_time<T>(&self, what: &str, step: impl Future<Output = T>) -> Result<T, DeployError> {
@@ -95,9 +103,12 @@ impl<F: Foundry> Deployer<F> {
             .map_err(|_| DeployError::Invalid(format!("{what} took longer than {} ms", limit.as_millis())))
     }
 
-    async fn migrate(&self, options: &SlotOptions, description: &Description) -> Result<Vec<String>, DeployError> {
-        let mut migrations: Vec<Migration> = description
-            .migrations
+    async fn migrate(
+        &self,
+        options: &SlotOptions,
+        described: &[DescribedMigration],
+    ) -> Result<Vec<String>, DeployError> {
+        let mut migrations: Vec<Migration> = described
             .iter()
             .map(|migration| Migration {
                 name: migration.name.clone().into(),
@@ -109,9 +120,6 @@ impl<F: Foundry> Deployer<F> {
                 sql: migration.sql.clone().into(),
             })
             .collect();
-        if migrations.is_empty() {
-            return Ok(Vec::new());
-        }
         migrations.sort_by(|left, right| left.name.cmp(&right.name));
         let plugin = &options.plugin;
         let applied = self.inner.database.migrate_plugin(&plugin.name, &plugin.grant.tables, &migrations).await;
@@ -130,30 +138,34 @@ impl<F: Foundry> Deployer<F> {
         mut line: Line,
         began: Instant,
         prepared: Prepared<F::Revision>,
+        watch: Option<Duration>,
     ) -> Result<(DeployReport, Option<Draining>), DeployError> {
-        let Prepared { revision, options, migrations } = prepared;
         line.prepare_ms = milliseconds(began);
-        line.version = revision.description().map(|described| described.version.clone());
+        line.version = prepared.revision.description().map(|described| described.version.clone());
         if let Err(error) = self.inner.history.record_switch(&line).await {
-            revision.retire();
+            prepared.revision.retire();
             return Err(self.fail(turn, line, began, error).await);
         }
+        Ok(self.go_live(turn, line, prepared, watch).await)
+    }
+
+    /// The switch to a build that is recorded already, and what follows it: the old one drains, the new one is watched.
+    pub(super) async fn go_live(
+        &self,
+        turn: &Turn<F>,
+        line: Line,
+        prepared: Prepared<F::Revision>,
+        watch: Option<Duration>,
+    ) -> (DeployReport, Option<Draining>) {
+        let Prepared { revision, options, migrations } = prepared;
         let (flip_us, old) = self.put_in_front(turn, &options, &revision);
         self.inner.history.record_flip(&line.id, flip_us).await;
+        let watched = old.as_ref().and_then(|old| self.begin_watch(turn, &revision, old, watch));
         let report = DeployReport {
-            plugin: line.plugin.clone(),
-            action: line.action.as_str(),
-            revision: revision.number(),
-            previous_revision: line.previous_revision,
-            sha256: line.sha256.clone(),
-            size_bytes: line.size_bytes,
-            version: line.version.clone(),
-            routes: revision.description().map_or(0, |described| described.routes.len()),
+            flip_us: Some(flip_us),
+            watch_ms: watched.map(|window| u64::try_from(window.as_millis()).unwrap_or(u64::MAX)),
             migrations,
-            prepare_ms: line.prepare_ms,
-            flip_us,
-            drained_ms: None,
-            is_cut_short: None,
+            ..DeployReport::of(&line, &*revision)
         };
         tracing::info!(
             plugin = line.plugin,
@@ -165,7 +177,7 @@ impl<F: Foundry> Deployer<F> {
             "a build serves"
         );
         let draining = old.map(|old| self.drain(turn, old, Some(line.id)));
-        Ok((report, draining))
+        (report, draining)
     }
 
     /// The switch itself: one pointer. From here on every new call goes to `revision`.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::prepare::Prepared;
+use super::start::HOST_ACTOR;
 use super::{Deployer, Turn};
 use crate::deploy::verify::Depth;
 use crate::deploy::{Build, DeployError, Foundry, SlotOptions};
@@ -36,10 +37,20 @@ impl<F: Foundry> Deployer<F> {
             })?;
             relinked.push((turn, prepared));
         }
+        // What is on trial was linked under the old entry, and beside a build that goes now.
+        let stays = |name: &str| plugins.iter().any(|options| &*options.plugin.name == name);
+        for slot in registry.slots().iter().filter(|slot| slot.trial().is_some() && !stays(slot.name())) {
+            let turn = self.turn(slot.name())?;
+            self.abort_in(&turn, HOST_ACTOR, Some("the plugin left the manifest")).await?;
+        }
+        for (turn, _) in relinked.iter().filter(|(turn, _)| turn.slot.trial().is_some()) {
+            self.abort_in(turn, HOST_ACTOR, Some("the plugin's entry in the manifest has changed")).await?;
+        }
         let before: Vec<_> = registry.slots().iter().map(|slot| Arc::clone(slot.name())).collect();
         let gone = registry.replace(plugins).map_err(|overlap| DeployError::Invalid(overlap.to_string()))?;
         for (turn, prepared) in relinked {
             let (_, old) = self.put_in_front(&turn, &prepared.options, &prepared.revision);
+            turn.slot.watch(None);
             if let Some(old) = old {
                 drop(self.drain(&turn, old, None));
             }

@@ -57,7 +57,12 @@ impl<F: Foundry> Deployer<F> {
         // A deploy stores its component before its commit makes it wanted.
         let _alone = inner.tidying.write().await;
         let removed = match inner.history.wanted().await {
-            Ok(wanted) => inner.artifacts.keep_only(wanted).await,
+            Ok(wanted) => {
+                if let Err(error) = inner.cluster.components.keep_only(|digest| wanted.contains(digest)).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "old shared components were not removed");
+                }
+                inner.artifacts.keep_only(wanted).await
+            }
             Err(error) => {
                 return tracing::warn!(error = &error as &dyn std::error::Error, "old components were not removed");
             }

@@ -3,18 +3,18 @@
 //! All plugins at once, and each for itself: one that cannot be loaded answers 503 and stops no other.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Candidate, Deployer, Turn};
+use super::{Candidate, DeployOptions, Deployer, Turn};
 use crate::deploy::artifacts::{digest_of, read_file};
 use crate::deploy::history::{Action, Line, Origin, Pointer};
 use crate::deploy::verify::Depth;
 use crate::deploy::{DeployError, Foundry, Slot, SlotState};
 
 /// Who deploys from a file.
-const HOST_ACTOR: &str = "host";
+pub(super) const HOST_ACTOR: &str = "host";
 
 /// The manifest's component file, as it is now.
 struct File {
@@ -44,7 +44,7 @@ impl<F: Foundry> Deployer<F> {
     }
 
     /// Fills one empty slot.
-    pub(super) async fn load(&self, slot: Arc<Slot<F::Revision>>, pointer: Option<Pointer>) {
+    pub(super) async fn load(&self, slot: Arc<Slot<F::Revision>>, mut pointer: Option<Pointer>) {
         let turn = match self.turn(slot.name()) {
             Ok(turn) => turn,
             // Somebody deploys already: nothing is left to load.
@@ -54,6 +54,10 @@ impl<F: Foundry> Deployer<F> {
         if let Some(file) = file.as_ref().filter(|file| is_new(file, pointer.as_ref())) {
             match self.deploy_file(&turn, file).await {
                 Ok(()) => return,
+                // Another host took its file first, mostly the same one; what it recorded serves.
+                Err(DeployError::Conflict(_)) => {
+                    pointer = self.inner.history.pointer(slot.name()).await.ok().flatten().or(pointer);
+                }
                 // The recorded build is better than none.
                 Err(error) if pointer.is_none() => return slot.fail(SlotState::Failed, &error.to_string()),
                 Err(_) => {}
@@ -86,7 +90,8 @@ impl<F: Foundry> Deployer<F> {
             bytes: file.bytes.clone(),
             digest: file.digest.clone(),
             origin: Origin::File,
-            actor: HOST_ACTOR.to_owned(),
+            // What the manifest names is wanted whole; its file was there before the host, and so were its readers.
+            options: DeployOptions { watch: Some(Duration::ZERO), ..DeployOptions::by(HOST_ACTOR) },
         };
         self.deploy_candidate(turn, candidate).await.map(drop)
     }
@@ -108,6 +113,7 @@ impl<F: Foundry> Deployer<F> {
         match prepared.await {
             Ok(prepared) => {
                 self.put_in_front(turn, &prepared.options, &prepared.revision);
+                self.restore_trial(turn).await;
                 if same_file.is_some() && pointer.file_sha256.as_deref() != Some(pointer.sha256.as_str()) {
                     self.inner.history.record_file(turn.slot.name(), &pointer.sha256).await;
                 }

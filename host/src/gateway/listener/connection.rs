@@ -2,19 +2,27 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::Version;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 
 use super::stall::StallGuard;
+use super::watchdog::{Activity, Watchdog};
 use super::{ListenerOptions, Peer, Serve, Stream};
+use crate::body::BodyError;
+use crate::gateway::respond::ResponseBody;
 
 /// Bytes of a request's head, and of what is buffered of a body before it is asked for. A larger head is 431.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -103,17 +111,26 @@ pub(super) async fn serve<I: Stream + 'static, S: Serve>(
     closing: Arc<Closing>,
 ) {
     let registration = closing.register();
-    let peer = Arc::new(peer);
-    let answer = service_fn(move |request| {
-        let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
-        async move { Ok::<_, std::convert::Infallible>(service.serve(&peer, request).await) }
+    let activity = Arc::new(Activity::default());
+    let shared = Arc::new(Shared { service, peer, activity: Arc::clone(&activity) });
+    let answer = service_fn(move |request: http::Request<Incoming>| {
+        let under_way = UnderWay::begin(&shared, request.version());
+        async move {
+            let Shared { service, peer, .. } = &*under_way.0;
+            let response = service.serve(peer, request).await;
+            Ok::<_, std::convert::Infallible>(response.map(|body| Held { body, _under_way: under_way }))
+        }
     });
-    let builder = builder(options);
-    let io = TokioIo::new(StallGuard::new(stream, options.write_stall_timeout));
+    let builder = builder();
+    let io = TokioIo::new(StallGuard::new(stream, options.write_stall_timeout, Arc::clone(&activity)));
     let mut connection = std::pin::pin!(builder.serve_connection(io, answer));
+    let mut watchdog = Watchdog::new(options.header_read_timeout);
     let mut is_draining = false;
     let mut is_registered = false;
     let ended = std::future::poll_fn(|context| {
+        if watchdog.lets_go(&activity, context) {
+            return Poll::Ready(Ok(()));
+        }
         // A task's waker stays the same and is used up by a wake, so it is left once for each phase; the phase is read
         // after that, so that no wake is lost.
         if !is_registered {
@@ -138,12 +155,58 @@ pub(super) async fn serve<I: Stream + 'static, S: Serve>(
     }
 }
 
-fn builder(options: &ListenerOptions) -> auto::Builder<TokioExecutor> {
+/// What the requests of one connection share.
+struct Shared<S> {
+    service: Arc<S>,
+    peer: Peer,
+    activity: Arc<Activity>,
+}
+
+/// One request, from its head to the last of its answer.
+struct UnderWay<S>(Arc<Shared<S>>);
+
+impl<S> UnderWay<S> {
+    fn begin(shared: &Arc<Shared<S>>, version: Version) -> Self {
+        shared.activity.begin(version == Version::HTTP_2);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl<S> Drop for UnderWay<S> {
+    fn drop(&mut self) {
+        self.0.activity.end();
+    }
+}
+
+/// An answer's body, whose request is under way as long as it is there.
+struct Held<S> {
+    body: ResponseBody,
+    _under_way: UnderWay<S>,
+}
+
+impl<S> HttpBody for Held<S> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_read_timeout)
+        // The watchdog sees to it.
+        .header_read_timeout(None::<Duration>)
         .max_buf_size(HEAD_BYTES_MAX)
         .keep_alive(true);
     builder

@@ -4,11 +4,14 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+use super::watchdog::Activity;
 
 /// A stream whose writes may stall only for so long. A write that goes through at once costs nothing.
 pub(super) struct StallGuard<S> {
@@ -16,22 +19,28 @@ pub(super) struct StallGuard<S> {
     timeout: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     is_stalled: bool,
+    activity: Arc<Activity>,
 }
 
 impl<S> StallGuard<S> {
-    pub(super) fn new(inner: S, timeout: Duration) -> Self {
-        Self { inner, timeout, timer: None, is_stalled: false }
+    pub(super) fn new(inner: S, timeout: Duration, activity: Arc<Activity>) -> Self {
+        Self { inner, timeout, timer: None, is_stalled: false, activity }
     }
 
     fn judge<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.is_stalled = false;
+            self.activity.write();
+            if self.is_stalled {
+                self.is_stalled = false;
+                self.activity.stall(false);
+            }
             return written;
         }
         let deadline = Instant::now() + self.timeout;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if !self.is_stalled {
             self.is_stalled = true;
+            self.activity.stall(true);
             timer.as_mut().reset(deadline);
         }
         match timer.as_mut().poll(context) {

@@ -113,6 +113,26 @@ async fn a_client_that_never_ends_its_headers_is_let_go() {
 }
 
 #[tokio::test]
+async fn a_client_that_says_nothing_or_nothing_more_is_let_go() {
+    let options = ListenerOptions { header_read_timeout: Duration::from_millis(100), ..ListenerOptions::default() };
+    let (server, service) = start(options).await;
+    assert_eq!(exchange(&server, "").await, "");
+    assert!(exchange(&server, "GET /a HTTP/1.1\r\nhost: x\r\n\r\n").await.ends_with("/a"));
+    assert_eq!(service.answered.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_its_answer_is_not_let_go() {
+    let options = ListenerOptions { header_read_timeout: Duration::from_millis(20), ..ListenerOptions::default() };
+    let (server, service) = start(options).await;
+    let waiting = send(&server, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    service.started.notified().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    service.release.notify_one();
+    assert!(read_all(waiting).await.ends_with("/slow"));
+}
+
+#[tokio::test]
 async fn a_client_that_never_reads_is_let_go() {
     let options = ListenerOptions { write_stall_timeout: Duration::from_millis(100), ..ListenerOptions::default() };
     let (server, _) = start(options).await;

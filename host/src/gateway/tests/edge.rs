@@ -186,11 +186,173 @@ async fn the_document_describes_what_is_loaded() {
     let build =
         FakeBuild::new(1).handling(echo).described(vec![route("GET", "/api/plans/{id}", Some("planning.plans.read"))]);
     let host = Host::start(Setting { build: Some(build), ..Setting::default() }).await;
-    assert_eq!(host.send("GET", "/openapi.json", &[], "").await.status, 200, "a tool reads it before it has a token");
+    let document = host.send("GET", "/openapi.json", &[], "").await;
+    assert_eq!(document.status, 200, "a tool reads it before it has a token");
+    let document = document.json();
+    for path in ["/ready", "/api/admin/plugins/{name}/deploy", "/api/plans/health"] {
+        assert!(document["paths"][path].is_object(), "{path} is not described");
+    }
     let document = host.call("GET", "/openapi.json", &[], "").await.json();
     assert!(document["paths"]["/api/plans/{id}"]["get"].is_object());
     assert!(document["paths"]["/api/auth/login"]["post"].is_object(), "the main app is described too");
     host.slot.put(Arc::new(FakeBuild::new(2).handling(echo)));
     let document = host.call("GET", "/openapi.json", &[], "").await.json();
     assert!(document["paths"]["/api/plans/{id}"].is_null());
+}
+
+#[tokio::test]
+async fn a_request_names_exactly_one_host() {
+    let host = Host::start(Setting::default()).await;
+    for (head, status) in [
+        ("GET /health HTTP/1.1\r\nhost: a\r\n", 200),
+        ("GET /health HTTP/1.0\r\n", 200),
+        ("GET http://a/health HTTP/1.1\r\nhost: a\r\n", 200),
+        ("GET /health HTTP/1.1\r\n", 400),
+        ("GET /health HTTP/1.1\r\nhost: a\r\nhost: b\r\n", 400),
+        ("GET http://a/health HTTP/1.1\r\nhost: b\r\n", 400),
+    ] {
+        let mut stream = TcpStream::connect(host.server.address()).await.unwrap();
+        stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).await.unwrap();
+        assert_eq!(read_reply(stream).await.status, status, "{head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_is_refused_with_a_reason() {
+    let host = Host::start(Setting::default()).await;
+    let headers = [("connection", "x-keep"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
+    let refused = host.call("GET", "/api/plans", &headers, "").await;
+    assert_eq!(refused.problem(), (501, "NOT_IMPLEMENTED".into()));
+    assert!(refused.text.contains("server-sent events"));
+}
+
+#[tokio::test]
+async fn a_strangers_word_about_where_it_comes_from_reaches_nobody() {
+    let host = Host::start(Setting::default()).await;
+    let forged = [
+        ("forwarded", "for=192.0.2.1"),
+        ("x-forwarded-for", "192.0.2.2"),
+        ("X-Forwarded-Proto", "https"),
+        ("x-real-ip", "192.0.2.3"),
+    ];
+    let reply = host.call("GET", "/api/plans", &forged, "").await;
+    assert_eq!(reply.header("strict-transport-security"), "", "the connection is not encrypted");
+    let headers = reply.json()["headers"].to_string();
+    assert!(!headers.contains("forward") && !headers.contains("192.0.2"), "{headers}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_full_turns_requests_away_and_still_answers_probes() {
+    let (begun, done) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (has_begun, may_end) = (Arc::clone(&begun), Arc::clone(&done));
+    let build = FakeBuild::new(1).handling(move |_, _| {
+        let (has_begun, may_end) = (Arc::clone(&has_begun), Arc::clone(&may_end));
+        async move {
+            has_begun.notify_one();
+            may_end.notified().await;
+            Ok(answer(200, "{}"))
+        }
+    });
+    let host = Host::start(Setting { in_flight_max: 1, build: Some(build), ..Setting::default() }).await;
+    let others = async {
+        begun.notified().await;
+        let refused = host.call("GET", "/api/plans", &[], "").await;
+        assert_eq!(refused.problem(), (503, "SERVICE_UNAVAILABLE".into()));
+        assert!(!refused.header("retry-after").is_empty());
+        for path in ["/health", "/live", "/ready"] {
+            assert_eq!(host.send("GET", path, &[], "").await.status, 200, "{path}");
+        }
+        done.notify_one();
+    };
+    let (first, ()) = tokio::join!(host.call("GET", "/api/plans", &[], ""), others);
+    assert_eq!(first.status, 200, "who was let in is served");
+    assert_eq!(host.send("GET", "/api/auth/me", &[], "").await.status, 401, "and then there is room again");
+}
+
+#[tokio::test]
+async fn a_large_answer_is_compressed_for_whoever_asks() {
+    let text = json!({ "items": vec!["the same again"; 500] }).to_string();
+    let sent = text.clone();
+    let build = FakeBuild::new(1).handling(move |_, _| {
+        let mut answer = answer(200, &sent);
+        answer.headers.push(("etag".into(), "\"7\"".into()));
+        async move { Ok(answer) }
+    });
+    let host = Host::start(Setting { build: Some(build), ..Setting::default() }).await;
+    let plain = host.call("GET", "/api/plans", &[], "").await;
+    let vary: Vec<_> = plain.headers.get_all("vary").iter().map(|value| value.to_str().unwrap()).collect();
+    assert_eq!((plain.header("content-encoding"), vary), ("", vec!["accept-encoding", "origin"]));
+    assert_eq!(plain.text, text);
+    for (wanted, coding) in [("gzip", "gzip"), ("br", "br"), ("gzip, br, zstd", "zstd")] {
+        let small = host.call("GET", "/api/plans", &[("accept-encoding", wanted)], "").await;
+        assert_eq!((small.status, small.header("content-encoding")), (200, coding));
+        let length: usize = small.header("content-length").parse().unwrap();
+        assert!(length < text.len() / 4, "{wanted}: {length} of {}", text.len());
+        assert_eq!(small.header("etag"), "\"7\"", "it names the version, which no coding changes");
+    }
+    let known = [("accept-encoding", "gzip"), ("if-none-match", "\"7\"")];
+    let known = host.call("GET", "/api/plans", &known, "").await;
+    assert_eq!((known.status, known.header("content-encoding"), known.text.as_str()), (304, "", ""));
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_takes_nothing_lets_its_guest_go() {
+    // The guest's body holds the sender: with it the receiver knows that the body is gone.
+    let (sender, gone) = tokio::sync::oneshot::channel::<()>();
+    let held = Mutex::new(Some(sender));
+    let build = FakeBuild::new(1).streaming(move |_, _| {
+        let sender = held.lock().take();
+        async move {
+            let pieces = futures_util::stream::unfold(sender, |sender| async move {
+                Some((Ok::<_, crate::body::BodyError>(http_body::Frame::data(Bytes::from(vec![0; 16384]))), sender))
+            });
+            let body: Body = http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(pieces));
+            Ok(http::Response::new(body))
+        }
+    });
+    let setting = Setting { build: Some(build), unread_time_max: Duration::from_millis(300), ..Setting::default() };
+    let host = Host::start(setting).await;
+    let stream = TcpStream::connect(host.server.address()).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://berth.test/api/plans").header("authorization", format!("Bearer {}", host.token));
+    let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    let response = client.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    // The body is endless and stays unread: its window fills, and then nobody asks for more.
+    let gone = tokio::time::timeout(Duration::from_secs(30), gone).await;
+    assert!(gone.expect("the guest was held").is_err());
+    drop(response);
+}
+
+#[tokio::test]
+async fn the_api_browser_loads_nothing_from_elsewhere_or_says_that_there_is_none() {
+    let host = Host::start(Setting::default()).await;
+    let page = host.send("GET", "/docs", &[], "").await;
+    if page.status == 501 {
+        assert_eq!(page.problem().1, "NOT_IMPLEMENTED");
+        return;
+    }
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'") && policy.contains("script-src 'self';"), "{policy}");
+    assert!(!page.text.contains("http:") && !page.text.contains("https:"), "{}", page.text);
+    for (path, kind) in [("/docs/browser.js", "text/javascript"), ("/docs/style.css", "text/css")] {
+        let file = host.send("GET", path, &[("accept-encoding", "gzip")], "").await;
+        assert_eq!((file.status, file.header("content-encoding")), (200, "gzip"), "{path}");
+        assert!(file.header("content-type").starts_with(kind));
+    }
+    assert_eq!(host.send("GET", "/docs/nothing", &[], "").await.status, 404);
+}
+
+#[tokio::test]
+async fn options_names_the_methods_of_the_path() {
+    let routes = vec![route("GET", "/api/plans", None), route("POST", "/api/plans", None)];
+    let build = FakeBuild::new(1).handling(echo).described(routes);
+    let host = Host::start(Setting { build: Some(build), ..Setting::default() }).await;
+    let allowed = async |path: &str| host.send("OPTIONS", path, &[], "").await.header("allow").to_owned();
+    assert_eq!(allowed("/api/auth/login").await, "POST, OPTIONS");
+    assert_eq!(allowed("/api/teams").await, "GET, HEAD, POST, OPTIONS");
+    assert_eq!(allowed("/nowhere").await, "");
 }

@@ -21,6 +21,8 @@ fn call(permissions: &[&str]) -> Call {
         correlation_id: None,
         depth: 3,
         deadline: Some(std::time::Instant::now() + Duration::from_secs(5)),
+        is_shadow: false,
+        trace: crate::trace::Trace::default(),
     }
 }
 
@@ -106,4 +108,42 @@ async fn a_call_that_was_not_made_is_503() {
         assert!(response.headers().contains_key("retry-after"));
         assert_eq!(read(response).await.0, 503);
     }
+}
+
+#[tokio::test]
+async fn a_plugin_reads_who_belongs_to_the_organization_and_changes_nothing() {
+    let host = Host::start(Setting::default()).await;
+    let me = host.call("GET", "/api/auth/me", &[], "").await.json();
+    let organization: Arc<str> = me["organization"]["id"].as_str().unwrap().into();
+    let mut message = call(&[]);
+    message.principal = Arc::new(Principal {
+        kind: PrincipalKind::System,
+        organization_id: Some(organization),
+        ..Principal::anonymous()
+    });
+    let get = |path: &str| http::Request::get(format!("http://host.internal{path}")).body(body::empty()).unwrap();
+    let response = host.gateway.dispatch("host", message.clone(), get("/api/users?limit=5")).await.unwrap();
+    let (status, users) = read(response).await;
+    assert_eq!((status, &users["items"][0]["email"]), (200, &json!("ada@example.com")));
+    // A user's call reads what the user may, and another organization's users do not exist.
+    let path = format!("/api/users/{}", users["items"][0]["id"].as_str().unwrap());
+    let refused = host.gateway.dispatch("host", call(&[]), get(&path)).await.unwrap();
+    assert_eq!(read(refused).await.0, 403);
+    let stranger = host.gateway.dispatch("host", call(&["users.user.read"]), get(&path)).await.unwrap();
+    assert_eq!(read(stranger).await.0, 404);
+    let others = ["/api/auth/me", "/api/audit", "/api/admin/plugins", "/api/usersx", "/api/plans"];
+    let own = ["/api/users/me/api-keys", "/api/organizations"];
+    for path in others.into_iter().chain(own) {
+        let response = host.gateway.dispatch("host", message.clone(), get(path)).await.unwrap();
+        assert_eq!(read(response).await.0, 404, "{path}");
+    }
+    let (status, document) =
+        read(host.gateway.dispatch("host", message.clone(), get("/openapi.json")).await.unwrap()).await;
+    assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
+    // Sessions are a user's own, and a message is nobody.
+    let sessions = host.gateway.dispatch("host", message.clone(), get("/api/users/me/sessions")).await.unwrap();
+    assert_eq!(read(sessions).await.0, 403);
+    let post = http::Request::post("http://host.internal/api/teams").body(body::empty()).unwrap();
+    let response = host.gateway.dispatch("host", message, post).await.unwrap();
+    assert_eq!(read(response).await.0, 405);
 }

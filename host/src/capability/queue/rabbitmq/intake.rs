@@ -48,8 +48,15 @@ struct Received {
 /// A delivery that was taken out, before it is judged.
 pub(super) struct Taken {
     pub claim: Claim,
-    pub raw: Vec<u8>,
+    received: Received,
     fault: Option<String>,
+}
+
+impl Taken {
+    /// The message as it came.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.received.body
+    }
 }
 
 /// What is to be done with a delivery.
@@ -141,9 +148,15 @@ impl Intake {
             message,
             failures,
             is_last_attempt: failures as usize >= retries_max,
-            ticket: Ticket::Tag { tag: received.tag, epoch: self.epoch, ordering_key: received.key },
+            ticket: Ticket::Tag { tag: received.tag, epoch: self.epoch, ordering_key: received.key.clone() },
         };
-        Some(Taken { claim, raw: received.body, fault })
+        Some(Taken { claim, received, fault })
+    }
+
+    /// Puts a delivery back in front that could not be judged now.
+    pub(super) fn put_back(&self, taken: Taken) {
+        self.settled(&taken.claim);
+        self.state.lock().ready.push_front(taken.received);
     }
 
     /// Whether the delivery belongs to this channel.

@@ -10,7 +10,8 @@ use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
+use lapin::uri::AMQPUri;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ErrorKind, ExchangeKind};
 use parking_lot::Mutex;
 
 use super::wire::{self, Successor};
@@ -24,6 +25,10 @@ const EVENTS: &str = "berth.events";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait between two attempts to connect.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(15);
+/// Reply codes of AMQP 0-9-1 (rabbitmq.com/amqp-0-9-1-reference#constants).
+const REPLY_SUCCESS: u16 = 200;
+const ACCESS_REFUSED: u16 = 403;
+const NOT_ALLOWED: u16 = 530;
 /// How often a quorum queue hands out a message that is never settled before it is a dead letter.
 const DELIVERIES_MAX: i64 = 20;
 
@@ -48,6 +53,7 @@ pub(super) struct Link {
     channel: Channel,
     namespace: String,
     waits: BTreeSet<Duration>,
+    /// Plugins whose queues exist, and places of waits.
     declared: Mutex<HashSet<String>>,
     has_bindings: AtomicBool,
 }
@@ -72,6 +78,35 @@ impl Links {
             return Err(QueueError::Invalid("a queue URL begins with amqp:// or amqps://".into()));
         }
         Ok(Self { url: url.to_owned(), namespace: namespace.to_owned(), waits, state: tokio::sync::Mutex::default() })
+    }
+
+    /// Says what is wrong with the broker for good. One that is not there at the moment is nothing of the kind: it is looked
+    /// for until it is.
+    pub(super) async fn judge(&self) -> Result<(), QueueError> {
+        let refused = |sentence: String| Err(QueueError::Invalid(sentence));
+        let Ok(uri) = self.url.parse::<AMQPUri>() else { return refused("its address is malformed".into()) };
+        let (host, user) = (&uri.authority.host, &uri.authority.userinfo.username);
+        if tokio::net::lookup_host((host.as_str(), uri.authority.port)).await.is_err() {
+            return refused(format!("no address is known of its host {host}"));
+        }
+        let connecting =
+            Connection::connect(&self.url, ConnectionProperties::default().with_connection_name("berth".into()));
+        match tokio::time::timeout(ANSWER_TIMEOUT, connecting).await {
+            Ok(Ok(connection)) => {
+                connection.close(REPLY_SUCCESS, "judged".into()).await.ok();
+                Ok(())
+            }
+            Ok(Err(error)) => match error.kind() {
+                ErrorKind::ProtocolError(error) if error.get_id() == ACCESS_REFUSED => {
+                    refused(format!("the broker refuses the user {user} or the password"))
+                }
+                ErrorKind::ProtocolError(error) if error.get_id() == NOT_ALLOWED => {
+                    refused(format!("the user {user} may not use the virtual host {}, or there is none", uri.vhost))
+                }
+                _ => Ok(()),
+            },
+            Err(_) => Ok(()),
+        }
     }
 
     /// The connection; made anew when there is none, unless the last attempt failed a moment ago.
@@ -119,7 +154,7 @@ impl Links {
             declared: Mutex::default(),
             has_bindings: AtomicBool::new(false),
         };
-        link.declare_shared().await?;
+        link.declare_events().await?;
         Ok(link)
     }
 }
@@ -154,32 +189,42 @@ impl Link {
         format!("{}{EVENTS}", self.namespace).into()
     }
 
-    /// Where a retry waits for at least `after`; none when it need not wait.
-    fn waiting_place(&self, after: Duration) -> Option<ShortString> {
+    /// How long a retry waits that shall wait for at least `after`; none when it need not.
+    fn wait_for(&self, after: Duration) -> Option<Duration> {
         let wait = self.waits.range(after..).next().or_else(|| self.waits.last())?;
-        (!after.is_zero()).then(|| self.waiting_name(*wait))
+        (!after.is_zero()).then_some(*wait)
     }
 
     pub(super) fn waiting_name(&self, wait: Duration) -> ShortString {
         format!("{}berth.retry.{}", self.namespace, wait.as_millis()).into()
     }
 
-    /// The exchange of events, and for each wait a queue whose messages go back to the queue their routing key names.
-    async fn declare_shared(&self) -> Result<(), QueueError> {
+    /// The exchange of all events.
+    async fn declare_events(&self) -> Result<(), QueueError> {
+        self.declare_exchange(self.events(), ExchangeKind::Topic).await
+    }
+
+    async fn declare_exchange(&self, name: ShortString, kind: ExchangeKind) -> Result<(), QueueError> {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let declare = |name, kind| self.channel.exchange_declare(name, kind, durable, FieldTable::default());
-        answer(declare(self.events(), ExchangeKind::Topic)).await?;
-        for wait in &self.waits {
-            let name = self.waiting_name(*wait);
-            answer(declare(name.clone(), ExchangeKind::Fanout)).await?;
-            let mut arguments = quorum("");
-            let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-            arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(wait_ms));
-            answer(self.channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments)).await?;
-            let options = QueueBindOptions::default();
-            answer(self.channel.queue_bind(name.clone(), name, "".into(), options, FieldTable::default())).await?;
+        answer(self.channel.exchange_declare(name, kind, durable, FieldTable::default())).await
+    }
+
+    /// Makes the place of a wait when it is first needed on this connection: a queue whose messages go back, when their
+    /// time is over, to the queue that their routing key names.
+    async fn declare_waiting_place(&self, wait: Duration) -> Result<ShortString, QueueError> {
+        let name = self.waiting_name(wait);
+        if self.declared.lock().contains(name.as_str()) {
+            return Ok(name);
         }
-        Ok(())
+        self.declare_exchange(name.clone(), ExchangeKind::Fanout).await?;
+        let mut arguments = quorum("");
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(wait_ms));
+        answer(self.channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments)).await?;
+        let options = QueueBindOptions::default();
+        answer(self.channel.queue_bind(name.clone(), name.clone(), "".into(), options, FieldTable::default())).await?;
+        self.declared.lock().insert(name.to_string());
+        Ok(name)
     }
 
     /// Makes the plugin's queue and its dead letters, once a connection.
@@ -243,8 +288,11 @@ impl Link {
         match successor {
             Successor::Retry { failures, after } => {
                 let properties = wire::properties(&claim.message, key, failures);
-                match self.waiting_place(after) {
-                    Some(place) => confirmed(self.send(place, queue, true, body.as_bytes(), properties).await?).await,
+                match self.wait_for(after) {
+                    Some(wait) => {
+                        let place = self.declare_waiting_place(wait).await?;
+                        confirmed(self.send(place, queue, true, body.as_bytes(), properties).await?).await
+                    }
                     None => self.publish_to_queue(queue, body.as_bytes(), properties).await,
                 }
             }

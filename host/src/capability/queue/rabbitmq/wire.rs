@@ -16,6 +16,9 @@ pub(super) const KEY: &str = "berth-key";
 pub(super) const FAILURES: &str = "berth-failures";
 pub(super) const REASON: &str = "berth-reason";
 pub(super) const DEAD_AT: &str = "berth-dead-at";
+/// As the W3C names it, so that consumers of other makes find it too.
+const TRACE: &str = "traceparent";
+const TRACE_BYTES_MAX: usize = 128;
 /// Persistent, as AMQP counts.
 const PERSISTENT: u8 = 2;
 
@@ -75,6 +78,7 @@ pub(super) fn read(body: &[u8], headers: Option<&FieldTable>) -> Result<QueuedMe
         correlation_id: received.correlation_id,
         causation_id: received.causation_id,
         published_at: received.timestamp,
+        trace: text(headers, TRACE).filter(|trace| trace.len() <= TRACE_BYTES_MAX),
     };
     check_received(&message)?;
     Ok(message)
@@ -94,6 +98,7 @@ pub(super) fn unreadable(body: &[u8]) -> QueuedMessage {
         correlation_id: None,
         causation_id: None,
         published_at: DateTime::UNIX_EPOCH,
+        trace: None,
     }
 }
 
@@ -104,6 +109,9 @@ pub(super) fn properties(message: &QueuedMessage, key: Option<&str>, failures: u
     headers.insert(FAILURES.into(), AMQPValue::LongLongInt(failures.into()));
     if let Some(key) = key {
         headers.insert(KEY.into(), AMQPValue::LongString(key.into()));
+    }
+    if let Some(trace) = &message.trace {
+        headers.insert(TRACE.into(), AMQPValue::LongString(trace.as_str().into()));
     }
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)

@@ -1,0 +1,40 @@
+//! Who and what an event takes: people, agents, environments. Whoever writes an event holds its subjects until the end of the
+//! transaction, so that two writers cannot both find the same hour free.
+
+use std::collections::BTreeSet;
+
+use berth_sdk::prelude::*;
+
+use super::{
+    Event,
+    attendee::{Answer, Attendee},
+};
+
+/// The people whose time an event takes.
+pub fn people(event: &Event, attendees: &[Stored<Attendee>]) -> BTreeSet<String> {
+    let coming = attendees.iter().filter(|attendee| attendee.response != Answer::Declined);
+    let coming = coming.filter_map(|attendee| attendee.user_id.as_ref().map(ToString::to_string));
+    coming.chain(event.holder().map(ToString::to_string)).collect()
+}
+
+/// Holds what an event takes.
+pub fn hold(transaction: &Transaction, event: &Event, attendees: &[Stored<Attendee>]) -> Result<()> {
+    if !event.is_blocking() {
+        return Ok(());
+    }
+    let organization_id = auth::organization_id()?;
+    let agent = event.agent_id.as_ref().map(|id| format!("agent:{id}"));
+    let environment = event.environment_name.as_ref().zip(event.project_id.as_ref());
+    let environment = environment.map(|(name, project_id)| format!("environment:{project_id}:{name}"));
+    let people = people(event, attendees).into_iter().map(|id| format!("user:{id}"));
+    // In one order, so that two writers never wait for each other.
+    let subjects: BTreeSet<String> = people.chain(agent).chain(environment).collect();
+    for subject in subjects {
+        transaction.execute(
+            "INSERT INTO calendar_subjects (id, touched_at) VALUES ($1, $2) \
+             ON CONFLICT (id) DO UPDATE SET touched_at = excluded.touched_at",
+            params![format!("{organization_id}:{subject}"), clock::now()],
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! Writing documents with their passages, and taking them away. Everything here runs in the transaction of its caller, and
+//! keeps the counts of collections true.
+
+use std::collections::BTreeMap;
+
+use berth_sdk::{database::Value, events::Message, prelude::*, vector};
+
+use super::{Document, Status};
+use crate::{
+    draft::{self, Piece, Prepared},
+    embedder, index,
+};
+
+/// Columns of a passage.
+const CHUNK_COLUMNS: &str = "id, organization_id, created_by, created_at, updated_at, version, document_id, collection_id, \
+    project_id, embedding_model, dims, norm, vector, chunk_index, start_offset, end_offset, token_count, metadata, content";
+const CHUNK_WIDTH: usize = 19;
+/// Passages of one statement: a statement has at most 500 parameters.
+const CHUNKS_MAX: usize = 24;
+/// Documents that go in one turn.
+pub const TURN: i64 = 400;
+
+/// Writes a new document. What waits for its vectors gets them in a message of its own.
+pub fn insert(transaction: &Transaction, mut prepared: Prepared) -> Result<Stored<Document>> {
+    check_project(transaction, &prepared)?;
+    note_vectors(&mut prepared.document, &prepared.pieces);
+    let row = entity::create(transaction, prepared.document).map_err(taken)?;
+    write_vectors(transaction, &row, &prepared.pieces)?;
+    count(transaction, &row, 1, row.chunk_count)?;
+    say(transaction, "embedding.document.created", &row)?;
+    index::enqueue_open(transaction, &row)?;
+    Ok(row)
+}
+
+/// Gives a document other content or vectors.
+pub fn replace(transaction: &Transaction, mut row: Stored<Document>, prepared: Prepared) -> Result<Stored<Document>> {
+    let before = row.chunk_count;
+    let Prepared { document, pieces } = prepared;
+    let keeps_vectors = pieces.is_empty();
+    row.content = document.content;
+    row.content_hash = document.content_hash;
+    row.token_count = document.token_count;
+    row.status = document.status;
+    row.error_message = document.error_message;
+    row.attempts = document.attempts;
+    if document.embedding_model.is_some() {
+        row.embedding_model = document.embedding_model;
+    }
+    if !keeps_vectors {
+        row.is_supplied = document.is_supplied;
+        note_vectors(&mut row.data, &pieces);
+    }
+    entity::save(transaction, &mut row)?;
+    if !keeps_vectors {
+        transaction.execute("DELETE FROM emb_chunks WHERE document_id = $1", params![&row.id])?;
+        write_vectors(transaction, &row, &pieces)?;
+        count(transaction, &row, 0, row.chunk_count - before)?;
+    }
+    say(transaction, "embedding.document.updated", &row)?;
+    index::enqueue_open(transaction, &row)?;
+    Ok(row)
+}
+
+/// Notes how the making of a document's vectors went. It says nothing when the document has changed meanwhile.
+pub fn finish(transaction: &Transaction, mut row: Stored<Document>, outcome: &Result<Vec<Piece>>) -> Result<()> {
+    let document = match outcome {
+        Ok(_) => Document { status: Status::Completed, error_message: None, attempts: 0, ..row.data.clone() },
+        Err(problem) => {
+            let message = Some(problem.detail.chars().take(500).collect());
+            let attempts = if problem.status == 502 { row.attempts + 1 } else { index::ATTEMPTS_MAX };
+            Document { status: Status::Failed, error_message: message, attempts, ..row.data.clone() }
+        }
+    };
+    row.is_supplied = false;
+    let pieces = outcome.as_ref().ok().cloned().unwrap_or_default();
+    replace(transaction, row, Prepared { document, pieces }).map(|_| ())
+}
+
+/// Takes a document away.
+pub fn remove(transaction: &Transaction, row: &Stored<Document>) -> Result<()> {
+    transaction.execute("DELETE FROM emb_chunks WHERE document_id = $1", params![&row.id])?;
+    if transaction.execute("DELETE FROM emb_documents WHERE id = $1", params![&row.id])? == 0 {
+        return Err(Problem::missing("document"));
+    }
+    count(transaction, row, -1, -row.chunk_count)?;
+    say(transaction, "embedding.document.deleted", row)
+}
+
+/// Takes away documents of which only this much is known. Returns how many.
+pub fn remove_some(transaction: &Transaction, rows: Vec<Identity>) -> Result<i64> {
+    let mut counts: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for row in &rows {
+        if let Some(collection_id) = &row.collection_id {
+            let (documents, chunks) = counts.entry(collection_id.clone()).or_default();
+            *documents -= 1;
+            *chunks -= row.chunk_count;
+        }
+        transaction.send(&Message::new("embedding.document.deleted", row)?.with_key(row.document_id.as_str()))?;
+    }
+    let ids: Vec<Value> = rows.iter().map(|row| Value::from(&row.document_id)).collect();
+    if !ids.is_empty() {
+        let places = places(1, ids.len());
+        transaction.execute(&format!("DELETE FROM emb_chunks WHERE document_id IN {places}"), &ids)?;
+        transaction.execute(&format!("DELETE FROM emb_documents WHERE id IN {places}"), &ids)?;
+    }
+    for (collection_id, (documents, chunks)) in counts {
+        add_counts(transaction, &collection_id, documents, chunks)?;
+    }
+    Ok(i64::try_from(rows.len()).unwrap_or(0))
+}
+
+/// What is needed of a document to take it away, without its content.
+#[data]
+pub struct Identity {
+    document_id: String,
+    collection_id: Option<String>,
+    project_id: Option<String>,
+    source_id: Option<String>,
+    source_type: Option<String>,
+    chunk_count: i64,
+}
+
+/// What [`Identity`] reads.
+pub const IDENTITY: &str = "\"id\" AS \"documentId\", \"collection_id\" AS \"collectionId\", \
+    \"project_id\" AS \"projectId\", \"source_id\" AS \"sourceId\", \"source_type\" AS \"sourceType\", \
+    \"chunk_count\" AS \"chunkCount\"";
+
+/// Up to [`TURN`] of the documents that the caller sees and of which a condition holds.
+pub fn identities(database: &dyn Executor, condition: &Condition) -> Result<Vec<Identity>> {
+    let select = Select::<Document>::new().condition(&condition.sql, condition.values.clone());
+    select.sort("id").limit(TURN).columns(database, IDENTITY)
+}
+
+fn places(first: usize, count: usize) -> String {
+    let places: Vec<String> = (first..first + count).map(|place| format!("${place}")).collect();
+    format!("({})", places.join(", "))
+}
+
+/// Vectors of one project have one length.
+fn check_project(transaction: &Transaction, prepared: &Prepared) -> Result<()> {
+    let Prepared { document, pieces } = prepared;
+    let (Some(project_id), None, Some(piece)) = (&document.project_id, &document.collection_id, pieces.first()) else {
+        return Ok(());
+    };
+    let first = transaction.query_one(
+        "SELECT dims FROM emb_documents WHERE organization_id = $1 AND project_id = $2 AND collection_id IS NULL AND dims > 0
+         ORDER BY id LIMIT 1",
+        params![auth::organization_id()?, project_id],
+    )?;
+    match first {
+        Some(row) => draft::check_dimensions(piece.vector.len(), row.get("dims")?, "project's first document's"),
+        None => Ok(()),
+    }
+}
+
+fn note_vectors(document: &mut Document, pieces: &[Piece]) {
+    if pieces.is_empty() {
+        return;
+    }
+    let mean = draft::mean(pieces);
+    document.dims = i64::try_from(mean.len()).unwrap_or(0);
+    document.norm = vector::norm(&mean);
+    document.chunk_count = i64::try_from(pieces.len()).unwrap_or(0);
+}
+
+fn write_vectors(transaction: &Transaction, row: &Stored<Document>, pieces: &[Piece]) -> Result<()> {
+    if pieces.is_empty() {
+        return Ok(());
+    }
+    let mean = vector::to_bytes(&draft::mean(pieces));
+    transaction.execute("UPDATE emb_documents SET vector = $2 WHERE id = $1", params![&row.id, mean])?;
+    let now = clock::now();
+    for (turn, part) in pieces.chunks(CHUNKS_MAX).enumerate() {
+        let mut values: Vec<Value> = Vec::with_capacity(part.len() * CHUNK_WIDTH);
+        let mut rows = Vec::with_capacity(part.len());
+        for (place, piece) in part.iter().enumerate() {
+            rows.push(places(values.len() + 1, CHUNK_WIDTH));
+            let passage = &piece.passage;
+            values.extend_from_slice(params![
+                Id::new(),
+                &row.organization_id,
+                &row.created_by,
+                now,
+                now,
+                1,
+                &row.id,
+                &row.collection_id,
+                &row.project_id,
+                &row.embedding_model,
+                piece.vector.len(),
+                vector::norm(&piece.vector),
+                vector::to_bytes(&piece.vector),
+                turn * CHUNKS_MAX + place,
+                passage.start,
+                passage.end,
+                embedder::tokens(&passage.content),
+                json!({}),
+                &passage.content,
+            ]);
+        }
+        let sql = format!("INSERT INTO emb_chunks ({CHUNK_COLUMNS}) VALUES {}", rows.join(", "));
+        transaction.execute(&sql, &values)?;
+    }
+    Ok(())
+}
+
+fn count(transaction: &Transaction, row: &Stored<Document>, documents: i64, chunks: i64) -> Result<()> {
+    match &row.collection_id {
+        Some(collection_id) if documents != 0 || chunks != 0 => {
+            add_counts(transaction, collection_id, documents, chunks)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Counts are no change of the collection: its version stays.
+fn add_counts(transaction: &Transaction, collection_id: &str, documents: i64, chunks: i64) -> Result<()> {
+    transaction.execute(
+        "UPDATE emb_collections SET document_count = document_count + $2, chunk_count = chunk_count + $3 WHERE id = $1",
+        params![collection_id, documents, chunks],
+    )?;
+    Ok(())
+}
+
+fn say(transaction: &Transaction, kind: &str, row: &Stored<Document>) -> Result<()> {
+    transaction.send(&Message::new(kind, &Document::event_data(row))?.with_key(row.id.as_str())).map(|_| ())
+}
+
+/// The conflict of two documents with one natural key, in words.
+fn taken(problem: Problem) -> Problem {
+    if problem.status == 409 && problem.code == "CONFLICT" {
+        return Problem::conflict("There is a document of this project and file, or collection and source, already.")
+            .with_code("DOCUMENT_EXISTS");
+    }
+    problem
+}

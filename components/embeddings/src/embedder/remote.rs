@@ -1,0 +1,199 @@
+//! Embedders behind HTTP: OpenAI-compatible services and Ollama. Credentials are never here: the host puts them in by the
+//! secret's id.
+
+use std::time::Duration;
+
+use berth_sdk::{
+    http_out::{Call, Client, Reply},
+    prelude::*,
+    serde_json::Value,
+};
+
+use super::Embedder;
+use crate::model::{Model, Provider};
+
+/// How long a provider may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a batch is tried, and how long is waited in between.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+/// Texts of one call.
+const TEXTS_MAX: usize = 64;
+/// Characters of a provider's words that are passed on.
+const SAID_MAX: usize = 300;
+
+/// A provider's model.
+pub struct Remote<'a> {
+    /// Which one.
+    pub model: &'a Model,
+}
+
+/// Why a call gave no vectors.
+struct Failure {
+    problem: Problem,
+    may_pass: bool,
+}
+
+impl Embedder for Remote<'_> {
+    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        let mut vectors = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(TEXTS_MAX) {
+            vectors.extend(self.batch(batch)?);
+        }
+        Ok(vectors)
+    }
+
+    fn texts_max(&self) -> usize {
+        TEXTS_MAX
+    }
+}
+
+impl Remote<'_> {
+    fn batch(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        let call = request(self.model, texts);
+        let mut attempt = 1;
+        loop {
+            match send(&call).and_then(|reply| self.read(&reply, texts.len())) {
+                Ok(vectors) => return Ok(vectors),
+                Err(failure) if failure.may_pass && attempt < ATTEMPTS => {
+                    clock::sleep(PAUSE * attempt);
+                    attempt += 1;
+                }
+                Err(failure) => return Err(failure.problem),
+            }
+        }
+    }
+
+    fn read(&self, reply: &Reply, count: usize) -> Result<Vec<Vec<f32>>, Failure> {
+        let body: Value = berth_sdk::serde_json::from_slice(&reply.body).unwrap_or_default();
+        let vectors = vectors_of(&body).filter(|vectors| vectors.len() == count);
+        let Some(vectors) = vectors else {
+            return Err(lasting("The provider answered with something else than a vector for each text."));
+        };
+        for vector in &vectors {
+            if i64::try_from(vector.len()).ok() != Some(self.model.dimensions) {
+                let (got, wanted) = (vector.len(), self.model.dimensions);
+                return Err(lasting(format!("The provider's vectors have {got} members; the model says {wanted}.")));
+            }
+            if crate::draft::vector_fault(vector).is_some() {
+                return Err(lasting("The provider answered with a vector that is none."));
+            }
+        }
+        Ok(vectors)
+    }
+}
+
+/// The request for some texts.
+fn request(model: &Model, texts: &[String]) -> Call {
+    let body = json!({ "model": model.name, "input": texts });
+    let call = match model.provider {
+        Provider::Ollama => {
+            Client::new(model.base_url.as_deref().unwrap_or("http://127.0.0.1:11434")).post("/api/embed").json(&body)
+        }
+        _ => {
+            let base = Client::new(model.base_url.as_deref().unwrap_or("https://api.openai.com/v1"));
+            base.post("/embeddings").json(&json!({ "model": model.name, "input": texts, "encoding_format": "float" }))
+        }
+    };
+    let call = call.timeout(TIMEOUT);
+    match &model.secret_id {
+        Some(secret_id) => call.auth_secret_id(secret_id.as_str()),
+        None => call,
+    }
+}
+
+fn send(call: &Call) -> Result<Reply, Failure> {
+    let reply = call.send().map_err(|fault| {
+        let (text, may_pass) = match fault {
+            Fault::Denied(_) => ("Its address is not on this service's list of allowed hosts.", false),
+            Fault::SecretUnavailable => {
+                ("Its secret is not there, has expired, or may not be used by embeddings for this address.", false)
+            }
+            Fault::Timeout => ("It took too long.", true),
+            Fault::TooLarge(_) => ("Its answer is too large.", false),
+            Fault::Invalid(_) => ("Its address is not valid.", false),
+            _ => ("It cannot be reached.", true),
+        };
+        Failure { problem: failed(format!("The embedding provider failed. {text}")), may_pass }
+    })?;
+    if reply.is_success() {
+        return Ok(reply);
+    }
+    let said: String = validate::clean(&String::from_utf8_lossy(&reply.body)).chars().take(SAID_MAX).collect();
+    let may_pass = matches!(reply.status, 408 | 425 | 429 | 500..);
+    Err(Failure { problem: failed(format!("The embedding provider answered {}: {said}", reply.status)), may_pass })
+}
+
+fn failed(detail: impl Into<String>) -> Problem {
+    Problem::bad_gateway(detail).with_code("EMBEDDING_FAILED")
+}
+
+fn lasting(detail: impl Into<String>) -> Failure {
+    Failure { problem: failed(detail), may_pass: false }
+}
+
+/// The vectors of an answer in the order of the texts: `data[].embedding` with `index`, or `embeddings[]`.
+fn vectors_of(body: &Value) -> Option<Vec<Vec<f32>>> {
+    if let Some(list) = body.get("embeddings").and_then(Value::as_array) {
+        return list.iter().map(numbers).collect();
+    }
+    let mut entries: Vec<(u64, Vec<f32>)> = Vec::new();
+    for (place, entry) in body.get("data")?.as_array()?.iter().enumerate() {
+        let index = entry.get("index").and_then(Value::as_u64).unwrap_or(place as u64);
+        entries.push((index, numbers(entry.get("embedding")?)?));
+    }
+    entries.sort_by_key(|(index, _)| *index);
+    let in_order = entries.iter().enumerate().all(|(place, (index, _))| place as u64 == *index);
+    in_order.then(|| entries.into_iter().map(|(_, vector)| vector).collect())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "vectors are kept in single precision")]
+fn numbers(list: &Value) -> Option<Vec<f32>> {
+    list.as_array()?.iter().map(|number| number.as_f64().map(|number| number as f32)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(provider: &str, base: Option<&str>) -> Model {
+        berth_sdk::serde_json::from_value(
+            json!({"provider": provider, "name": "m", "dimensions": 2, "baseUrl": base, "secretId": "s1"}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn each_provider_is_asked_in_its_own_way() {
+        let call = request(&model("openai", None), &["a".into()]);
+        assert_eq!(call.url, "https://api.openai.com/v1/embeddings");
+        assert!(call.headers.contains(&("berth-auth-secret-id".into(), "s1".into())));
+        let body: Value = berth_sdk::serde_json::from_slice(&call.body).unwrap();
+        assert_eq!(body, json!({"model": "m", "input": ["a"], "encoding_format": "float"}));
+        assert_eq!(request(&model("ollama", Some("http://a:1/")), &[]).url, "http://a:1/api/embed");
+    }
+
+    #[test]
+    fn answers_are_read_in_the_order_of_the_texts() {
+        let openai = json!({"data": [{"index": 1, "embedding": [3, 4]}, {"index": 0, "embedding": [1.0, 2.0]}]});
+        assert_eq!(vectors_of(&openai), Some(vec![vec![1.0, 2.0], vec![3.0, 4.0]]));
+        assert_eq!(vectors_of(&json!({"embeddings": [[1, 2]]})), Some(vec![vec![1.0, 2.0]]));
+        for wrong in [json!({}), json!({"data": [{"index": 3, "embedding": [1]}]}), json!({"embeddings": [["x"]]})] {
+            assert_eq!(vectors_of(&wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_answer_must_fit_the_model() {
+        let model = model("openai", None);
+        let remote = Remote { model: &model };
+        let read = |body: Value| {
+            let reply = Reply { status: 200, headers: vec![], body: body.to_string().into_bytes() };
+            remote.read(&reply, 1).map_err(|failure| failure.problem.code)
+        };
+        assert!(read(json!({"data": [{"embedding": [1, 2]}]})).is_ok());
+        for wrong in [json!({"data": []}), json!({"embeddings": [[1, 2, 3]]}), json!({"embeddings": [[0, 0]]})] {
+            assert_eq!(read(wrong.clone()).unwrap_err(), "EMBEDDING_FAILED", "{wrong}");
+        }
+    }
+}

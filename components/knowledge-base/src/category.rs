@@ -1,0 +1,119 @@
+//! Categories of one's own, one below the other.
+
+use berth_sdk::{database::Value, prelude::*};
+
+/// Categories below one another.
+const DEPTH_MAX: usize = 10;
+
+/// A category.
+#[entity(table = "kb_categories", name = "category", sort = "path")]
+pub struct Category {
+    /// Unique below its parent.
+    #[field(min = 1, max = 100, plain, filter)]
+    pub name: String,
+    /// The category it is below.
+    #[field(parent = Category)]
+    pub parent_id: Option<Id>,
+    /// The names from the top down to it.
+    #[field(readonly, default = "")]
+    pub path: String,
+    /// It stays.
+    #[field(readonly, default = false)]
+    pub is_system: bool,
+}
+
+impl Rules for Category {
+    fn check(&self, faults: &mut Faults) {
+        if self.name.contains('/') {
+            faults.add("name", "must not have a / in it");
+        }
+    }
+
+    fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
+        self.path = self.place(transaction)?;
+        Ok(())
+    }
+
+    fn before_update(&mut self, old: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        require_own(old)?;
+        if self.parent_id.as_ref() == Some(&old.id) {
+            return Err(cycle());
+        }
+        self.path = self.place(transaction)?;
+        if self.path == old.path {
+            return Ok(());
+        }
+        if self.path.starts_with(&format!("{}/", old.path)) && self.parent_id != old.parent_id {
+            return Err(cycle());
+        }
+        // Escaped, since a name may have what LIKE takes for a pattern: compared by its beginning instead.
+        let below = format!("{}/", old.path);
+        transaction.execute(
+            "UPDATE kb_categories SET path = $2 || SUBSTR(path, $3), version = version + 1
+             WHERE organization_id = $1 AND SUBSTR(path, 1, $4) = $5 AND id <> $6",
+            params![
+                &old.organization_id,
+                &self.path,
+                old.path.chars().count() + 1,
+                below.chars().count(),
+                &below,
+                &old.id,
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        require_own(row)?;
+        let below =
+            transaction.query_one("SELECT id FROM kb_categories WHERE parent_id = $1 LIMIT 1", params![&row.id])?;
+        if below.is_some() {
+            return Err(Problem::conflict("There are categories below it.").with_code("CATEGORY_NOT_EMPTY"));
+        }
+        let used = transaction.query_one(
+            "SELECT id FROM kb_entries WHERE organization_id = $1 AND deleted_at IS NULL
+             AND CAST(category_ids AS TEXT) LIKE $2 LIMIT 1",
+            params![&row.organization_id, format!("%\"{}\"%", row.id)],
+        )?;
+        match used {
+            Some(_) => Err(Problem::conflict("There are entries of it.").with_code("CATEGORY_IN_USE")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Category {
+    fn place(&self, database: &dyn Executor) -> Result<String> {
+        let path = match &self.parent_id {
+            Some(parent_id) => format!("{}/{}", entity::read::<Self>(database, parent_id)?.path, self.name),
+            None => format!("/{}", self.name),
+        };
+        if path.matches('/').count() > DEPTH_MAX {
+            let text = format!("Categories are at most {DEPTH_MAX} below one another.");
+            return Err(Problem::unprocessable(text).with_code("TOO_DEEP"));
+        }
+        Ok(path)
+    }
+}
+
+fn require_own(row: &Category) -> Result<()> {
+    if row.is_system { Err(Problem::forbidden("A system category stays as it is.")) } else { Ok(()) }
+}
+
+fn cycle() -> Problem {
+    Problem::conflict("It would stand below itself.").with_code("PARENT_CYCLE")
+}
+
+/// 400 unless every category is there.
+pub fn check_ids(database: &dyn Executor, ids: &[Id]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let unique: std::collections::BTreeSet<&Id> = ids.iter().collect();
+    let known = Select::<Category>::new().one_of("id", unique.iter().map(|id| Value::from(*id))).count(database)?;
+    if usize::try_from(known).ok() == Some(unique.len()) {
+        Ok(())
+    } else {
+        Err(Problem::field("categoryIds", "must be categories of the organization"))
+    }
+}

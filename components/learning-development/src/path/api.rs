@@ -1,0 +1,39 @@
+//! The list of paths.
+
+use berth_sdk::{database::like, prelude::*};
+
+use super::Path;
+
+/// What the list is narrowed to, beyond the fields.
+#[data]
+pub struct Filter {
+    /// Paths that cover this skill.
+    #[field(max = 60)]
+    skill: Option<String>,
+    /// Text in title or description.
+    #[field(max = 200)]
+    q: Option<String>,
+    /// The caller's own and those the caller is enrolled in.
+    mine: Option<bool>,
+}
+
+/// `GET /api/learning/paths`.
+pub fn list(Query(filter): Query<Filter>, query: PageQuery) -> Result<JsonText<Page<Stored<Path>>>> {
+    let mut select = Select::<Path>::new();
+    if let Some(skill) = &filter.skill {
+        let sql = "LOWER(CAST(skills_covered AS TEXT)) LIKE ? ESCAPE '!'";
+        select = select.condition(sql, [like::entry(&skill.to_lowercase())]);
+    }
+    if let Some(text) = &filter.q {
+        let pattern = like::anywhere(&text.to_lowercase());
+        let sql = "LOWER(title) LIKE ? ESCAPE '!' OR LOWER(COALESCE(description, '')) LIKE ? ESCAPE '!'";
+        select = select.condition(sql, [pattern.clone(), pattern]);
+    }
+    if filter.mine == Some(true) {
+        let user_id = auth::user_id()?;
+        let sql =
+            "user_id = ? OR id IN (SELECT path_id FROM learning_enrollments WHERE user_id = ? AND status <> 'dropped')";
+        select = select.condition(sql, [&user_id, &user_id]);
+    }
+    select.page(&Pool, &query)
+}

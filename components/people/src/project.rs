@@ -1,0 +1,74 @@
+//! Which projects the caller sees: asked of planning, which alone knows, as the caller. Nothing here may run inside a
+//! transaction, as it is a call.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use berth_sdk::{http_out, prelude::*};
+
+/// How long planning may take.
+const ASKED: Duration = Duration::from_secs(5);
+/// Projects of one page of planning's list, and the pages that are read.
+const PAGE: usize = 200;
+const PAGES_MAX: usize = 25;
+
+#[data]
+struct Project {
+    id: Id,
+}
+
+#[data]
+struct Projects {
+    items: Vec<Project>,
+    total: usize,
+}
+
+/// Whether the caller sees the project; 503 when planning does not say.
+pub fn sees(id: &Id) -> Result<bool> {
+    match http_out::plugin("planning").get(&format!("/api/projects/{id}")).timeout(ASKED).accept() {
+        Ok(_) => Ok(true),
+        Err(problem) if problem.status < 500 => Ok(false),
+        Err(problem) => Err(away(&problem)),
+    }
+}
+
+/// 404 unless the caller sees the project; 503 when planning does not say.
+pub fn require(id: &Id) -> Result<()> {
+    if sees(id)? { Ok(()) } else { Err(Problem::missing("project")) }
+}
+
+/// Every project that the caller sees, at most 5 000; 503 when planning does not say.
+pub fn visible() -> Result<BTreeSet<Id>> {
+    let mut visible = BTreeSet::new();
+    for page in 0..PAGES_MAX {
+        let path = format!("/api/projects?sortBy=id&limit={PAGE}&offset={}", page * PAGE);
+        let projects: Projects = match http_out::plugin("planning").get(&path).timeout(ASKED).fetch() {
+            Ok(projects) => projects,
+            // Who may see no project sees none.
+            Err(problem) if problem.status < 500 => break,
+            Err(problem) => return Err(away(&problem)),
+        };
+        let is_last = projects.items.is_empty() || (page + 1) * PAGE >= projects.total;
+        visible.extend(projects.items.into_iter().map(|project| project.id));
+        if is_last {
+            break;
+        }
+    }
+    Ok(visible)
+}
+
+fn away(problem: &Problem) -> Problem {
+    logging::warn!("planning does not say who sees a project", problem = problem);
+    Problem::unavailable("Planning does not say who sees the project; try again.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_planning_does_not_vouch_for_is_not_seen() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        assert_eq!(require(&Id::from("p1")).unwrap_err().status, 503, "natively nobody answers");
+        assert_eq!(visible().unwrap_err().status, 503);
+    }
+}

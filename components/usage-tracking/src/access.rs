@@ -1,0 +1,45 @@
+//! Who sees what: users their own usage, administrators the organization's, the platform everybody's.
+
+use berth_sdk::{cache, http_out, prelude::*, serde_json::Value};
+use std::time::Duration;
+
+/// How long an organization's time zone is remembered.
+const ZONE_TTL: Duration = Duration::from_secs(600);
+
+/// Whether the caller administers the organization, or is the host or another service acting for it.
+pub(crate) fn is_admin() -> bool {
+    let principal = auth::principal();
+    principal.is_super_admin || principal.is_platform || auth::has("usage.usage.manage")
+}
+
+/// 403 unless the caller administers the organization.
+pub(crate) fn require_admin() -> Result<()> {
+    if is_admin() { Ok(()) } else { Err(Problem::forbidden("It is for administrators of the organization.")) }
+}
+
+/// The user whose usage alone the caller sees; none: everybody's.
+pub(crate) fn only_user() -> Option<String> {
+    if is_admin() { None } else { Some(auth::principal().user_id.unwrap_or_default()) }
+}
+
+/// The time zone in which the organization counts its periods: what it has set, or UTC.
+pub(crate) fn zone() -> chrono_tz::Tz {
+    let Some(organization_id) = auth::principal().organization_id else { return chrono_tz::Tz::UTC };
+    if let Some(name) = cache::get::<String>("zone") {
+        return crate::period::zone(&name);
+    }
+    let found = http_out::plugin("host").get(&format!("/api/organizations/{organization_id}")).fetch::<Value>();
+    let name = match found {
+        Ok(organization) => {
+            let own = organization.get("timezone").or_else(|| organization.pointer("/settings/timezone"));
+            own.and_then(Value::as_str).unwrap_or("UTC").to_string()
+        }
+        Err(problem) => {
+            // Not remembered: it is asked again with the next request.
+            logging::warn!("the organization's time zone is not known; UTC is used", problem = problem);
+            return chrono_tz::Tz::UTC;
+        }
+    };
+    cache::set_ttl("zone", &name, ZONE_TTL);
+    crate::period::zone(&name)
+}

@@ -1,0 +1,147 @@
+//! Runs: one pass of one version of a workflow.
+
+use berth_sdk::{
+    prelude::*,
+    serde_json::{Map, Value},
+};
+
+use crate::machine::End;
+
+/// How far a run is.
+#[choice]
+pub enum RunStatus {
+    /// Accepted, or waiting for its turn.
+    Pending,
+    /// Steps run.
+    Running,
+    /// Everything under way waits for people, a moment, or something elsewhere.
+    Waiting,
+    /// Done.
+    Completed,
+    /// A step has failed.
+    Failed,
+    /// Somebody has cancelled it.
+    Cancelled,
+    /// It took too long.
+    Timeout,
+}
+
+impl RunStatus {
+    /// Nothing happens any more.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Pending | Self::Running | Self::Waiting)
+    }
+}
+
+/// What starts runs.
+#[choice]
+pub enum TriggerType {
+    /// Somebody, or another workflow.
+    Manual,
+    /// Something happened.
+    Event,
+    /// It is time.
+    Schedule,
+    /// A call from outside.
+    Webhook,
+}
+
+/// One run.
+#[entity(table = "workflow_runs", name = "run", sort = "-createdAt")]
+pub struct RunRow {
+    /// The workflow.
+    pub workflow_id: Id,
+    /// The version of the definition that it keeps. Of a stored run this is `row.data.version`: `row.version` is its lock.
+    pub version: i64,
+    /// What started it.
+    pub trigger_type: TriggerType,
+    /// What was known then; `trigger` in references.
+    pub trigger_payload: Value,
+    /// How far it is.
+    pub status: RunStatus,
+    /// Values that steps may set; `variables` in references.
+    pub variables: Map<String, Value>,
+    /// The steps under way.
+    pub current_steps: Vec<Id>,
+    /// The outputs of the last completed steps.
+    pub result: Option<Value>,
+    /// Why it did not complete.
+    pub error: Option<Value>,
+    /// When the first step began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// When it is given up.
+    pub deadline: Option<Timestamp>,
+    /// The run whose step waits for it.
+    pub parent_run_id: Option<Id>,
+    /// The run whose event started it.
+    pub caused_by_run_id: Option<Id>,
+    /// How many runs led to it, one causing the next.
+    pub depth: i64,
+    /// The step that waits.
+    #[field(hidden)]
+    pub parent_step: Option<String>,
+    /// Its attempt.
+    #[field(hidden)]
+    pub parent_attempt: Option<i64>,
+    /// What started it, once.
+    #[field(hidden)]
+    pub trigger_key: Option<String>,
+    /// The chain of calls and messages that it belongs to.
+    #[field(hidden)]
+    pub correlation_id: Option<String>,
+    /// The workflow's policy when it started.
+    #[field(hidden)]
+    pub policy: crate::workflow::Concurrency,
+    /// It waits for its turn.
+    pub is_queued: bool,
+    /// The number of its last event.
+    pub event_sequence: i64,
+}
+
+impl Rules for RunRow {}
+
+/// A run as lists show it: without payload, variables and result, which may be large.
+#[entity(table = "workflow_runs", name = "run", sort = "-createdAt")]
+pub struct RunBrief {
+    /// The workflow.
+    pub workflow_id: Id,
+    /// The version of the definition that it keeps.
+    pub version: i64,
+    /// What started it.
+    pub trigger_type: TriggerType,
+    /// How far it is.
+    pub status: RunStatus,
+    /// The steps under way.
+    pub current_steps: Vec<Id>,
+    /// Why it did not complete.
+    pub error: Option<Value>,
+    /// When the first step began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// The run whose step waits for it.
+    pub parent_run_id: Option<Id>,
+    /// The run whose event started it.
+    pub caused_by_run_id: Option<Id>,
+    /// How many runs led to it.
+    pub depth: i64,
+    /// It waits for its turn.
+    pub is_queued: bool,
+}
+
+impl Rules for RunBrief {}
+
+impl RunRow {
+    /// How it ended, as the machine sees it; the step that failed does not matter any more.
+    pub fn end(&self) -> Option<End> {
+        match self.status {
+            RunStatus::Completed => Some(End::Completed),
+            RunStatus::Failed => Some(End::Failed(0)),
+            RunStatus::Cancelled => Some(End::Cancelled),
+            RunStatus::Timeout => Some(End::Timeout),
+            _ => None,
+        }
+    }
+}

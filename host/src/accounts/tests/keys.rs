@@ -1,0 +1,192 @@
+//! API keys, and the keys that sign tokens.
+
+use super::*;
+
+/// Makes a key. Returns its id and its secret.
+async fn key(app: &App, token: &str, permissions: Json) -> (String, String) {
+    let body = json!({ "name": "CI", "permissions": permissions });
+    let (status, key) = app.post("/api/users/me/api-keys", token, body).await.unwrap();
+    assert_eq!(status, 201);
+    (text(&key, "/id"), text(&key, "/key"))
+}
+
+#[tokio::test]
+async fn an_api_key_works_for_its_maker_within_its_scope_and_is_shown_once() {
+    let Some(app) = App::on(database().await).await else { return };
+    let ada = app.register("Ada").await;
+    let (id, secret) = key(&app, &ada.token, json!(["teams.*", "users.user.read"])).await;
+    assert!(secret.starts_with("berth_"));
+    let principal = app.accounts.authenticate(&secret).await.unwrap();
+    assert_eq!(principal.kind, PrincipalKind::ApiKey);
+    assert_eq!(principal.user_id.as_deref(), Some(ada.id.as_str()));
+    assert_eq!(principal.organization_id.as_deref(), Some(ada.organization_id.as_str()));
+    assert!(!principal.is_super_admin && !principal.is_platform, "not even for the first Super Admin of all");
+    assert!(principal.has_permission("teams.team.delete") && !principal.has_permission("planning.plans.read"));
+    assert_eq!(app.post("/api/teams", &secret, json!({ "name": "Robots" })).await.unwrap().0, 201);
+    assert_eq!(app.get("/api/users", &secret).await.unwrap().0, 200);
+    assert!(matches!(app.get("/api/audit", &secret).await, Err(AccountsError::Forbidden(_))));
+    let (_, me) = app.get("/api/auth/me", &secret).await.unwrap();
+    assert_eq!((&me["apiKeyId"], &me["permissions"]), (&json!(id), &json!(["teams.*", "users.user.read"])));
+
+    let (_, keys) = app.get("/api/users/me/api-keys", &ada.token).await.unwrap();
+    assert_eq!(keys["total"], 1);
+    assert!(keys["items"][0].get("key").is_none() && !keys.to_string().contains(&secret));
+    let stored = app.accounts.database.query("SELECT secret_hash, hint FROM berth_api_keys", &[]).await.unwrap();
+    let row = stored.iter().next().unwrap();
+    assert!(row.text("secret_hash").unwrap() != secret && secret.starts_with(&row.text("hint").unwrap()));
+    let (_, rows) = app.get("/api/audit?action=team.created", &ada.token).await.unwrap();
+    assert_eq!(rows["items"][0]["metadata"]["apiKeyId"], json!(id), "what a key did is told apart");
+    for bad in ["berth_", "berth_nothing", &secret[..secret.len() - 1], &format!("{secret}x")] {
+        assert!(app.accounts.authenticate(bad).await.is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn an_api_key_is_not_its_maker() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    app.add(&grace, &ada, "Super Admin").await;
+    let (_, secret) = key(&app, &ada.token, json!(["*"])).await;
+    let own = format!("/api/organizations/{}", ada.organization_id);
+    for (method, path) in [
+        ("GET", "/api/users/me/api-keys".to_owned()),
+        ("POST", "/api/users/me/api-keys".to_owned()),
+        ("GET", "/api/users/me/sessions".to_owned()),
+        ("PUT", "/api/users/me".to_owned()),
+        ("POST", "/api/auth/change-password".to_owned()),
+        ("POST", "/api/auth/switch-organization".to_owned()),
+        ("POST", "/api/auth/link-google".to_owned()),
+        ("GET", "/api/organizations".to_owned()),
+        ("POST", "/api/organizations".to_owned()),
+        ("POST", format!("/api/users/{}/deactivate", grace.id)),
+        ("DELETE", own.clone()),
+        ("POST", format!("{own}/roles")),
+    ] {
+        let answer = app.call(method, &path, &secret, json!({})).await;
+        assert!(matches!(answer, Err(AccountsError::Forbidden(_))), "{method} {path}: {answer:?}");
+    }
+    assert_eq!(app.get(&own, &secret).await.unwrap().0, 200);
+    // Ada may there, the key does not know of it.
+    let other = app.get(&format!("/api/organizations/{}", grace.organization_id), &secret).await;
+    assert!(matches!(other, Err(AccountsError::NotFound(_))), "{other:?}");
+}
+
+#[tokio::test]
+async fn an_api_key_allows_no_more_than_its_maker_may_at_the_moment() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let (membership, token) = app.add(&ada, &grace, "Member").await;
+    let wanted = json!({ "name": "x", "permissions": ["teams.team.delete"] });
+    let refused = app.post("/api/users/me/api-keys", &token, wanted).await;
+    assert!(matches!(refused, Err(AccountsError::Forbidden(_))));
+    let (_, secret) = key(&app, &token, json!(["*"])).await;
+    assert_eq!(app.post("/api/teams", &secret, json!({ "name": "Compilers" })).await.unwrap().0, 201);
+    let path = format!("/api/organizations/{}/memberships/{membership}", ada.organization_id);
+    let viewer = app.role(&ada, "Viewer").await;
+    app.put(&path, &ada.token, json!({ "roleId": viewer })).await.unwrap();
+    let refused = app.post("/api/teams", &secret, json!({ "name": "Linkers" })).await;
+    assert!(matches!(refused, Err(AccountsError::Forbidden(_))));
+    assert_eq!(app.get("/api/teams", &secret).await.unwrap().0, 200);
+    app.delete(&path, &ada.token).await.unwrap();
+    assert!(matches!(app.get("/api/teams", &secret).await, Err(AccountsError::Unauthorized(_))));
+}
+
+#[tokio::test]
+async fn an_api_key_ends_when_it_was_said_or_is_ended() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let (_, token) = app.add(&ada, &grace, "Member").await;
+    let (first, secret) = key(&app, &token, json!(["*.*.read"])).await;
+    assert_eq!(app.get("/api/teams", &secret).await.unwrap().0, 200);
+    let refused = app.post("/api/teams", &secret, json!({ "name": "x" })).await;
+    assert!(matches!(refused, Err(AccountsError::Forbidden(_))), "it may only read");
+    let own = |id: &str| format!("/api/users/me/api-keys/{id}");
+    let of_all = format!("/api/organizations/{}/api-keys", ada.organization_id);
+    assert!(matches!(app.delete(&own(&first), &ada.token).await, Err(AccountsError::NotFound(_))), "not hers");
+    assert!(matches!(app.get(&of_all, &token).await, Err(AccountsError::Forbidden(_))), "a Member sees only the own");
+    let (_, all) = app.get(&of_all, &ada.token).await.unwrap();
+    assert_eq!((&all["total"], &all["items"][0]["user"]["email"]), (&json!(1), &json!(grace.email)));
+    assert_eq!(app.delete(&own(&first), &token).await.unwrap().0, 204);
+    assert!(matches!(app.get("/api/teams", &secret).await, Err(AccountsError::Unauthorized(_))), "at once");
+    assert!(matches!(app.delete(&own(&first), &token).await, Err(AccountsError::NotFound(_))));
+
+    let (second, secret) = key(&app, &token, json!(["*"])).await;
+    assert_eq!(app.get("/api/teams", &secret).await.unwrap().0, 200);
+    assert_eq!(app.delete(&format!("{of_all}/{second}"), &ada.token).await.unwrap().0, 204);
+    assert!(matches!(app.get("/api/teams", &secret).await, Err(AccountsError::Unauthorized(_))));
+
+    let (_, secret) = key(&app, &ada.token, json!(["*"])).await;
+    app.move_clock(chrono::Duration::days(89));
+    assert_eq!(app.get("/api/teams", &secret).await.unwrap().0, 200);
+    app.move_clock(chrono::Duration::days(1));
+    assert!(matches!(app.get("/api/teams", &secret).await, Err(AccountsError::Unauthorized(_))));
+    app.move_clock(chrono::Duration::days(100));
+    app.accounts.sweep().await.unwrap();
+    assert_eq!(app.accounts.database.query("SELECT id FROM berth_api_keys", &[]).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_wanted_key_is_named() {
+    let Some(app) = App::on(database().await).await else { return };
+    let ada = app.register("Ada").await;
+    let path = "/api/users/me/api-keys";
+    for (body, fields) in [
+        (json!({}), vec!["name", "permissions"]),
+        (json!({ "name": "x", "permissions": [] }), vec!["permissions"]),
+        (
+            json!({ "name": "x", "permissions": ["teams", 7, "*.*.*"] }),
+            vec!["permissions[0]", "permissions[1]", "permissions[2]"],
+        ),
+        (json!({ "name": "x", "permissions": ["*"], "expiresInDays": 367 }), vec!["expiresInDays"]),
+        (json!({ "name": "x", "permissions": ["*"], "expiresAt": "2000-01-01T00:00:00Z" }), vec!["expiresAt"]),
+    ] {
+        assert_eq!(faults(app.post(path, &ada.token, body.clone()).await), fields, "{body}");
+    }
+    assert!(matches!(app.post(path, "", json!({})).await, Err(AccountsError::Unauthorized(_))));
+    assert!(matches!(app.post(path, OPERATOR, json!({})).await, Err(AccountsError::Forbidden(_))));
+}
+
+#[tokio::test]
+async fn a_fresh_signing_key_is_announced_before_it_signs_and_follows_by_itself() {
+    let Some(app) = App::on(database().await).await else { return };
+    let ada = app.register("Ada").await;
+    let keys = || app.accounts.key_set()["keys"].as_array().unwrap().len();
+    let current = || app.accounts.keyring.load().current().to_owned();
+    let first = current();
+    app.accounts.keep_signing_keys().await.unwrap();
+    assert_eq!((keys(), current()), (1, first.clone()), "not yet");
+    app.move_clock(chrono::Duration::days(30) - chrono::Duration::minutes(9));
+    app.accounts.keep_signing_keys().await.unwrap();
+    assert_eq!((keys(), current()), (2, first.clone()), "announced, and the old one signs");
+    let old = text(&app.login(&ada.email, PASSWORD).await.unwrap().1, "/token");
+    app.move_clock(chrono::Duration::minutes(10));
+    app.accounts.keep_signing_keys().await.unwrap();
+    assert_eq!(keys(), 2, "no key is made before its time");
+    assert_ne!(current(), first);
+    app.accounts.identities.forget_tokens();
+    assert!(app.accounts.authenticate(&old).await.is_ok(), "signed by the one before");
+    let new = text(&app.login(&ada.email, PASSWORD).await.unwrap().1, "/token");
+    assert!(app.accounts.authenticate(&new).await.is_ok());
+    for key in app.accounts.key_set()["keys"].as_array().unwrap() {
+        assert_eq!((&key["kty"], &key["alg"], &key["use"]), (&json!("OKP"), &json!("EdDSA"), &json!("sig")));
+        assert!(key.get("d").is_none(), "a private half was published");
+    }
+}
+
+#[tokio::test]
+async fn only_the_platform_rotates_and_may_end_what_was_signed_before() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let path = "/api/admin/signing-keys/rotate";
+    assert!(matches!(app.post(path, &grace.token, Json::Null).await, Err(AccountsError::Forbidden(_))));
+    assert!(matches!(app.get("/api/admin/signing-keys", "").await, Err(AccountsError::Unauthorized(_))));
+    let (status, keys) = app.post(path, OPERATOR, Json::Null).await.unwrap();
+    assert_eq!((status, keys["items"].as_array().unwrap().len()), (201, 2));
+    assert_eq!((&keys["items"][0]["isCurrent"], &keys["items"][1]["isCurrent"]), (&json!(true), &json!(false)));
+    assert_eq!(app.get("/api/auth/me", &ada.token).await.unwrap().0, 200);
+    app.post(path, &ada.token, json!({ "endEarlier": true })).await.unwrap();
+    assert!(matches!(app.get("/api/auth/me", &ada.token).await, Err(AccountsError::Unauthorized(_))), "at once");
+    let refresh = json!({ "refreshToken": ada.refresh_token });
+    let (_, refreshed) = app.post("/api/auth/refresh", "", refresh).await.unwrap();
+    assert_eq!(app.get("/api/auth/me", &text(&refreshed, "/token")).await.unwrap().0, 200, "sessions live on");
+}

@@ -1,0 +1,98 @@
+//! Lets go of a connection on which nothing happens: no head that comes to its end, no answer under way.
+//!
+//! A deadline for every head is nearly always met; setting and removing it costs a request more than its routing does. So
+//! one alarm a connection rings now and then and looks whether anything has happened since. It also sees a client that
+//! never says a word, for whom no head has begun yet.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+/// What happens on one connection: written by its requests and its socket, read by its watchdog.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// Requests that have begun.
+    begun: AtomicU64,
+    /// Requests whose answer has not been handed over whole.
+    under_way: AtomicUsize,
+    /// Writes that went through.
+    written: AtomicU64,
+    /// A write waits for the client, which has a limit of its own.
+    is_stalled: AtomicBool,
+    /// HTTP/2 asks by itself whether its client lives.
+    is_multiplexed: AtomicBool,
+}
+
+/// Rings every `period`; a connection is idle for at least that long, and less than twice that, before it is let go.
+pub(super) struct Watchdog {
+    period: Duration,
+    alarm: Pin<Box<Sleep>>,
+    is_set: bool,
+    seen: (u64, u64),
+}
+
+impl Activity {
+    /// A request has begun.
+    pub(super) fn begin(&self, is_multiplexed: bool) {
+        self.under_way.fetch_add(1, Relaxed);
+        // Nobody needs the number, only that it changes: a lost one among several does no harm.
+        self.begun.store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
+        if is_multiplexed {
+            self.is_multiplexed.store(true, Relaxed);
+        }
+    }
+
+    /// Its answer was handed over whole, or will not be.
+    pub(super) fn end(&self) {
+        self.under_way.fetch_sub(1, Relaxed);
+    }
+
+    /// A write went through.
+    pub(super) fn write(&self) {
+        self.written.store(self.written.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// A write waits, or no longer.
+    pub(super) fn stall(&self, is_stalled: bool) {
+        self.is_stalled.store(is_stalled, Relaxed);
+    }
+
+    fn seen(&self) -> (u64, u64) {
+        (self.begun.load(Relaxed), self.written.load(Relaxed))
+    }
+
+    fn is_busy(&self) -> bool {
+        self.under_way.load(Relaxed) > 0 || self.is_stalled.load(Relaxed) || self.is_multiplexed.load(Relaxed)
+    }
+}
+
+impl Watchdog {
+    pub(super) fn new(period: Duration) -> Self {
+        Self { period, alarm: Box::pin(tokio::time::sleep(period)), is_set: false, seen: (0, 0) }
+    }
+
+    /// Whether the connection may go. To be asked at every poll of its task, before anything else.
+    pub(super) fn lets_go(&mut self, activity: &Arc<Activity>, context: &mut Context<'_>) -> bool {
+        // The task is always woken in the same way, so the alarm is polled only to set it.
+        if self.is_set && !self.alarm.is_elapsed() {
+            return false;
+        }
+        if self.is_set {
+            let seen = activity.seen();
+            if seen == self.seen && !activity.is_busy() {
+                return true;
+            }
+            self.seen = seen;
+            self.alarm.as_mut().reset(Instant::now() + self.period);
+        }
+        self.is_set = true;
+        // Pending: the period has just begun.
+        let _ = self.alarm.as_mut().poll(context);
+        false
+    }
+}

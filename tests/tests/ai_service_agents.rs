@@ -1,0 +1,210 @@
+//! ai-service's agents: tools, approvals, limits, and runs that outlive a restart.
+#![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+use berth_tests::answer::text;
+use berth_tests::assistants::{host_with_ada, manifest, metered, set_up, stub};
+use berth_tests::manifest::{Manifest, Slot};
+use berth_tests::{Client, eventually, guests, members, plans};
+use serde_json::{Value, json};
+
+/// ai-service with tools that a test guest has; the guest also hears every event.
+fn with_tools() -> Manifest {
+    let toolbox = Slot::new("mcp-server", guests::fixture("toolbox"), "/api/mcp")
+        .route("/api/toolbox")
+        .with("isolation = \"plugin\"\n[plugin.grant]\ntables = [\"toolbox_\"]\nconsume = [\"#\"]");
+    manifest(None).without("mcp-server").letting("ai-service", "mcp-server").and(Manifest::of([toolbox]).text())
+}
+
+async fn agent(ada: &Client, more: Value) -> String {
+    let mut body = json!({"name": "Worker", "model": "echo", "tools": ["toolbox/*"]});
+    for (name, value) in more.as_object().into_iter().flatten() {
+        body[name] = value.clone();
+    }
+    text(&ada.post("/api/ai/agents", &body).await.expect(201), "id")
+}
+
+async fn execute(ada: &Client, agent: &str, input: &str) -> String {
+    let body = json!({"input": input, "context": {"ticket": "T-1"}});
+    text(&ada.post(&format!("/api/ai/agents/{agent}/execute"), &body).await.expect(201)["execution"], "id")
+}
+
+async fn reaches(client: &Client, execution: &str, statuses: &[&str]) -> Value {
+    eventually(&format!("{execution} becoming one of {statuses:?}"), async || {
+        let row = client.get(&format!("/api/ai/executions/{execution}")).await.expect(200);
+        row["status"].as_str().is_some_and(|status| statuses.contains(&status)).then_some(row)
+    })
+    .await
+}
+
+async fn heard(client: &Client, kind: &str) -> Vec<Value> {
+    let page = client.get(&format!("/api/toolbox/events?type={kind}&limit=200")).await.expect(200);
+    page["items"].as_array().into_iter().flatten().map(|item| item["data"].clone()).collect()
+}
+
+#[tokio::test]
+async fn an_agent_calls_tools_waits_for_an_approval_and_outlives_a_restart() {
+    let (host, ada) = host_with_ada(with_tools()).await;
+    let id = agent(&ada, json!({"systemPrompt": "Work well."})).await;
+    let task = "Please\ncall add {\"a\": 1, \"b\": 2}\ncall things.remove {\"a\": 7}\ncall fail {}";
+    let execution = execute(&ada, &id, task).await;
+    let waiting = reaches(&ada, &execution, &["waiting_approval", "completed", "failed"]).await;
+    assert_eq!(waiting["status"], "waiting_approval", "{waiting}");
+    assert_eq!(
+        (&waiting["waitingFor"]["toolName"], &waiting["waitingFor"]["arguments"]),
+        (&json!("things.remove"), &json!({"a": 7}))
+    );
+    assert_eq!(heard(&ada, "tool.called").await.len(), 1, "only what destroys nothing was called");
+    ada.delete(&format!("/api/ai/agents/{id}")).await.problem(409, "AGENT_RUNNING");
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    eve.get(&format!("/api/ai/executions/{execution}")).await.problem(404, "NOT_FOUND");
+    eve.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.problem(404, "NOT_FOUND");
+    let host = host.restart().await;
+    let ada = host.client().login("ada@example.com").await;
+    let status = ada.get(&format!("/api/agents/{id}/status")).await.expect(200);
+    assert_eq!((&status["status"], &status["activeExecutions"]), (&json!("waiting_approval"), &json!(1)), "{status}");
+    ada.post(&format!("/api/ai/executions/{execution}/approve"), &json!({"reason": "It is old."})).await.done(200);
+    let done = reaches(&ada, &execution, &["completed", "failed"]).await;
+    assert_eq!((&done["status"], &done["output"]), (&json!("completed"), &json!("3\nremoved\nit is broken")), "{done}");
+    ada.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.problem(409, "NOT_WAITING");
+    let kinds: Vec<&str> =
+        done["steps"].as_array().into_iter().flatten().filter_map(|step| step["kind"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        ["begin", "completion", "tool", "completion", "approval", "tool", "completion", "tool", "completion"]
+    );
+    let called: Vec<String> = heard(&ada, "tool.called").await.iter().map(|call| text(call, "toolName")).collect();
+    let mut sorted = called.clone();
+    sorted.sort();
+    assert_eq!(sorted, ["add", "fail", "things.remove"], "each once");
+    // Tokens and cost are those of its completions, told once.
+    let rows = ada.get(&format!("/api/ai/completions?callerResourceId={execution}")).await.expect(200);
+    let sum: i64 = rows["items"].as_array().into_iter().flatten().filter_map(|row| row["tokensUsed"].as_i64()).sum();
+    assert_eq!((&rows["total"], &done["tokensUsed"]), (&json!(4), &json!(sum)), "{done}");
+    let told = eventually("the end being told", async || heard(&ada, "ai.agent.completed").await.pop()).await;
+    assert_eq!(
+        (&told["executionId"], &told["output"], &told["context"]),
+        (&json!(execution), &done["output"], &json!({"ticket": "T-1"}))
+    );
+    assert_eq!((&told["tokensUsed"], heard(&ada, "ai.agent.completed").await.len()), (&done["tokensUsed"], 1));
+    eventually("its tokens being metered", async || (metered(&ada).await == sum).then_some(())).await;
+    // It remembers, forgets, and goes.
+    let remembered = ada.get(&format!("/api/ai/agents/{id}/memory")).await.expect(200);
+    assert_eq!(
+        (&remembered["total"], &remembered["items"][0]["kind"]),
+        (&json!(1), &json!("episodic")),
+        "{remembered}"
+    );
+    ada.delete(&format!("/api/agents/{id}/memory")).await.done(204);
+    assert_eq!(ada.get(&format!("/api/agents/{id}/memory")).await.expect(200)["total"], 0);
+    ada.delete(&format!("/api/agents/{id}")).await.done(204);
+    ada.get(&format!("/api/ai/agents/{id}")).await.problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_run_ends_where_its_limits_say() {
+    let (host, ada) = host_with_ada(with_tools()).await;
+    let ended = async |more: Value, input: &str| {
+        let id = agent(&ada, more).await;
+        let execution = execute(&ada, &id, input).await;
+        let row = reaches(&ada, &execution, &["completed", "failed", "timeout", "cancelled", "waiting_approval"]).await;
+        (text(&row, "status"), row["errorCode"].clone(), row)
+    };
+    let two = "call add {\"a\": 1}\ncall add {\"a\": 2}";
+    let (status, code, row) = ended(json!({"config": {"maxSteps": 2}}), two).await;
+    assert_eq!((status.as_str(), &code), ("failed", &json!("MAX_STEPS")), "{row}");
+    let (status, code, _) = ended(json!({"config": {"maxTokens": 1}}), two).await;
+    assert_eq!((status.as_str(), &code), ("failed", &json!("TOKEN_BUDGET_EXCEEDED")));
+    // One attempt to mend the output, and no more.
+    let schema = json!({"type": "object", "required": ["sum"], "properties": {"sum": {"type": "integer"}}});
+    let (status, code, row) = ended(json!({"config": {"outputSchema": schema}}), "Just a text.").await;
+    assert_eq!((status.as_str(), &code), ("failed", &json!("OUTPUT_INVALID")), "{row}");
+    let answers = row["steps"].as_array().into_iter().flatten().filter(|step| step["kind"] == "completion").count();
+    assert_eq!(answers, 2, "{row}");
+    let (status, _, row) = ended(json!({"config": {"outputSchema": schema}}), "It is {\"sum\": 3}.").await;
+    assert_eq!((status.as_str(), &row["output"]), ("completed", &json!({"sum": 3})), "{row}");
+    // What the model calls and is not there, or is rejected, it is told.
+    let (status, _, row) = ended(json!({}), "call nothing {}").await;
+    assert_eq!((status.as_str(), &row["output"]), ("completed", &json!("There is no tool nothing.")), "{row}");
+    let id = agent(&ada, json!({})).await;
+    let execution = execute(&ada, &id, "call things.remove {}").await;
+    reaches(&ada, &execution, &["waiting_approval"]).await;
+    ada.post(&format!("/api/ai/executions/{execution}/reject"), &json!({"reason": "No."})).await.done(200);
+    let row = reaches(&ada, &execution, &["completed", "failed"]).await;
+    assert_eq!(row["output"], "A person has rejected this call. Reason: No.", "{row}");
+    assert!(heard(&ada, "tool.called").await.iter().all(|call| call["toolName"] == "add"));
+    // Cancelled while it waits; every run of the agent at once.
+    let execution = execute(&ada, &id, "call things.remove {}").await;
+    reaches(&ada, &execution, &["waiting_approval"]).await;
+    assert_eq!(
+        ada.post(&format!("/api/agents/{id}/cancel"), &json!({})).await.expect(200)["cancelled"],
+        json!([execution])
+    );
+    assert_eq!(reaches(&ada, &execution, &["cancelled"]).await["errorCode"], "CANCELLED");
+    ada.post(&format!("/api/ai/executions/{execution}/cancel"), &json!({})).await.problem(409, "CONFLICT");
+    ada.post(&format!("/api/agents/{id}/cancel"), &json!({})).await.problem(409, "CONFLICT");
+    let told = eventually("the failures being told", async || {
+        let told = heard(&ada, "ai.agent.failed").await;
+        (told.len() == 4).then_some(told)
+    })
+    .await;
+    assert!(told.iter().any(|data| data["status"] == "cancelled"));
+    // Who may, and what is no task.
+    ada.put(&format!("/api/ai/agents/{id}"), &json!({"isActive": false})).await.done(200);
+    ada.post(&format!("/api/ai/agents/{id}/execute"), &json!({"input": "x"})).await.problem(409, "AGENT_INACTIVE");
+    ada.post(&format!("/api/ai/agents/{id}/execute"), &json!({"input": ""})).await.problem(400, "VALIDATION_ERROR");
+    let viewer = members::bring(&host, &ada, "vic@example.com", "Viewer").await;
+    viewer.post(&format!("/api/ai/agents/{id}/execute"), &json!({"input": "x"})).await.problem(403, "FORBIDDEN");
+    viewer.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.problem(403, "FORBIDDEN");
+    viewer.get(&format!("/api/ai/executions/{execution}")).await.done(200);
+    let own = agent(&ada, json!({"scope": "USER", "name": "Mine"})).await;
+    viewer.get(&format!("/api/ai/agents/{own}")).await.problem(404, "NOT_FOUND");
+    ada.post("/api/ai/agents", &json!({"name": "x", "config": {"maxSteps": 0}})).await.problem(400, "VALIDATION_ERROR");
+}
+
+#[tokio::test]
+async fn a_run_takes_no_longer_than_its_time() {
+    let provider = stub().await;
+    let (_host, ada) = host_with_ada(manifest(Some(&provider))).await;
+    let (_, models) = set_up(&ada, &provider, "CUSTOM", &["silent", "good"]).await;
+    // Without an answer each attempt of a step ends with the chain's time, and the run with its own.
+    let chain = json!({"primaryModelId": models[0], "fallbackModelIds": [models[1]], "timeoutMs": 800, "triggerOnTimeout": false});
+    ada.post("/api/ai/routing/fallbacks", &chain).await.done(201);
+    let id = agent(&ada, json!({"model": "silent", "tools": [], "config": {"timeoutMs": 1_000}})).await;
+    let execution = execute(&ada, &id, "x").await;
+    let row = reaches(&ada, &execution, &["completed", "failed", "timeout"]).await;
+    assert_eq!((&row["status"], &row["errorCode"]), (&json!("timeout"), &json!("TIMEOUT")), "{row}");
+    // mcp-server may be away: an agent that needs its tools says so.
+    let id = agent(&ada, json!({"tools": ["add"]})).await;
+    let execution = execute(&ada, &id, "x").await;
+    let row = reaches(&ada, &execution, &["completed", "failed"]).await;
+    if row["status"] == "failed" {
+        assert_eq!(row["errorCode"], "SERVICE_UNAVAILABLE", "{row}");
+    }
+    assert_eq!(provider.count("good"), 0);
+}
+
+#[tokio::test]
+async fn a_step_of_a_plan_is_done_by_an_agent() {
+    let (_host, ada) = host_with_ada(with_tools()).await;
+    let id = agent(&ada, json!({})).await;
+    let steps = json!([
+        {"title": "Think", "type": "agent", "params": {"agentId": id, "input": "call add {\"a\": 20, \"b\": 22}"},
+            "postconditions": [{"kind": "absent", "path": "nothing"}]},
+    ]);
+    let plan = plans::ready_plan(&ada, &steps).await;
+    let execution = plans::execute(&ada, &plan).await;
+    let row = plans::reaches(&ada, &execution, &["failed", "completed"]).await;
+    assert_eq!(row["status"], "completed", "{row}");
+    let events = plans::events(&ada, &execution).await;
+    let of = |kind: &str| {
+        events
+            .iter()
+            .find(|event| event["type"] == kind)
+            .unwrap_or_else(|| panic!("no {kind}: {events:#?}"))
+            .to_string()
+    };
+    assert!(of("execution.step.waiting").contains("agentExecutionId"));
+    assert!(of("execution.step.completed").contains("42"), "{events:#?}");
+    let runs = ada.get(&format!("/api/ai/agents/{id}/executions")).await.expect(200);
+    assert_eq!((&runs["total"], &runs["items"][0]["status"]), (&json!(1), &json!("completed")), "{runs}");
+}

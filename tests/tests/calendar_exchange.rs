@@ -1,0 +1,272 @@
+//! calendar with others: iCalendar in both directions, feeds, reminders that come once, plans in time, and what other
+//! services tell.
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+use std::process::Command;
+
+use berth_tests::answer::text;
+use berth_tests::manifest::Manifest;
+use berth_tests::{Answer, Client, Host, eventually, members, plans};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const EVENTS: &str = "/api/calendar/events";
+
+async fn host_with_ada() -> (Host, Client) {
+    let host = Host::start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    (host, ada)
+}
+
+fn event(title: &str, start: &str, end: &str) -> Value {
+    json!({"title": title, "startTime": start, "endTime": end, "eventType": "meeting"})
+}
+
+fn with(mut body: Value, more: &Value) -> Value {
+    for (name, value) in more.as_object().into_iter().flatten() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+async fn made(client: &Client, body: &Value) -> Value {
+    client.post(EVENTS, body).await.expect(201)
+}
+
+async fn listed(client: &Client, from: &str, to: &str) -> Vec<Value> {
+    let page = client.get(&format!("{EVENTS}?from={from}&to={to}&limit=200")).await.expect(200);
+    page["items"].as_array().cloned().unwrap_or_default()
+}
+
+/// A moment so many seconds from now.
+fn in_seconds(seconds: i64) -> String {
+    let output =
+        Command::new("date").args(["-u", "-d", &format!("{seconds} seconds"), "+%Y-%m-%dT%H:%M:%S.000Z"]).output();
+    String::from_utf8_lossy(&output.expect("date").stdout).trim().to_owned()
+}
+
+async fn fetch(client: &Client, path: &str) -> Answer {
+    client.send(client.request(Method::GET, path)).await
+}
+
+#[tokio::test]
+async fn calendars_go_out_and_come_back() {
+    let (host, ada) = host_with_ada().await;
+    let calendar = text(&ada.post("/api/calendar/calendars", &json!({"name": "Crew, all"})).await.expect(201), "id");
+    let body = with(
+        event("Überblick; mit, allem", "2026-03-02T09:00:00Z", "2026-03-02T10:00:00Z"),
+        &json!({"calendarId": calendar, "timezone": "Europe/Berlin", "rrule": "FREQ=WEEKLY", "description": "one\ntwo",
+            "exdates": ["2026-03-16T09:00:00Z"], "attendees": [{"email": "guest@example.com"}]}),
+    );
+    let series = text(&made(&ada, &body).await, "id");
+    ada.put(&format!("{EVENTS}/{series}?scope=this&recurrenceId=2026-03-09T09:00:00Z"), &json!({"title": "Apart"}))
+        .await
+        .done(200);
+    let exported = ada.get(&format!("/api/calendar/calendars/{calendar}/export.ics")).await;
+    exported.done(200);
+    assert!(exported.header("content-type").starts_with("text/calendar"));
+    let ics = exported.text();
+    for line in [
+        "X-WR-CALNAME:Crew\\, all\r\n",
+        "SUMMARY:Überblick\\; mit\\, allem\r\n",
+        "DTSTART;TZID=Europe/Berlin:20260302T100000\r\n",
+        "RRULE:FREQ=WEEKLY\r\n",
+        "EXDATE;TZID=Europe/Berlin:20260316T100000\r\n",
+        "RECURRENCE-ID;TZID=Europe/Berlin:20260309T100000\r\n",
+        "DESCRIPTION:one\\ntwo\r\n",
+        "BEGIN:VTIMEZONE\r\n",
+        "BEGIN:DAYLIGHT\r\n",
+    ] {
+        assert!(ics.contains(line), "{line} is missing in {ics}");
+    }
+    // Somebody else takes it over, twice, and what is no event is left out with its reason.
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    let strange =
+        "BEGIN:VEVENT\r\nUID:odd\r\nDTSTART:20260101T100000Z\r\nRRULE:FREQ=SECONDLY\r\nEND:VEVENT\r\nEND:VCALENDAR";
+    let file = ics.replace("END:VCALENDAR", strange);
+    let import = async |text: &str| {
+        let request = eve
+            .request(Method::POST, "/api/calendar/import")
+            .header("content-type", "text/calendar")
+            .body(text.to_owned());
+        eve.send(request).await
+    };
+    let first = import(&file).await.expect(200);
+    assert_eq!(
+        (&first["created"], &first["updated"], &first["skipped"][0]["uid"]),
+        (&json!(2), &json!(0), &json!("odd")),
+        "{first}"
+    );
+    let shown = |items: &[Value]| -> Vec<String> {
+        items.iter().map(|item| format!("{} {}", text(item, "startTime"), text(item, "title"))).collect()
+    };
+    let (from, to) = ("2026-03-01T00:00:00Z", "2026-04-08T00:00:00Z");
+    let expected = shown(&listed(&ada, from, to).await);
+    assert_eq!(expected.len(), 5);
+    assert_eq!(shown(&listed(&eve, from, to).await), expected);
+    let again = import(&file).await.expect(200);
+    assert_eq!((&again["created"], &again["updated"]), (&json!(0), &json!(2)), "{again}");
+    assert_eq!(shown(&listed(&eve, from, to).await), expected);
+    import("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n").await.problem(400, "INVALID_ICALENDAR");
+    let deep = "BEGIN:X\r\n".repeat(50_000);
+    import(&deep).await.problem(400, "INVALID_ICALENDAR");
+}
+
+#[tokio::test]
+async fn a_feed_is_opened_by_its_token_until_it_is_closed() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Viewer").await;
+    let soon = with(
+        event("Soon", &in_seconds(3_600), &in_seconds(7_200)),
+        &json!({"attendees": [{"userId": members::id(&bob)}]}),
+    );
+    made(&ada, &soon).await;
+    made(&ada, &event("Not Bob's", &in_seconds(3_600), &in_seconds(7_200))).await;
+    let opened = bob.post("/api/calendar/feeds", &json!({"name": "Phone"})).await.expect(201);
+    let (token, path) = (text(&opened, "token"), text(&opened, "path"));
+    let stranger = host.client();
+    let feed = fetch(&stranger, &path).await;
+    feed.done(200);
+    assert!(feed.text().contains("SUMMARY:Soon") && !feed.text().contains("Not Bob's"), "{}", feed.text());
+    let tag = feed.header("etag");
+    let unchanged = stranger.send(stranger.request(Method::GET, &path).header("if-none-match", tag)).await;
+    assert_eq!(unchanged.status, 304);
+    fetch(&stranger, "/api/calendar/feed.ics").await.problem(401, "UNAUTHORIZED");
+    fetch(&stranger, &format!("/api/calendar/feed.ics?token={}x", &token[1..])).await.problem(404, "NOT_FOUND");
+    let feeds = bob.get("/api/calendar/feeds").await.expect(200);
+    assert_eq!(feeds["total"], 1);
+    assert!(!feeds.to_string().contains(&token) && !feeds.to_string().contains("tokenHash"), "{feeds}");
+    assert_eq!(ada.get("/api/calendar/feeds").await.expect(200)["total"], 0);
+    let feed_path = format!("/api/calendar/feeds/{}", text(&opened, "id"));
+    ada.delete(&feed_path).await.problem(404, "NOT_FOUND");
+    bob.delete(&feed_path).await.done(204);
+    fetch(&stranger, &path).await.problem(404, "NOT_FOUND");
+    // Who leaves the organization leaves no open door.
+    let path = text(&bob.post("/api/calendar/feeds", &json!({})).await.expect(201), "path");
+    fetch(&stranger, &path).await.done(200);
+    let organization = text(&ada.account["organization"], "id");
+    let memberships = ada.get(&format!("/api/organizations/{organization}/memberships")).await.expect(200);
+    let membership =
+        memberships["items"].as_array().into_iter().flatten().find(|one| one.to_string().contains(&members::id(&bob)));
+    let id = text(membership.expect("a membership"), "id");
+    ada.delete(&format!("/api/organizations/{organization}/memberships/{id}")).await.done(204);
+    eventually("the feed is closed", async || (fetch(&stranger, &path).await.status == 404).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_reminder_is_sent_once_and_not_too_late() {
+    let manifest = Manifest::services().with("reminders = \"1m\"", "reminders = \"1s\"");
+    let host = Host::with(manifest).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    let remind = |minutes: i64| json!({"reminders": [{"minutesBefore": minutes}]});
+    made(&ada, &with(event("Ferry", &in_seconds(63), &in_seconds(600)), &remind(1))).await;
+    let series = with(event("Tide", &in_seconds(62), &in_seconds(120)), &remind(1));
+    let series = made(&ada, &with(series, &json!({"rrule": "FREQ=DAILY"}))).await;
+    // What is due in the past is past.
+    let past = made(&ada, &with(event("Gone", &in_seconds(-7_200), &in_seconds(-3_600)), &remind(10))).await;
+    let news = async |title: &str| -> usize {
+        let page = ada.get("/api/notifications?limit=200").await.expect(200);
+        page["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|item| item.to_string().contains(&format!("Reminder: {title}")))
+            .count()
+    };
+    eventually("the reminder of the ferry", async || (news("Ferry").await == 1).then_some(())).await;
+    eventually("the reminder of the tide", async || (news("Tide").await == 1).then_some(())).await;
+    let host = host.restart().await;
+    let ada = host.client().login("ada@example.com").await;
+    let path = format!("{EVENTS}/{}/reminders", text(&series, "id"));
+    let next = ada.get(&path).await.expect(200)[0].clone();
+    assert!(
+        next["sentAt"].is_string() && next["dueAt"].as_str() > Some(in_seconds(80_000).as_str()),
+        "the next day's: {next}"
+    );
+    let gone = ada.get(&format!("{EVENTS}/{}/reminders", text(&past, "id"))).await.expect(200);
+    assert_eq!((&gone[0]["sentAt"], &gone[0]["dueAt"]), (&Value::Null, &Value::Null));
+    // After the restart the timer has ticked and sent nothing again.
+    let later = made(&ada, &with(event("Lock", &in_seconds(62), &in_seconds(120)), &remind(1))).await;
+    let path = format!("{EVENTS}/{}/reminders", text(&later, "id"));
+    eventually("a later reminder", async || ada.get(&path).await.expect(200)[0]["sentAt"].is_string().then_some(()))
+        .await;
+    let page = ada.get("/api/notifications?limit=200").await.expect(200);
+    let count = page["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|item| item.to_string().contains("Reminder: Ferry"))
+        .count();
+    assert_eq!(count, 1);
+    let own = ada
+        .put(&path, &json!({"reminders": [{"minutesBefore": 5}, {"minutesBefore": 5, "channel": "email"}]}))
+        .await
+        .expect(200);
+    assert_eq!(own.as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn an_approved_plan_is_proposed_and_its_execution_seen() {
+    let (_host, ada) = host_with_ada().await;
+    let plan = plans::ready_plan(&ada, &plans::three_steps()).await;
+    let timeline = async || ada.get(&format!("/api/calendar/timeline?planId={plan}")).await.expect(200);
+    let proposed = eventually("events for three steps", async || {
+        let timeline = timeline().await;
+        (timeline["totalSteps"] == 3).then_some(timeline)
+    })
+    .await;
+    assert_eq!(proposed["predictions"].as_array().map(Vec::len), Some(3), "{proposed}");
+    assert!(proposed["items"].as_array().into_iter().flatten().all(|item| item["status"] == "tentative"), "{proposed}");
+    // Proposed again under conditions, the same events are somewhere else.
+    let wish = json!({"planId": plan, "constraints": {"startAfter": "2027-01-02T12:00:00Z", "allowedHours": ["09:00-17:00"],
+        "blockedDays": ["saturday", "sunday"], "timezone": "Europe/Berlin"}});
+    let moved = ada.post(&format!("{EVENTS}/from-plan"), &wish).await.expect(200);
+    assert_eq!(moved["start"], "2027-01-04T08:00:00.000Z", "{moved}");
+    assert_eq!(timeline().await["items"].as_array().map(Vec::len), Some(3));
+    let late = with(
+        wish.clone(),
+        &json!({"dryRun": true, "constraints": {"startAfter": "2027-01-02T12:00:00Z", "endBefore": "2027-01-02T12:01:00Z"}}),
+    );
+    ada.post(&format!("{EVENTS}/from-plan"), &late).await.problem(422, "TOO_LATE");
+    ada.post(&format!("{EVENTS}/from-plan"), &json!({"planId": "nothing"})).await.problem(404, "NOT_FOUND");
+    let execution = plans::execute(&ada, &plan).await;
+    plans::reaches(&ada, &execution, &["completed"]).await;
+    let done = eventually("actual times of every step", async || {
+        let timeline = timeline().await;
+        (timeline["completedSteps"] == 3).then_some(timeline)
+    })
+    .await;
+    let item = &done["items"][0];
+    assert!(
+        item["actualStart"].is_string() && item["actualEnd"].is_string() && item["status"] == "confirmed",
+        "{item}"
+    );
+    assert_eq!(done["predictions"][0]["confidence"], 1.0, "{done}");
+}
+
+#[tokio::test]
+async fn what_other_services_tell_becomes_an_event_once() {
+    let (_host, ada) = host_with_ada().await;
+    let project = plans::project(&ada, "Harbour").await;
+    let release =
+        json!({"projectId": project, "name": "Spring", "version": "1.2.0", "plannedStart": "2026-05-04T10:00:00Z"});
+    ada.post("/api/releases", &release).await.done(201);
+    ada.post(
+        "/api/incidents",
+        &json!({"projectId": project, "title": "Crane stuck", "declaredAt": "2026-05-05T10:00:00Z"}),
+    )
+    .await
+    .done(201);
+    let review = json!({"projectId": project, "title": "Look", "reviewableType": "code", "reviewableId": "c1",
+        "assignedTo": members::id(&ada), "dueDate": "2026-05-06T10:00:00Z"});
+    ada.post("/api/reviews", &review).await.done(201);
+    let items = eventually("three events", async || {
+        let items = listed(&ada, "2026-05-01T00:00:00Z", "2026-06-01T00:00:00Z").await;
+        (items.len() == 3).then_some(items)
+    })
+    .await;
+    let told: Vec<String> =
+        items.iter().map(|item| format!("{} {}", text(item, "eventType"), text(item, "title"))).collect();
+    assert_eq!(told, ["deployment Release: Spring 1.2.0", "human_action Incident: Crane stuck", "review Review: Look"]);
+    assert_eq!(items[2]["endTime"], "2026-05-06T10:00:00.000Z");
+}

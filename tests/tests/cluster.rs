@@ -1,0 +1,285 @@
+//! Several hosts on one PostgreSQL, Redis and RabbitMQ, each with a data folder of its own, behind a balancer.
+#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use berth_tests::host::Builder;
+use berth_tests::writers::everything_is_there;
+use berth_tests::{Balancer, Client, Host, Manifest, Space, Urls, Writers, eventually, guests, manifest};
+use serde_json::{Value, json};
+
+/// What a deploy may take to reach every host; far more than it takes on a machine that has nothing else to do.
+const SPREAD_MAX: Duration = Duration::from_secs(30);
+
+/// Three hosts that start at the same moment.
+async fn three(build: impl Fn() -> Builder) -> Vec<Host> {
+    let runtime = tokio::runtime::Handle::current();
+    let start = |builder: Builder| {
+        let runtime = runtime.clone();
+        tokio::task::spawn_blocking(move || runtime.block_on(builder.start()))
+    };
+    let starts: Vec<_> = (0..3).map(|_| start(build())).collect();
+    let mut hosts = Vec::new();
+    for start in starts {
+        hosts.push(start.await.expect("a host"));
+    }
+    hosts
+}
+
+fn space() -> Arc<Space> {
+    Space::on(Urls::given())
+}
+
+fn versions() -> [Vec<u8>; 2] {
+    [guests::bytes(&guests::plugin("hello")), guests::bytes(&guests::fixture("hello-next"))]
+}
+
+async fn version(host: &Host) -> Option<String> {
+    let answer = host.client().get("/api/hello").await;
+    (answer.status == 200).then(|| answer.json()["version"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Waits until every host answers with this version, and says how long that took.
+async fn spreads(hosts: &[Host], wanted: &str) -> Duration {
+    let begin = Instant::now();
+    for host in hosts {
+        while version(host).await.as_deref() != Some(wanted) {
+            assert!(begin.elapsed() < SPREAD_MAX, "version {wanted} did not reach every host:\n{}", host.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    begin.elapsed()
+}
+
+/// Deploys, and again while the host still loads what another one deployed.
+async fn deploy(host: &Host, component: &[u8]) -> Value {
+    eventually("the deploy", async || {
+        let path = "/api/admin/plugins/hello/deploy";
+        let operator = host.operator();
+        let request = operator.request(reqwest::Method::POST, path).header("content-type", "application/wasm");
+        let answer = operator.send(request.body(component.to_vec())).await;
+        match answer.status {
+            200 | 202 => Some(answer.json()),
+            409 => None,
+            status => panic!("{status}: {}", answer.text()),
+        }
+    })
+    .await
+}
+
+/// Requests that go on until told to stop, each on a connection of its own.
+struct Knocking {
+    is_over: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<String>>>,
+}
+
+impl Knocking {
+    fn at(balancer: &Balancer, path: &'static str, lanes: usize) -> Self {
+        let (is_over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let client = Client::without_keep_alive(&balancer.base());
+        let lane = |client: Client| {
+            let (is_over, answered) = (Arc::clone(&is_over), Arc::clone(&answered));
+            tokio::spawn(async move {
+                let mut failures = Vec::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    match client.try_send(client.request(reqwest::Method::GET, path)).await {
+                        Ok(answer) if answer.status == 200 => {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Ok(answer) => failures.push(format!("{}: {}", answer.status, answer.text())),
+                        Err(error) => failures.push(format!("{error:#}")),
+                    }
+                }
+                failures
+            })
+        };
+        let tasks = (0..lanes).map(|_| lane(client.clone())).collect();
+        Self { is_over, answered, tasks }
+    }
+
+    async fn until(&self, answered: u64) {
+        let target = self.answered.load(Ordering::Relaxed) + answered;
+        eventually("more answers", async || (self.answered.load(Ordering::Relaxed) >= target).then_some(())).await;
+    }
+
+    /// How many were answered, and what went wrong.
+    async fn stop(self) -> (u64, Vec<String>) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let mut failures = Vec::new();
+        for task in self.tasks {
+            failures.extend(task.await.expect("a lane"));
+        }
+        (self.answered.load(Ordering::Relaxed), failures)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_one_host_deploys_runs_on_all_and_a_host_that_was_down_catches_up() {
+    let space = space();
+    let mut hosts = three(|| Host::with(Manifest::hello()).on(&space)).await;
+    assert!(spreads(&hosts, "1").await < SPREAD_MAX);
+    let [first, second] = versions();
+    let report = deploy(&hosts[0], &second).await;
+    let took = spreads(&hosts, "2").await;
+    // Once more, when every host has it compiled.
+    deploy(&hosts[1], &first).await;
+    spreads(&hosts, "1").await;
+    deploy(&hosts[2], &second).await;
+    let again = spreads(&hosts, "2").await;
+    println!("a deploy was live on three hosts {took:?} after its answer; a known build {again:?}");
+    assert!(report["revision"].as_i64() > Some(1), "{report}");
+    // Each says what it runs.
+    let listed = eventually("the hosts to agree", async || {
+        let listed = hosts[0].operator().get("/api/admin/hosts").await.expect(200);
+        let items = listed["items"].as_array()?.clone();
+        let same = items.iter().all(|host| host["plugins"][0]["revision"] == items[0]["plugins"][0]["revision"]);
+        (items.len() == 3 && same && items.iter().all(|host| host["state"] == "running")).then_some(items)
+    })
+    .await;
+    assert_eq!(listed.iter().filter(|host| host["isHere"] == true).count(), 1, "{listed:?}");
+    let back = hosts[1].operator().post("/api/admin/plugins/hello/rollback", &json!({"revision": 1})).await;
+    assert!(matches!(back.status, 200 | 202 | 409), "{}", back.text());
+    if back.status != 409 {
+        spreads(&hosts, "1").await;
+    }
+    // Down while a build comes that its folder has never seen.
+    let down = hosts.pop().expect("a host").kill().await;
+    let third = guests::variant(&second, 3);
+    deploy(&hosts[0], &third).await;
+    spreads(&hosts, "2").await;
+    hosts.push(down.start().await);
+    spreads(&hosts, "2").await;
+    // And one that has never been there.
+    hosts.push(Host::with(Manifest::hello()).on(&space).start().await);
+    spreads(&hosts, "2").await;
+    let plugins = hosts[3].operator().get("/api/admin/plugins").await.expect(200);
+    let others = hosts[0].operator().get("/api/admin/plugins").await.expect(200);
+    assert_eq!(plugins["items"][0]["sha256"], others["items"][0]["sha256"]);
+    // One that stops well leaves the list.
+    hosts.pop().expect("a host").stop().await;
+    eventually("its farewell", async || {
+        let listed = hosts[0].operator().get("/api/admin/hosts").await.expect(200);
+        // The one that was killed before may still be on it.
+        let running = listed["items"].as_array()?.iter().filter(|host| host["state"] == "running").count();
+        (running <= 4).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn fifty_deploys_under_load_over_all_hosts_lose_no_request() {
+    let space = space();
+    let hosts = three(|| Host::with(Manifest::hello()).on(&space)).await;
+    let balancer = Balancer::over(hosts.iter().map(Host::address)).await;
+    let versions = versions();
+    let knocking = Knocking::at(&balancer, "/api/hello", 6);
+    for number in 0..50 {
+        deploy(&hosts[number % 3], &versions[(number + 1) % 2]).await;
+        knocking.until(20).await;
+    }
+    let (answered, failures) = knocking.stop().await;
+    assert!(failures.is_empty(), "{} of {answered} failed: {:#?}", failures.len(), failures.first());
+    // The fiftieth was version 1 again.
+    spreads(&hosts, "1").await;
+    println!("50 deploys over three hosts, {answered} requests, none lost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_killed_host_loses_only_what_it_held_and_the_others_go_on() {
+    const WRITERS: usize = 6;
+    let space = space();
+    let services = || Manifest::services().and(Manifest::of([manifest::ledger()]).text());
+    let mut hosts = three(|| Host::with(services()).on(&space)).await;
+    let balancer = Balancer::over(hosts.iter().map(Host::address)).await;
+    let ada = hosts[0].client().register("ada@example.com", "Harbour").await;
+    let client = Client::without_keep_alive(&balancer.base()).with_token(ada.token());
+    let writers = Writers::start(&client, WRITERS, 5);
+    let notes = |least: u64| {
+        let host = &hosts[1];
+        async move {
+            eventually("the ledger", async || (berth_tests::writers::noted_events(host).await >= least).then_some(()))
+                .await;
+        }
+    };
+    notes(60).await;
+    let last = hosts.pop().expect("a host");
+    drop(last.kill().await);
+    let host = &hosts[1];
+    let before = berth_tests::writers::noted_events(host).await;
+    eventually("more in the ledger", async || {
+        (berth_tests::writers::noted_events(host).await >= before + 60).then_some(())
+    })
+    .await;
+    let written = writers.stop().await;
+    // One request a writer can have been with the host that died.
+    assert!(written.unanswered <= WRITERS, "{} requests had no answer", written.unanswered);
+    assert_eq!(written.refused, 0);
+    everything_is_there(host, &hosts[0].client().with_token(ada.token()), &written).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_rolling_restart_drops_no_request() {
+    let space = space();
+    let mut hosts = three(|| Host::with(Manifest::hello()).on(&space).variable("BERTH_STOP_DELAY_SECONDS", "2")).await;
+    let balancer = Balancer::over(hosts.iter().map(Host::address)).await;
+    let knocking = Knocking::at(&balancer, "/api/hello", 4);
+    knocking.until(50).await;
+    for _ in 0..3 {
+        let host = hosts.remove(0);
+        let old = host.address().to_owned();
+        let host = host.restart().await;
+        balancer.replace(&old, host.address());
+        hosts.push(host);
+        knocking.until(50).await;
+    }
+    let (answered, failures) = knocking.stop().await;
+    assert!(failures.is_empty(), "{} of {answered} failed: {:#?}", failures.len(), failures.first());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_timer_fires_once_over_all_hosts() {
+    let space = space();
+    let beating = || Manifest::of([manifest::ledger().with("[plugin.timers]\nbeat = \"1s\"")]);
+    let mut hosts = three(|| Host::with(beating()).on(&space)).await;
+    let ticks = async |host: &Host, least: u64| {
+        eventually("ticks", async || {
+            let figures = host.client().get("/ledger").await.expect(200);
+            (figures["ticks"].as_u64()? >= least).then_some(figures)
+        })
+        .await
+    };
+    ticks(&hosts[0], 4).await;
+    // Whoever has sent them so far may be the one that goes.
+    hosts.remove(0).kill().await;
+    let figures = ticks(&hosts[0], 8).await;
+    assert_eq!(figures["ticks"], figures["moments"], "a tick came twice: {figures}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sessions_and_limits_hold_over_all_hosts() {
+    const LIMIT: usize = 20;
+    let space = space();
+    let limit = LIMIT.to_string();
+    let build = || Host::with(Manifest::hello()).on(&space).variable("BERTH_RATE_LIMIT_PER_MINUTE", &limit);
+    let hosts = three(build).await;
+    let ada = hosts[0].client().register("ada@example.com", "Harbour").await;
+    for host in &hosts {
+        host.client().with_token(ada.token()).get("/api/auth/me").await.done(200);
+    }
+    hosts[1].client().with_token(ada.token()).post("/api/auth/logout", &json!({})).await.done(200);
+    for host in &hosts {
+        assert_eq!(host.client().with_token(ada.token()).get("/api/auth/me").await.status, 401);
+    }
+    // A minute may end in between, and with it the window; two windows let twice the limit through, and no more.
+    let grace = hosts[0].client().register("grace@example.com", "Quay").await;
+    let mut passed = 0;
+    let is_refused = async |host: &Host| host.client().with_token(grace.token()).get("/api/hello").await.status == 429;
+    while !is_refused(&hosts[passed % 3]).await {
+        passed += 1;
+        assert!(passed <= 2 * LIMIT, "three hosts let {passed} requests through, with a limit of {LIMIT}");
+    }
+    assert!(passed >= LIMIT / 2, "refused after {passed}");
+}

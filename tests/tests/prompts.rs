@@ -1,0 +1,282 @@
+//! prompt-management: versions, variables, overrides, experiments and schedules as their users see them.
+
+use berth_tests::answer::text;
+use berth_tests::{Client, Host, Manifest, eventually, members};
+use serde_json::{Value, json};
+
+const ROUTES: &str = "/api/prompts";
+
+async fn host_with_ada() -> (Host, Client) {
+    let host = Host::with(Manifest::services().with("schedules = \"1m\"", "schedules = \"1s\"")).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    (host, ada)
+}
+
+/// A prompt with one published version.
+async fn published(client: &Client, name: &str, content: &str) -> String {
+    let prompt = client.post(ROUTES, &json!({"name": name, "content": content})).await.expect(201);
+    client.post(&format!("{ROUTES}/{name}/versions/1/publish"), &json!({})).await.done(200);
+    text(&prompt, "id")
+}
+
+async fn render(client: &Client, body: Value) -> Value {
+    client.post(&format!("{ROUTES}/render"), &body).await.expect(200)
+}
+
+#[tokio::test]
+async fn a_text_becomes_a_draft_and_publishing_takes_the_former_one_off() {
+    let (_host, ada) = host_with_ada().await;
+    let prompt = ada.post(ROUTES, &json!({"name": "greet", "content": "Hi {{name|upper}}"})).await.expect(201);
+    assert_eq!((&prompt["displayName"], &prompt["publishedVersion"]), (&json!("greet"), &Value::Null));
+    ada.post(ROUTES, &json!({"name": "greet"})).await.problem(409, "NAME_TAKEN");
+    ada.post(&format!("{ROUTES}/render"), &json!({"name": "greet", "variables": {"name": "Bo"}}))
+        .await
+        .problem(409, "NO_PUBLISHED_VERSION");
+    let first = ada.post(&format!("{ROUTES}/greet/versions/1/publish"), &json!({})).await.expect(200);
+    assert_eq!((&first["status"], &first["estimatedTokens"]), (&json!("PUBLISHED"), &json!(5)), "{first}");
+    let second = ada
+        .post(&format!("{ROUTES}/greet/versions"), &json!({"content": "Hello {{name}}", "label": "politer"}))
+        .await
+        .expect(201);
+    assert_eq!((&second["version"], &second["status"]), (&json!(2), &json!("DRAFT")));
+    // A new text by way of the prompt is a draft too, and the published text stays as it is.
+    ada.put(&format!("{ROUTES}/greet"), &json!({"content": "Moin {{name}}", "description": "d"})).await.done(200);
+    assert_eq!(render(&ada, json!({"name": "greet", "variables": {"name": "Bo"}})).await["content"], "Hi BO");
+    ada.post(&format!("{ROUTES}/greet/versions/3/publish"), &json!({})).await.done(200);
+    let versions = ada.get(&format!("{ROUTES}/greet/versions?sortBy=version&order=asc")).await.expect(200);
+    let states: Vec<&str> =
+        versions["items"].as_array().into_iter().flatten().filter_map(|version| version["status"].as_str()).collect();
+    assert_eq!(states, ["DEPRECATED", "DRAFT", "PUBLISHED"]);
+    assert_eq!(render(&ada, json!({"name": "greet", "variables": {"name": "Bo"}})).await["version"], 3);
+    ada.post(&format!("{ROUTES}/greet/rollback"), &json!({"targetVersion": 2})).await.problem(409, "CONFLICT");
+    ada.post(&format!("{ROUTES}/greet/rollback"), &json!({"targetVersion": 1})).await.done(200);
+    let again = render(&ada, json!({"id": prompt["id"], "variables": {"name": "Bo"}})).await;
+    assert_eq!((&again["content"], &again["version"], &again["source"]), (&json!("Hi BO"), &json!(1), &json!("base")));
+    assert_eq!(
+        render(&ada, json!({"name": "greet", "version": 2, "variables": {"name": "Bo"}})).await["content"],
+        "Hello Bo"
+    );
+    let difference = ada.get(&format!("{ROUTES}/greet/diff?from=1&to=2")).await.expect(200);
+    assert_eq!((&difference["added"], &difference["removed"]), (&json!(1), &json!(1)), "{difference}");
+    ada.get(&format!("{ROUTES}/greet/versions/9")).await.problem(404, "NOT_FOUND");
+    ada.delete(&format!("{ROUTES}/greet")).await.done(204);
+    ada.get(&format!("{ROUTES}/greet")).await.problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn variables_are_checked_all_at_once_and_text_is_not_filled_twice() {
+    let (_host, ada) = host_with_ada().await;
+    for content in ["{{a|shout}}", "{{a b}}", "{{a|truncate(x)}}"] {
+        ada.post(ROUTES, &json!({"name": "bad", "content": content})).await.problem(422, "INVALID_TEMPLATE");
+    }
+    published(&ada, "report", "{{title|trim|upper}}: {{count}} {{flag}} {{list|json}} {{note}}").await;
+    let variables = json!({"variables": [
+        {"name": "title", "type": "STRING"},
+        {"name": "count", "type": "NUMBER"},
+        {"name": "flag", "type": "BOOLEAN"},
+        {"name": "list", "type": "ARRAY", "isRequired": false, "defaultValue": ["x"]},
+        {"name": "note", "type": "STRING", "isRequired": false},
+    ]});
+    assert_eq!(ada.put(&format!("{ROUTES}/report/variables"), &variables).await.expect(200)["total"], 5);
+    let given = json!({"title": " {{count}} ", "count": 0, "flag": false, "extra": 1});
+    let rendered = render(&ada, json!({"name": "report", "variables": given})).await;
+    assert_eq!(
+        rendered["content"], "{{COUNT}}: 0 false [\"x\"] ",
+        "zero and false are values; what was filled in is text"
+    );
+    assert_eq!(rendered["warnings"].as_array().map(Vec::len), Some(1), "{rendered}");
+    let answer = ada.post(&format!("{ROUTES}/render"), &json!({"name": "report", "variables": {"count": "7"}})).await;
+    answer.problem(422, "MISSING_VARIABLE");
+    assert_eq!(answer.faulty_fields(), ["variables.count", "variables.flag", "variables.title"]);
+    let twice = json!({"variables": [{"name": "a"}, {"name": "a"}]});
+    ada.put(&format!("{ROUTES}/report/variables"), &twice).await.problem(400, "VALIDATION_ERROR");
+    ada.post(&format!("{ROUTES}/render"), &json!({"name": "nothing"})).await.problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn another_organization_and_a_viewer_get_nowhere() {
+    let (host, ada) = host_with_ada().await;
+    let id = published(&ada, "secret-plan", "x").await;
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    for path in [format!("{ROUTES}/{id}"), format!("{ROUTES}/secret-plan")] {
+        eve.get(&path).await.problem(404, "NOT_FOUND");
+        eve.put(&path, &json!({"description": "mine"})).await.problem(404, "NOT_FOUND");
+        eve.delete(&path).await.problem(404, "NOT_FOUND");
+        eve.get(&format!("{path}/versions")).await.problem(404, "NOT_FOUND");
+    }
+    eve.post(&format!("{ROUTES}/render"), &json!({"id": id})).await.problem(404, "NOT_FOUND");
+    eve.post(&format!("{ROUTES}/overrides"), &json!({"promptId": id, "content": "y"})).await.problem(404, "NOT_FOUND");
+    eve.post(&format!("{ROUTES}/schedules"), &json!({"promptId": id, "name": "s", "cron": "0 9 * * *"}))
+        .await
+        .problem(404, "NOT_FOUND");
+    assert_eq!(eve.get(ROUTES).await.expect(200)["total"], 0);
+    eve.post(ROUTES, &json!({"name": "secret-plan"})).await.done(201);
+    eve.post(ROUTES, &json!({"name": "everywhere", "scope": "GLOBAL"})).await.problem(403, "FORBIDDEN");
+    eve.post(ROUTES, &json!({"name": "system", "isSystem": true})).await.problem(403, "FORBIDDEN");
+    let vic = members::bring(&host, &ada, "vic@example.com", "Viewer").await;
+    let mia = members::bring(&host, &ada, "mia@example.com", "Member").await;
+    vic.get(&format!("{ROUTES}/secret-plan")).await.done(200);
+    vic.put(&format!("{ROUTES}/secret-plan"), &json!({"description": "mine"})).await.problem(403, "FORBIDDEN");
+    mia.post(ROUTES, &json!({"name": "mine"})).await.problem(403, "FORBIDDEN");
+    mia.post(&format!("{ROUTES}/secret-plan/versions"), &json!({"content": "z"})).await.done(201);
+    mia.post(&format!("{ROUTES}/secret-plan/versions/2/publish"), &json!({})).await.problem(403, "FORBIDDEN");
+    // Ada's is the first organization, whose Super Admin is the platform's: what she makes for everybody is read by all.
+    ada.post(ROUTES, &json!({"name": "shared", "scope": "GLOBAL", "isSystem": true, "content": "for {{who}}"}))
+        .await
+        .done(201);
+    ada.post(&format!("{ROUTES}/shared/versions/1/publish"), &json!({})).await.done(200);
+    assert_eq!(render(&eve, json!({"name": "shared", "variables": {"who": "all"}})).await["content"], "for all");
+    eve.put(&format!("{ROUTES}/shared"), &json!({"description": "mine"})).await.problem(403, "FORBIDDEN");
+    eve.post(&format!("{ROUTES}/shared/versions"), &json!({"content": "z"})).await.problem(403, "FORBIDDEN");
+    ada.delete(&format!("{ROUTES}/shared")).await.problem(403, "FORBIDDEN");
+    for (body, field) in [
+        (json!({"name": "No Slug"}), "name"),
+        (json!({"name": "schedules"}), "name"),
+        (json!({"name": "p", "scope": "PROJECT"}), "projectId"),
+        (json!({"name": "p", "category": "POEM"}), "category"),
+    ] {
+        let answer = ada.post(ROUTES, &body).await;
+        answer.problem(400, "VALIDATION_ERROR");
+        assert!(answer.faulty_fields().iter().any(|faulty| faulty == field), "{body}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn an_override_counts_once_it_is_approved() {
+    let (host, ada) = host_with_ada().await;
+    let id = published(&ada, "greet", "Hi").await;
+    assert_eq!(render(&ada, json!({"name": "greet"})).await["source"], "base");
+    let mia = members::bring(&host, &ada, "mia@example.com", "Member").await;
+    let row = mia.post(&format!("{ROUTES}/overrides"), &json!({"promptId": id, "content": "Ahoy"})).await.expect(201);
+    let path = format!("{ROUTES}/overrides/{}", text(&row, "id"));
+    mia.post(&format!("{ROUTES}/overrides"), &json!({"promptId": id, "content": "Again"}))
+        .await
+        .problem(409, "CONFLICT");
+    assert_eq!(render(&ada, json!({"name": "greet"})).await["content"], "Hi");
+    mia.post(&format!("{path}/approve"), &json!({})).await.problem(403, "FORBIDDEN");
+    assert!(ada.post(&format!("{path}/approve"), &json!({})).await.expect(200)["approvedAt"].is_string());
+    let rendered = render(&ada, json!({"name": "greet"})).await;
+    assert_eq!(
+        (&rendered["content"], &rendered["source"], &rendered["version"]),
+        (&json!("Ahoy"), &json!("override"), &json!(1))
+    );
+    assert_eq!(mia.put(&path, &json!({"content": "Arr"})).await.expect(200)["approvedAt"], Value::Null);
+    assert_eq!(render(&ada, json!({"name": "greet"})).await["content"], "Hi", "a new text needs a new approval");
+    ada.delete(&path).await.done(204);
+}
+
+#[tokio::test]
+async fn an_experiment_shows_each_user_one_variant_and_claims_no_more_than_it_knows() {
+    let (host, ada) = host_with_ada().await;
+    let id = published(&ada, "greet", "Hi").await;
+    let experiment = json!({"promptId": "greet", "name": "Politeness", "minSamples": 3, "variants": [
+        {"name": "plain", "isControl": true, "versionId": null, "customContent": "Hi"},
+        {"name": "polite", "customContent": "Good day", "weight": 1},
+    ]});
+    let row = ada.post(&format!("{ROUTES}/experiments"), &experiment).await.expect(201);
+    let path = format!("{ROUTES}/experiments/{}", text(&row, "id"));
+    assert_eq!(row["variants"].as_array().map(Vec::len), Some(2), "{row}");
+    let lone =
+        json!({"promptId": id, "name": "Lone", "variants": [{"name": "a", "isControl": true, "customContent": "x"}]});
+    let lone = ada.post(&format!("{ROUTES}/experiments"), &lone).await.expect(201);
+    ada.post(&format!("{ROUTES}/experiments/{}/start", text(&lone, "id")), &json!({}))
+        .await
+        .problem(422, "INVALID_EXPERIMENT");
+    assert_eq!(ada.post(&format!("{path}/start"), &json!({})).await.expect(200)["status"], "RUNNING");
+    let second = ada.post(&format!("{ROUTES}/experiments"), &experiment).await.expect(201);
+    ada.post(&format!("{ROUTES}/experiments/{}/start", text(&second, "id")), &json!({}))
+        .await
+        .problem(409, "EXPERIMENT_RUNNING");
+    ada.delete(&format!("{ROUTES}/greet")).await.problem(409, "EXPERIMENT_RUNNING");
+    ada.delete(&path).await.problem(409, "EXPERIMENT_RUNNING");
+    ada.put(&path, &json!({"trafficPercentage": 5})).await.problem(409, "CONFLICT");
+
+    let mut seen = Vec::new();
+    for number in 0..6 {
+        let user = members::bring(&host, &ada, &format!("user{number}@example.com"), "Member").await;
+        let first = render(&user, json!({"name": "greet"})).await;
+        assert_eq!(first["source"], "experiment", "{first}");
+        for _ in 0..2 {
+            assert_eq!(render(&user, json!({"name": "greet"})).await["variantId"], first["variantId"], "sticky");
+        }
+        let outside = render(&user, json!({"name": "greet", "enableExperiments": false})).await;
+        assert_eq!((&outside["source"], &outside["variantId"]), (&json!("base"), &Value::Null));
+        let outcome = format!("{ROUTES}/executions/{}/outcome", text(&first, "executionId"));
+        let noted = user.post(&outcome, &json!({"success": true, "rating": 5, "latencyMs": 0})).await.expect(200);
+        assert_eq!((&noted["status"], &noted["latencyMs"]), (&json!("completed"), &json!(0)));
+        user.post(&outcome, &json!({"rating": 6})).await.problem(400, "VALIDATION_ERROR");
+        seen.push(first["variantId"].clone());
+    }
+    let results = ada.get(&format!("{path}/results")).await.expect(200);
+    assert_eq!((&results["conclusion"], &results["winner"]), (&json!("inconclusive"), &Value::Null), "{results}");
+    let samples: i64 =
+        results["variants"].as_array().into_iter().flatten().filter_map(|variant| variant["samples"].as_i64()).sum();
+    assert_eq!(samples, 6, "{results}");
+    ada.post(&format!("{path}/promote"), &json!({})).await.problem(409, "ILLEGAL_TRANSITION");
+    assert_eq!(ada.post(&format!("{path}/stop"), &json!({})).await.expect(200)["status"], "COMPLETED");
+    ada.post(&format!("{path}/promote"), &json!({})).await.problem(409, "INCONCLUSIVE");
+    let polite = row["variants"].as_array().into_iter().flatten().find(|variant| variant["name"] == "polite");
+    let promoted = ada
+        .post(&format!("{path}/promote"), &json!({"variantId": polite.map(|variant| &variant["id"])}))
+        .await
+        .expect(200);
+    assert_eq!(
+        (&promoted["version"], &promoted["status"], &promoted["content"]),
+        (&json!(2), &json!("PUBLISHED"), &json!("Good day"))
+    );
+    assert_eq!(render(&ada, json!({"name": "greet"})).await["content"], "Good day");
+    let stats = ada.get(&format!("{ROUTES}/greet/stats")).await.expect(200);
+    assert_eq!((&stats["total"]["outcomes"], &stats["total"]["averageRating"]), (&json!(6), &json!(5.0)), "{stats}");
+    assert!(ada.get(&format!("{ROUTES}/greet/executions?status=completed")).await.expect(200)["total"] == 6);
+}
+
+#[tokio::test]
+async fn an_execution_without_the_assistant_is_a_failed_one() {
+    let host = Host::with(Manifest::services().bereft_of("ai-service")).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    published(&ada, "greet", "Hi {{name}}").await;
+    let path = format!("{ROUTES}/greet/execute");
+    ada.post(&path, &json!({"variables": {}})).await.problem(422, "MISSING_VARIABLE");
+    ada.post(&path, &json!({"variables": {"name": "Bo"}})).await.problem(503, "SERVICE_UNAVAILABLE");
+    let failed = ada.get(&format!("{ROUTES}/greet/executions?status=failed")).await.expect(200);
+    assert_eq!((&failed["total"], &failed["items"][0]["wasSuccessful"]), (&json!(1), &json!(false)), "{failed}");
+    ada.post(&path, &json!({"variables": {"name": "Bo"}, "stream": true})).await.problem(501, "NOT_IMPLEMENTED");
+}
+
+#[tokio::test]
+async fn a_schedule_fails_five_times_is_paused_and_tells_its_owner() {
+    let host = Host::with(Manifest::services().bereft_of("ai-service")).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    published(&ada, "digest", "News").await;
+    let schedule =
+        |cron: &str| json!({"promptId": "digest", "name": "Morning", "cron": cron, "timezone": "Europe/Berlin"});
+    let path = format!("{ROUTES}/schedules");
+    ada.post(&path, &schedule("*/4 * * * *")).await.problem(422, "INTERVAL_TOO_SHORT");
+    ada.post(&path, &schedule("0 0 9 * * *")).await.problem(422, "INVALID_SCHEDULE");
+    let row = ada.post(&path, &schedule("0 9 * * *")).await.expect(201);
+    assert!(row["nextRunAt"].is_string() && row["isActive"] == true, "{row}");
+    let one = format!("{path}/{}", text(&row, "id"));
+    for number in 1..=5 {
+        ada.post(&format!("{one}/run-now"), &json!({})).await.done(202);
+        eventually("the run being over", async || {
+            let row = ada.get(&one).await.expect(200);
+            (row["consecutiveFailures"].as_i64() >= Some(number)).then_some(())
+        })
+        .await;
+    }
+    let paused = ada.get(&one).await.expect(200);
+    assert_eq!(
+        (&paused["isActive"], &paused["lastStatus"], &paused["consecutiveFailures"]),
+        (&json!(false), &json!("failed"), &json!(5))
+    );
+    let runs = ada.get(&format!("{ROUTES}/digest/executions")).await.expect(200);
+    assert_eq!(runs["total"], 5, "each run once: {runs}");
+    eventually("the owner being told", async || {
+        let inbox = ada.get("/api/notifications?type=prompt.schedule.paused").await.expect(200);
+        (inbox["total"] == 1).then_some(())
+    })
+    .await;
+    let resumed = ada.post(&format!("{one}/resume"), &json!({})).await.expect(200);
+    assert_eq!((&resumed["isActive"], &resumed["consecutiveFailures"]), (&json!(true), &json!(0)));
+    assert_eq!(ada.post(&format!("{one}/pause"), &json!({})).await.expect(200)["isActive"], false);
+}
