@@ -31,7 +31,7 @@ use super::backend::{
     Claim, DeadLetter, QueueBackend, QueueError, QueueStats, Relayed, Retried, Ticket, dead_letter_name, queue_name,
 };
 use super::message::{DELAY_MAX, Kind, QueuedMessage};
-use super::{BACKOFF, QueueOptions, outbox};
+use super::{BACKOFF, QueueOptions, bindings, outbox};
 use crate::database::{Database, Transaction, values};
 use intake::{Intake, Judged, Taken};
 use link::{Link, Links};
