@@ -4,12 +4,14 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person at the terminal")]
 
 mod hello;
+mod ingest;
 mod load;
 mod neighbour;
 mod outbox;
 mod restart;
 mod server;
 mod swap;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -23,7 +25,9 @@ fn main() -> ExitCode {
         Some("neighbour") => on_runtime(neighbour::measure()),
         Some("restart") => on_runtime(restart::measure()),
         Some("outbox") => on_runtime(outbox::measure(rest)),
-        _ => Err(anyhow::anyhow!("there are hello, swap, neighbour, restart and outbox")),
+        Some("ingest") => on_runtime(ingest::measure(rest)),
+        Some("workflow") => on_runtime(workflow::measure(rest)),
+        _ => Err(anyhow::anyhow!("there are hello, swap, neighbour, restart, outbox, ingest and workflow")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

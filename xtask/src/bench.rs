@@ -3,11 +3,13 @@
 use anyhow::{Result, bail};
 
 use crate::servers::Servers;
-use crate::{build, workspace};
+use crate::{build, test, workspace};
 
-const NAMES: [&str; 5] = ["hello", "swap", "neighbour", "restart", "outbox"];
+const NAMES: [&str; 7] = ["hello", "swap", "neighbour", "restart", "outbox", "ingest", "workflow"];
+/// On PostgreSQL, Redis and RabbitMQ instead of the embedded stores.
+const ON_SERVERS: &str = "--servers";
 
-/// `bench <name>`.
+/// `bench <name> [--servers]`.
 ///
 /// # Errors
 /// When there is no such benchmark, or it fails.
@@ -16,8 +18,10 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     if !NAMES.contains(&name.as_str()) {
         bail!("there is no benchmark {name}; there are {}", NAMES.join(", "));
     }
+    let is_on_servers = rest.iter().any(|argument| argument == ON_SERVERS);
+    let rest = rest.iter().filter(|argument| *argument != ON_SERVERS);
     // Only what is about servers needs them.
-    let servers = if name == "outbox" { Servers::find()? } else { Servers::none() };
+    let servers = if is_on_servers || name == "outbox" { Servers::find()? } else { Servers::none() };
     build::build_guests()?;
     build::build_host()?;
     let mut command = workspace::cargo();
@@ -26,5 +30,8 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     command.env("BERTH_TEST_PLUGINS", workspace::target().join("plugins"));
     command.env("BERTH_TEST_FIXTURES", workspace::target().join("fixtures"));
     servers.give_to(&mut command);
+    if is_on_servers {
+        command.env(test::STACK_VARIABLE, "servers");
+    }
     workspace::run(&mut command)
 }

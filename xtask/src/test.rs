@@ -17,7 +17,7 @@ pub(crate) const ON_SERVERS_ONLY: [&str; 2] = ["cluster", "outage"];
 /// Promises that have nothing to do with what stands behind the rooms; every other file runs on both stacks.
 const ON_EMBEDDED_ONLY: [&str; 6] = ["gateway", "standard", "starting", "stopping", "swap", "unruly"];
 /// Tells the harness of the promises to start its hosts on PostgreSQL, Redis and RabbitMQ.
-const STACK_VARIABLE: &str = "BERTH_TEST_STACK";
+pub(crate) const STACK_VARIABLE: &str = "BERTH_TEST_STACK";
 
 /// `test [--embedded] [--servers] [filter]`.
 ///
