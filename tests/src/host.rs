@@ -1,5 +1,6 @@
 //! A host in a folder of its own, on a port of its own; ended by its id when the test is over.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,16 @@ pub const OPERATOR_TOKEN: &str = "operator-token-of-the-tests-0123456789";
 /// The master key of every test host: one for all, so that they can share what was compiled.
 const MASTER_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 /// Compiling the services takes long on a small machine.
-const START_PATIENCE: Duration = Duration::from_secs(120);
+const START_PATIENCE: Duration = Duration::from_secs(300);
 /// The drain deadline and a margin.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// Where a host listens when a test does not say.
 const ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
 const LOG_LINES_SHOWN: usize = 60;
+/// More than any manifest of a few guests has.
+const MANY_PLUGINS: usize = 10;
+/// Lies in the store once a host with all services has left there what it compiled.
+const ALL_COMPILED: &str = "all";
 
 /// A running host.
 pub struct Host {
@@ -353,6 +358,7 @@ impl Setup {
     }
 
     async fn start(self) -> Host {
+        let turn = self.turn_to_compile();
         let host = self.open();
         let client = host.client();
         wait::eventually("the host's readiness", async || {
@@ -363,7 +369,25 @@ impl Setup {
         if host.setup.shares_compiled() {
             keep_compiled(&host.data());
         }
+        if turn.is_some() {
+            let _ = std::fs::write(compiled_store().join(ALL_COMPILED), []);
+        }
         host
+    }
+
+    /// The first host with all services compiles them alone. Whoever comes meanwhile waits for what it made: several that compile
+    /// the same at once are so slow that none of them starts in time.
+    fn turn_to_compile(&self) -> Option<File> {
+        let store = compiled_store();
+        let is_warm = || store.join(ALL_COMPILED).exists();
+        let text = std::fs::read_to_string(self.folder.path().join("plugins.toml")).unwrap_or_default();
+        if !self.shares_compiled() || text.matches("[[plugin]]").count() < MANY_PLUGINS || is_warm() {
+            return None;
+        }
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&store).ok()?;
+        let turn = File::create(store.join("turn")).ok()?;
+        turn.lock().ok()?;
+        (!is_warm()).then_some(turn)
     }
 
     fn shares_compiled(&self) -> bool {

@@ -147,6 +147,7 @@ mod tests {
     #[test]
     fn a_wrong_body_names_its_fields() {
         berth_sdk::testing::sign_in("u1", "o1");
+        berth_sdk::testing::permit("notifications.notification.send");
         let body =
             json!({"eventType": "a b", "recipientIds": ["u1"], "title": "t", "body": "b", "actionUrl": "javascript:x"});
         let response = service().handle(Request::new("POST", "/api/notifications").with_json(&body));

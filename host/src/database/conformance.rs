@@ -491,10 +491,11 @@ async fn the_file_is_private_and_strange_files_are_refused() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_is_unavailable() {
+async fn a_database_that_is_not_there_is_refused_with_its_address() {
     let options = DatabaseOptions { wait_max: Duration::from_millis(300), ..Default::default() };
-    let outcome = Database::open("postgres://nobody@127.0.0.1:1/none", options).await;
-    assert!(matches!(outcome.map(|_| ()), Err(DatabaseError::Unavailable)));
+    let outcome = Database::open("postgres://nobody@127.0.0.1:1/none", options).await.map(|_| ());
+    let Err(DatabaseError::Invalid(sentence)) = outcome else { panic!("{outcome:?}") };
+    assert!(sentence.starts_with("127.0.0.1:1 takes no connection"), "{sentence}");
 }
 
 #[tokio::test]
