@@ -137,7 +137,7 @@ fn line(number: u64) -> Value {
 /// Ten spans make a trace.
 fn span(number: u64) -> Value {
     let start = Utc::now().timestamp_nanos_opt().unwrap_or_default();
-    let parent = if number % 10 == 0 { String::new() } else { format!("{:016x}", number - number % 10 + 1) };
+    let parent = if number.is_multiple_of(10) { String::new() } else { format!("{:016x}", number - number % 10 + 1) };
     json!({"traceId": format!("{:032x}", number / 10 + 1), "spanId": format!("{:016x}", number + 1), "parentSpanId": parent,
         "name": format!("step {}", number % 10), "kind": 2, "startTimeUnixNano": start.to_string(),
         "endTimeUnixNano": (start + 1_000_000).to_string(), "attributes": [{"key": "http.route", "value": {"stringValue": "/moves"}}]})

@@ -51,6 +51,7 @@ use crate::capability::secrets::Vault;
 use crate::database::{Database, values};
 use crate::principal::{PermissionSet, Principal};
 
+pub(crate) use api_keys::is_api_key;
 pub(crate) use error::{AccountsError, AuthenticationError, FieldError};
 pub(crate) use oidc::ProviderOptions;
 pub(crate) use password::Cost;
@@ -215,6 +216,26 @@ impl Accounts {
         #[cfg(test)]
         let now = now + chrono::Duration::milliseconds(self.clock_moved_ms.load(std::sync::atomic::Ordering::Acquire));
         DateTime::from_timestamp_millis(now.timestamp_millis()).unwrap_or(now)
+    }
+
+    /// The operator organization, once there is one.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) async fn operator_organization(&self) -> Result<Option<Arc<str>>, AccountsError> {
+        if self.operator_organization.get().is_none() {
+            self.load_operator_organization().await?;
+        }
+        Ok(self.operator_organization.get().cloned())
+    }
+
+    /// Whether there is an organization with this id.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) async fn has_organization(&self, id: &str) -> Result<bool, AccountsError> {
+        let sql = "SELECT id FROM organizations WHERE id = $1 AND deleted_at IS NULL";
+        Ok(self.database.query_one(sql, &values![id]).await?.is_some())
     }
 
     /// Finds out which organization is the operator's; another host may have made it.

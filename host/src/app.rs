@@ -5,6 +5,7 @@
 mod administration;
 mod consumers;
 mod data;
+mod feed;
 mod foundations;
 mod hooks;
 
@@ -17,18 +18,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
-use crate::deploy::{Deployer, DeployerOptions, HostIdentity, Registry, SlotOptions};
+use crate::deploy::{DeployError, Deployer, DeployerOptions, HostIdentity, Registry, SlotOptions, Standing};
 use crate::engine::{Compiler, Engine, EngineOptions};
 use crate::gateway::{
     Crowd, Door, Gateway, GatewayOptions, GatewayRooms, Handshake, Listener, ListenerOptions, PER_ADDRESS_MAX, Server,
     Tls,
 };
-use crate::plugins_file::Manifest;
+use crate::plugins_file::{Manifest, ManifestFile};
 use crate::settings::{LogFormat, Settings, WithoutCache};
 use crate::tasks::Tasks;
+use crate::telemetry::lines::HostLines;
 use crate::telemetry::{self, TelemetryOptions};
 use crate::trace;
-use crate::worker::Worker;
+use crate::worker::{Feed, FeedRooms, OBSERVABILITY, Worker};
 use foundations::Foundations;
 
 /// How long requests in flight may take to end when the host stops.
@@ -53,14 +55,15 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// What kept it from starting, as one sentence that names the setting.
 pub(crate) fn run(settings: Settings, manifest: Manifest, say: fn(&[String])) -> anyhow::Result<()> {
-    let _telemetry = start_telemetry(&settings)?;
+    let lines = HostLines::default();
+    let _telemetry = start_telemetry(&settings, lines.clone())?;
     // Libraries that bring no provider of their own take the process's.
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("a TLS provider was chosen twice"))?;
     let runtime = runtime().context("the runtime could not start")?;
     let outcome = runtime.block_on(async {
-        let app = App::start(&settings, &manifest).await?;
+        let app = App::start(&settings, &manifest, &lines).await?;
         say(&app.beginning(&settings));
         app.live(&settings).await?;
         app.stop().await;
@@ -97,10 +100,11 @@ struct App {
 }
 
 impl App {
-    async fn start(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Self> {
+    async fn start(settings: &Settings, manifest: &Manifest, lines: &HostLines) -> anyhow::Result<Self> {
         let lock = data::prepare(&settings.data)?;
         let operator_token = data::operator_token(settings)?;
         let foundations = Foundations::open(settings).await?;
+        lines.connect(Arc::new(foundations.rooms.logging.clone()));
         let accounts = foundations.accounts(settings, &operator_token).await?;
         let engine = Engine::new(
             EngineOptions {
@@ -110,13 +114,16 @@ impl App {
             },
             foundations.rooms.clone(),
         )?;
-        let registry = Arc::new(Registry::new(slots(settings, manifest)?)?);
-        let traces = traces(settings)?;
+        let (standing, manifest) = stand(settings, manifest, &foundations).await?;
+        let registry = Arc::new(Registry::new(slots(settings, &manifest)?)?);
+        let feed = feed(settings, &accounts, &foundations).await?;
+        let traces = traces(settings, feed.as_ref().map(|(feed, _)| feed))?;
         let consumers = Arc::new(consumers::Deployed::new(registry.clone(), accounts.clone()));
-        let worker = Worker::start(foundations.rooms.queue.clone(), consumers, traces.tracer());
+        let worker = Worker::start(foundations.rooms.queue.clone(), consumers.clone(), traces.tracer());
         let tasks = Tasks::new();
         let mut options = DeployerOptions::new(settings.data.join("artifacts"));
         options.component_bytes_max = manifest.host.deploy_mib as usize * 1024 * 1024;
+        options.trusted_keys = settings.trusted_keys.clone().unwrap_or_else(|| manifest.host.trusted_keys.clone());
         let background = Arc::new(hooks::Background::start(
             foundations.rooms.queue.clone(),
             worker.clone(),
@@ -131,14 +138,16 @@ impl App {
             options,
             vec![background.clone()],
         );
+        deployer.stand_on(standing).await;
         let gateway = Gateway::new(
-            &gateway_options(settings, manifest),
+            &gateway_options(settings, &manifest),
             GatewayRooms {
                 registry: registry.clone(),
                 accounts: accounts.clone(),
                 cache: foundations.rooms.cache.clone(),
                 database: foundations.database.clone(),
                 queue: foundations.rooms.queue.clone(),
+                logs: foundations.rooms.logging.clone(),
                 administration: Some(Arc::new(administration::Deploying(deployer.clone()))),
                 tracer: traces.tracer(),
             },
@@ -152,6 +161,13 @@ impl App {
         let port =
             listeners.first().and_then(|listener| listener.local_address().ok()).map_or(0, |address| address.port());
         let name = format!("{}:{port}", data::machine_name());
+        if let Some((feed, owner)) = feed {
+            let (queue, host) = (foundations.rooms.queue.clone(), name.clone());
+            feed.start(
+                FeedRooms { consumers, owner: Arc::new(owner), registry: registry.clone(), queue, host },
+                &tasks,
+            );
+        }
         deployer.follow(HostIdentity { instance: Arc::clone(foundations.rooms.queue.instance()), name }, &tasks);
         gateway.maintain(&tasks);
         maintain(&accounts, &tasks);
@@ -210,28 +226,28 @@ impl App {
             tokio::select! {
                 _ = interrupt.recv() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
-                _ = hangup.recv() => self.reload(settings).await,
+                _ = hangup.recv() => tokio::select! {
+                    () = self.reload(settings) => {}
+                    _ = interrupt.recv() => return Ok(()),
+                    _ = terminate.recv() => return Ok(()),
+                },
             }
         }
     }
 
     /// Takes `plugins.toml` as it is now, whole or not at all. `[host]` and direct ports are read at start only.
     async fn reload(&self, settings: &Settings) {
-        let manifest = match Manifest::load(&settings.config) {
-            Ok(manifest) => manifest,
-            Err(faults) => {
+        let outcome = match ManifestFile::read(&settings.config) {
+            Ok(file) => self.deployer.reload(file).await,
+            Err(faults) => Err(DeployError::Faulty(faults)),
+        };
+        match outcome {
+            Ok(()) => tracing::info!(plugins = self.deployer.plugins().len(), "the manifest was taken"),
+            Err(DeployError::Faulty(faults)) => {
                 for fault in faults {
                     tracing::error!(%fault, "the changed manifest is refused");
                 }
-                return;
             }
-        };
-        let slots = match slots(settings, &manifest) {
-            Ok(slots) => slots,
-            Err(error) => return tracing::error!(error = %format!("{error:#}"), "the changed manifest is refused"),
-        };
-        match self.deployer.reload(slots).await {
-            Ok(()) => tracing::info!(plugins = manifest.plugins.len(), "the manifest was taken"),
             Err(error) => tracing::error!(%error, "the changed manifest is refused"),
         }
     }
@@ -291,7 +307,7 @@ fn maintain(accounts: &Arc<Accounts>, tasks: &Tasks) {
     });
 }
 
-fn start_telemetry(settings: &Settings) -> anyhow::Result<telemetry::Telemetry> {
+fn start_telemetry(settings: &Settings, lines: HostLines) -> anyhow::Result<telemetry::Telemetry> {
     use std::io::IsTerminal;
     let is_terminal = std::io::stderr().is_terminal();
     let is_text = settings.log_format.map_or(is_terminal, |format| format == LogFormat::Text);
@@ -301,27 +317,53 @@ fn start_telemetry(settings: &Settings) -> anyhow::Result<telemetry::Telemetry> 
         target: telemetry::LogTarget::StandardError,
         ansi: is_text && is_terminal,
     };
-    telemetry::start(&options).context("BERTH_LOG")
+    telemetry::start(&options, lines).context("BERTH_LOG")
+}
+
+/// What hands the host's own telemetry to the services that keep it, where an organization is named for it.
+async fn feed(
+    settings: &Settings,
+    accounts: &Arc<Accounts>,
+    foundations: &Foundations,
+) -> anyhow::Result<Option<(Feed, feed::FeedOwner)>> {
+    let Some(organization) = settings.feed_organization.clone() else { return Ok(None) };
+    let owner = feed::FeedOwner { accounts: Arc::clone(accounts), organization };
+    owner.judge().await?;
+    let feed = Feed::default();
+    let lines = feed.clone();
+    foundations.rooms.logging.copy_to(Box::new(move |line| lines.line(line)));
+    Ok(Some((feed, owner)))
 }
 
 /// Where traces go, if anywhere.
-fn traces(settings: &Settings) -> anyhow::Result<trace::Exporter> {
-    let Some(endpoint) = &settings.otlp_endpoint else { return Ok(trace::Exporter::off()) };
+fn traces(settings: &Settings, feed: Option<&Feed>) -> anyhow::Result<trace::Exporter> {
     let options = trace::TraceOptions {
-        endpoint: endpoint.clone(),
+        endpoint: settings.otlp_endpoint.clone(),
+        sink: feed.map(|feed| (Arc::new(feed.clone()) as Arc<dyn trace::SpanSink>, OBSERVABILITY)),
         ratio: settings.otlp_sample.unwrap_or(1.0),
         instance: uuid::Uuid::now_v7().to_string(),
     };
     trace::Exporter::start(&options).context("BERTH_OTLP_ENDPOINT")
 }
 
+/// The manifest with what was changed since while hosts ran.
+async fn stand(
+    settings: &Settings,
+    manifest: &Manifest,
+    foundations: &Foundations,
+) -> anyhow::Result<(Standing, Manifest)> {
+    let direct_ports = settings.direct_ports.unwrap_or(manifest.host.direct_ports);
+    let queue = &foundations.rooms.queue;
+    let standing = Standing::open(&foundations.database, queue, Arc::clone(&manifest.file), direct_ports).await;
+    standing.map_err(|error| match error {
+        DeployError::Faulty(_) => anyhow::Error::new(error).context(
+            "the manifest does not fit the changes that were made at run time (an entry that is changed in it takes their place)",
+        ),
+        error => error.into(),
+    })
+}
+
 fn slots(settings: &Settings, manifest: &Manifest) -> anyhow::Result<Vec<SlotOptions>> {
-    // Whoever lists keys relies on unsigned components being refused.
-    if !settings.trusted_keys.as_ref().unwrap_or(&manifest.host.trusted_keys).is_empty() {
-        anyhow::bail!(
-            "trusted_keys: signatures of components cannot be checked yet, so the host does not start with it"
-        );
-    }
     let direct_ports = settings.direct_ports.unwrap_or(manifest.host.direct_ports);
     manifest
         .plugins

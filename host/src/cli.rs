@@ -4,10 +4,18 @@
 //! reachable. It must never decide anything that the host decides.
 
 mod bench;
+mod changes;
 mod client;
 mod deploy;
+mod dev;
+mod event_stream;
 mod inspect;
 mod output;
+mod plugins;
+mod push;
+mod seeing;
+mod sign;
+mod source;
 mod worker;
 
 use std::path::PathBuf;
@@ -38,6 +46,10 @@ enum Command {
     Run(RunFlags),
     /// Deploy a build of a plugin; ends when the old build has drained
     Deploy(deploy::DeployArguments),
+    /// Push a component to a registry, and say the reference it can be deployed by
+    Push(push::PushArguments),
+    /// Build and deploy plugins whenever their sources change
+    Dev(dev::DevArguments),
     /// Go back to the previous build, or to a given revision
     Rollback(deploy::RollbackArguments),
     /// Put the build on trial in front of everybody
@@ -55,11 +67,16 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Plugins with their builds and how they fare
-    Plugins {
-        #[command(flatten)]
-        target: Target,
-    },
+    /// How every build fares: requests, times, failures, traps, memory, queue
+    Status(seeing::StatusArguments),
+    /// What a plugin logs, and what the host says of it
+    Logs(seeing::LogArguments),
+    /// What the host did: deploys, trials, reverts, failures and traps
+    Events(seeing::EventArguments),
+    /// What each plugin may do, in words
+    Grants(seeing::GrantArguments),
+    /// Plugins with their builds and how they fare; `plugins add`, `set` and `remove` change them while the host runs
+    Plugins(plugins::PluginsArguments),
     /// The effective route table
     Routes {
         #[command(flatten)]
@@ -69,6 +86,10 @@ enum Command {
     Queues(inspect::QueueArguments),
     /// Keys that sign access tokens; `keys rotate` signs with a fresh one from now on
     Keys(inspect::KeyArguments),
+    /// Make a key pair that signs components
+    Keygen(sign::KeygenArguments),
+    /// Sign a component into <file>.sig
+    Sign(sign::SignArguments),
     /// Lease and run `command` steps on this machine
     Worker(worker::WorkerArguments),
     /// Compile a component in a limited process (used by the host itself)
@@ -96,7 +117,7 @@ pub(crate) enum CommandError {
     #[error("{}", .0.join("\n"))]
     Usage(Vec<String>),
     /// Exit status 69: the host's URL and why.
-    #[error("the host at {url} cannot be reached: {reason}")]
+    #[error("the host at {url} cannot be reached: {reason}; is it running, and is --url right?")]
     Unreachable { url: String, reason: String },
 }
 
@@ -144,15 +165,23 @@ fn dispatch(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Run(flags) => start_host(&flags),
         Command::Deploy(arguments) => wait(deploy::deploy(arguments)),
+        Command::Push(arguments) => wait(push::push(arguments)),
+        Command::Dev(arguments) => wait(dev::develop(arguments)),
         Command::Rollback(arguments) => wait(deploy::rollback(arguments)),
         Command::Promote(arguments) => wait(deploy::end_trial("promote", arguments)),
         Command::Abort(arguments) => wait(deploy::end_trial("abort", arguments)),
         Command::History { plugin, target } => wait(inspect::history(plugin, target)),
         Command::Hosts { target } => wait(inspect::hosts(target)),
-        Command::Plugins { target } => wait(inspect::plugins(target)),
+        Command::Status(arguments) => wait(seeing::status(arguments)),
+        Command::Logs(arguments) => wait(seeing::logs(arguments)),
+        Command::Events(arguments) => wait(seeing::events(arguments)),
+        Command::Grants(arguments) => wait(seeing::grants(arguments)),
+        Command::Plugins(arguments) => wait(plugins::plugins(arguments)),
         Command::Routes { target } => wait(inspect::routes(target)),
         Command::Queues(arguments) => wait(inspect::queues(arguments)),
         Command::Keys(arguments) => wait(inspect::keys(arguments)),
+        Command::Keygen(arguments) => sign::keygen(&arguments),
+        Command::Sign(arguments) => sign::sign(&arguments),
         Command::Worker(arguments) => wait(worker::work(arguments)),
         Command::Compile { input, output } => {
             crate::engine::compile_file(&input, &output).map_err(|error| CommandError::failed(error.to_string()))
@@ -220,12 +249,35 @@ mod tests {
             "berth deploy planning - --url http://127.0.0.1:1 --token-file t",
             "berth deploy planning planning.wasm --canary 5%,25%,100% --every 2m --watch 30s",
             "berth deploy planning planning.wasm --shadow",
+            "berth deploy planning https://example.com/planning.wasm --digest sha256:12",
+            "berth deploy planning http://10.0.0.1/planning.wasm#sha256=12 --plain-http",
+            "berth deploy planning oci://ghcr.io/acme/planning:1",
+            "berth push oci://ghcr.io/acme/planning:1 planning.wasm",
+            "berth dev",
+            "berth dev planning hello --profile release --url http://127.0.0.1:1",
+            "berth deploy planning planning.wasm --plan --json",
+            "berth deploy planning planning.wasm --canary 5% --grant --force",
+            "berth keygen key.pem",
+            "berth sign key.pem planning.wasm",
             "berth promote planning",
             "berth abort planning --json",
             "berth rollback planning",
             "berth rollback planning 3",
             "berth history planning",
             "berth plugins --json",
+            "berth status",
+            "berth status planning --json",
+            "berth logs planning -f -n 0 --level warn",
+            "berth events -f --json",
+            "berth events planning",
+            "berth grants",
+            "berth grants planning",
+            "berth plugins show planning",
+            "berth plugins add notes notes.wasm --entry notes.toml --json",
+            "berth plugins add notes - routes=[\"/api/notes\"] grant.cache=true",
+            "berth plugins set notes --entry notes.toml",
+            "berth plugins set notes grant.cache=false",
+            "berth plugins remove notes",
             "berth routes",
             "berth queues",
             "berth queues redrive planning.dlq",
@@ -241,7 +293,16 @@ mod tests {
             "berth deploy planning",
             "berth deploy planning a.wasm --every 2m",
             "berth deploy planning a.wasm --shadow --canary 5%",
+            "berth push oci://ghcr.io/acme/planning:1",
+            "berth deploy planning a.wasm --plan --grant",
+            "berth sign key.pem",
             "berth fly",
+            "berth logs",
+            "berth logs planning --level loud",
+            "berth events -n 1001",
+            "berth plugins add notes notes.wasm",
+            "berth plugins set notes",
+            "berth plugins set notes x=1 --entry notes.toml",
             "berth worker",
             "berth rollback planning minus",
         ] {

@@ -28,6 +28,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 pub(crate) use compile::{Compiled, Compiler, compile_file};
 pub(crate) use error::{CallError, PrepareError};
+pub(crate) use link::opened;
 pub(crate) use packed::{Answer, PackedAnswer, PackedRequest, Packer};
 pub(crate) use revision::{Exports, Revision, RevisionStatistics};
 pub(crate) use routes::RouteMatch;

@@ -32,6 +32,7 @@ mod route;
 mod throttle;
 mod unread;
 mod upstream;
+mod webdav;
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ use ipnet::IpNet;
 
 use crate::accounts::{Accounts, AuthenticationError};
 use crate::capability::cache::CacheRoom;
+use crate::capability::logging::LogRoom;
 use crate::capability::queue::QueueRoom;
 use crate::database::Database;
 use crate::deploy::Registry;
@@ -129,6 +131,8 @@ pub(crate) struct GatewayRooms<U: Upstream = Revision> {
     pub cache: CacheRoom,
     pub database: Database,
     pub queue: QueueRoom,
+    /// What plugins log.
+    pub logs: LogRoom,
     /// None only while nothing can be deployed: the routes then answer 501.
     pub administration: Option<Arc<dyn Administration>>,
     pub tracer: Tracer,
@@ -141,6 +145,9 @@ pub(crate) struct Gateway<U: Upstream = Revision> {
     cache: CacheRoom,
     database: Database,
     queue: QueueRoom,
+    logs: LogRoom,
+    /// Streams of the administration.
+    streams: admin::Streams,
     administration: Option<Arc<dyn Administration>>,
     anonymous: Arc<Principal>,
     cors: Cors,
@@ -161,7 +168,9 @@ pub(crate) struct Gateway<U: Upstream = Revision> {
 
 impl<U: Upstream> Gateway<U> {
     pub(crate) fn new(options: &GatewayOptions, rooms: GatewayRooms<U>) -> Arc<Self> {
-        let GatewayRooms { registry, accounts, cache, database, queue, administration, tracer } = rooms;
+        // The host is as old as its gateway: the first look starts the clock.
+        health::uptime();
+        let GatewayRooms { registry, accounts, cache, database, queue, logs, administration, tracer } = rooms;
         Arc::new(Self {
             cors: Cors::new(&options.allowed_origins),
             throttle: Throttle::new(cache.clone(), options.rate_limits, options.refuses_uncounted),
@@ -177,11 +186,13 @@ impl<U: Upstream> Gateway<U> {
             unread_time_max: options.unread_time_max,
             anonymous: Arc::new(Principal::anonymous()),
             is_stopping: AtomicBool::new(false),
+            streams: admin::Streams::default(),
             registry,
             accounts,
             cache,
             database,
             queue,
+            logs,
             administration,
             tracer,
         })
@@ -203,9 +214,10 @@ impl<U: Upstream> Gateway<U> {
         });
     }
 
-    /// From now on `/ready` says that no new requests are wanted.
+    /// From now on `/ready` says that no new requests are wanted, and streams of the administration end.
     pub(crate) fn begin_shutdown(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
+        self.streams.end();
     }
 
     /// Takes one request through every stage.
@@ -229,7 +241,7 @@ impl<U: Upstream> Gateway<U> {
         let origin = self.cors.allowed_origin(&parts.headers);
         let result = match (&entrance, &parts.method) {
             (Err(error), _) => Err(error.again()),
-            (_, &Method::OPTIONS) => {
+            (_, &Method::OPTIONS) if !self.is_answered_by_plugin(peer, &parts) => {
                 Ok(cors::preflight(origin.is_some(), &parts.headers, self.methods(peer, parts.uri.path())))
             }
             (_, &Method::CONNECT | &Method::TRACE) => Err(GatewayError::MethodNotAllowed(cors::METHODS)),
@@ -237,7 +249,11 @@ impl<U: Upstream> Gateway<U> {
         };
         let mut response = match result {
             Ok(response) => response,
-            Err(error) => refuse(&error, &exchange.request_id),
+            Err(error) => {
+                let mut response = refuse(&error, &exchange.request_id);
+                self.challenge(peer, parts.uri.path(), &mut response);
+                response
+            }
         };
         respond::not_modified(if_none_match.as_ref(), &mut response);
         compress::apply(coding, &mut response);
@@ -263,17 +279,20 @@ impl<U: Upstream> Gateway<U> {
     /// The methods of a path, where it is known which it has.
     fn methods(&self, peer: &Peer, path: &str) -> Option<HeaderValue> {
         let mut methods = match route::find(&self.registry, path, &peer.door, self.has_admin_door) {
-            Target::Plugin(slot) => match slot.current()?.match_route("OPTIONS", path) {
+            // No method has this name: what is found are all that the path has.
+            Target::Plugin(slot) => match authorize::find(&*slot.current()?, "", path).ok()? {
                 RouteMatch::OtherMethods(methods) => methods.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
                 _ => return None,
             },
             Target::MainApp => self.accounts.methods(path)?.join(", "),
             _ => return None,
         };
-        if methods.contains("GET") && !methods.contains("HEAD") {
-            methods.push_str(", HEAD");
+        for (present, implied) in [("GET", "HEAD"), ("", "OPTIONS")] {
+            if methods.contains(present) && !methods.contains(implied) {
+                methods.push_str(", ");
+                methods.push_str(implied);
+            }
         }
-        methods.push_str(", OPTIONS");
         HeaderValue::try_from(methods).ok()
     }
 
@@ -325,7 +344,7 @@ impl<U: Upstream> Gateway<U> {
             self.load.turn_away();
             return Err(GatewayError::Busy);
         }
-        let identity = self.identify(parts).await?;
+        let identity = self.identify(&target, parts).await?;
         if let Identity::Known(principal) = &identity {
             exchange.is_called_by(principal);
         }
@@ -341,6 +360,7 @@ impl<U: Upstream> Gateway<U> {
             }
             Target::Admin => Box::pin(self.admin(exchange, &identity, parts.clone(), body)).await,
             Target::Nowhere => Err(GatewayError::RouteNotFound),
+            Target::Calendars => self.calendars(),
             own => {
                 let is_read = matches!(parts.method, Method::GET | Method::HEAD);
                 if !is_read {
@@ -384,16 +404,20 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// Who calls. A credential that proves nothing is refused only where one is needed.
-    async fn identify(&self, parts: &Parts) -> Result<Identity, GatewayError> {
+    async fn identify(&self, target: &Target<U>, parts: &Parts) -> Result<Identity, GatewayError> {
         let token = match authenticate::credential(&parts.headers)? {
             Credential::None => return Ok(Identity::Anonymous),
             Credential::Unusable => return Ok(Identity::Refused(GatewayError::Unauthorized)),
             Credential::Bearer(token) => token,
-            // A browser sends the cookie whoever wrote the page.
-            Credential::Cookie(_) if self.cors.is_forged(&parts.method, &parts.headers) => {
+            Credential::Basic(_) if !webdav::is_spoken(target, parts.uri.path()) => {
+                return Ok(Identity::Refused(GatewayError::Unauthorized));
+            }
+            // A browser sends the cookie, and a password that it has kept, whoever wrote the page.
+            Credential::Cookie(_) | Credential::Basic(_) if self.cors.is_forged(&parts.method, &parts.headers) => {
                 let reason = "the request comes from a page of another origin".to_owned();
                 return Ok(Identity::Refused(GatewayError::Forbidden(reason)));
             }
+            Credential::Basic(encoded) => return Ok(Box::pin(self.identify_by_key(encoded)).await),
             Credential::Cookie(token) => token,
         };
         Ok(match Box::pin(self.accounts.authenticate(token)).await {

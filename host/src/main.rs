@@ -17,6 +17,7 @@ mod plugins_file;
 mod principal;
 mod schedule;
 mod settings;
+mod signature;
 mod tasks;
 mod telemetry;
 mod trace;

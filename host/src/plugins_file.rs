@@ -1,20 +1,27 @@
 //! The manifest, `plugins.toml`: which plugins exist, what each may do, and where it is mounted.
 //!
 //! It is judged whole, and every fault is reported with its line. It must never be half taken: a manifest with one fault
-//! changes nothing. It says nothing of revisions; those live in the database.
+//! changes nothing. It says nothing of revisions; those live in the database. Entries that were recorded while hosts ran lie
+//! over the file's, and are judged with it as if they stood there.
 
 mod document;
+mod entry;
 mod overlap;
 mod plugin;
 mod words;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::capability::Plugin;
 use crate::capability::grant::Isolation;
+use crate::signature::{TRUSTED_KEYS_MAX, TrustedKey, key_fault};
 use document::Judge;
+pub(crate) use entry::{label, merged, plain};
 
 /// Bytes of a manifest.
 const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
@@ -35,8 +42,43 @@ const PLUGINS_MAX: usize = 200;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Manifest {
     pub host: HostSection,
-    /// In the order of the file; names, routes, ports and table prefixes are distinct.
+    /// In the order of the file, then those that lie over it; names, routes, ports and table prefixes are distinct.
     pub plugins: Vec<PluginEntry>,
+    /// What it was read from.
+    pub file: Arc<ManifestFile>,
+}
+
+/// The manifest's file as it was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ManifestFile {
+    /// For messages.
+    name: String,
+    /// Where relative component paths begin.
+    folder: PathBuf,
+    text: String,
+    /// Its entries by name, each in the form of [`plain`].
+    entries: BTreeMap<String, String>,
+}
+
+/// An entry that was recorded while hosts ran: it counts in the place of the file's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Laid {
+    pub plugin: String,
+    /// As TOML: the keys of one `[[plugin]]`, with or without that line. None: the plugin was removed.
+    pub entry: Option<String>,
+}
+
+/// Where a plugin's entry comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EntryOrigin {
+    /// `plugins.toml`.
+    #[default]
+    File,
+    /// It was added while hosts ran; the file has none of its name.
+    Added,
+    /// It was changed while hosts ran; the file has another one of its name.
+    Changed,
 }
 
 /// `[host]`. The environment wins over it.
@@ -45,7 +87,7 @@ pub(crate) struct HostSection {
     /// Whether plugins listen on their own ports too.
     pub direct_ports: bool,
     /// When not empty, components without a signature of one of these keys are refused.
-    pub trusted_keys: Vec<String>,
+    pub trusted_keys: Vec<TrustedKey>,
     /// Requests per minute and principal; 0 turns the limit off; none: 600.
     pub rate_limit_per_minute: Option<u32>,
     /// Requests per minute of a whole organization; 0: not counted.
@@ -75,10 +117,12 @@ impl Default for HostSection {
 /// One `[[plugin]]`.
 #[derive(Clone, Debug)]
 pub(crate) struct PluginEntry {
+    pub origin: EntryOrigin,
     /// Name, grant, limits and config.
     pub plugin: Arc<Plugin>,
-    /// The component of the first deploy; a relative path is relative to the manifest. May not exist.
-    pub component: PathBuf,
+    /// The component of the first deploy; a relative path is relative to the manifest. May not exist. None only for an
+    /// entry that did not come from the file.
+    pub component: Option<PathBuf>,
     /// Path prefixes of whole segments, as `/api/plans`.
     pub routes: Vec<String>,
     /// The direct port, when the host opens direct ports.
@@ -120,18 +164,71 @@ pub(crate) struct RouteLimit {
 /// One thing wrong with the manifest, as `plugins.toml:12: sentence`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fault {
+    /// The file's name, or `entry of <plugin>`.
     pub file: String,
     /// From 1; none where no line is to blame.
     pub line: Option<usize>,
     pub sentence: String,
+    pub kind: FaultKind,
+}
+
+/// Who is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FaultKind {
+    /// The entry is wrong in itself.
+    Wrong,
+    /// It claims what another plugin or the host has.
+    Taken,
+}
+
+impl Fault {
+    /// Where it stands: `plugins.toml:12`.
+    pub(crate) fn place(&self) -> String {
+        match self.line {
+            Some(line) => format!("{}:{line}", self.file),
+            None => self.file.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(formatter, "{}:{line}: {}", self.file, self.sentence),
-            None => write!(formatter, "{}: {}", self.file, self.sentence),
+        write!(formatter, "{}: {}", self.place(), self.sentence)
+    }
+}
+
+impl ManifestFile {
+    /// Reads the file at `path`, and judges no more than whether it is TOML.
+    ///
+    /// # Errors
+    /// The fault that keeps it from being read.
+    pub(crate) fn read(path: &Path) -> Result<Self, Vec<Fault>> {
+        let file =
+            path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let fault = |sentence: String| {
+            vec![Fault { file: path.display().to_string(), line: None, sentence, kind: FaultKind::Wrong }]
+        };
+        let size = std::fs::metadata(path).map_err(|error| fault(format!("cannot be read: {error}")))?.len();
+        if size > MANIFEST_BYTES_MAX {
+            return Err(fault(format!("is larger than {MANIFEST_BYTES_MAX} bytes")));
         }
+        let text = std::fs::read_to_string(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
+        Self::new(&file, folder, text)
+    }
+
+    /// A manifest's text. `name` is for the messages; component paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// When it is not TOML.
+    pub(crate) fn new(name: &str, folder: &Path, text: String) -> Result<Self, Vec<Fault>> {
+        let entries = entry::of_file(entry::parse(name, &text).map_err(|fault| vec![fault])?.as_table());
+        Ok(Self { name: name.to_owned(), folder: folder.to_owned(), text, entries })
+    }
+
+    /// A plugin's entry in the form of [`plain`].
+    pub(crate) fn entry(&self, plugin: &str) -> Option<&str> {
+        self.entries.get(plugin).map(String::as_str)
     }
 }
 
@@ -141,31 +238,30 @@ impl Manifest {
     /// # Errors
     /// Every fault found, in the order of the lines.
     pub(crate) fn load(path: &Path) -> Result<Self, Vec<Fault>> {
-        let file =
-            path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let fault = |sentence: String| vec![Fault { file: path.display().to_string(), line: None, sentence }];
-        let size = std::fs::metadata(path).map_err(|error| fault(format!("cannot be read: {error}")))?.len();
-        if size > MANIFEST_BYTES_MAX {
-            return Err(fault(format!("is larger than {MANIFEST_BYTES_MAX} bytes")));
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
-        Self::parse(&file, folder, &text)
+        Self::judge(&Arc::new(ManifestFile::read(path)?), &[])
     }
 
-    /// Judges a manifest's text. `file` is for the messages; component paths are relative to `folder`.
+    /// Judges a file with the entries that lie over it, as one manifest.
     ///
     /// # Errors
-    /// As [`Manifest::load`].
-    pub(crate) fn parse(file: &str, folder: &Path, text: &str) -> Result<Self, Vec<Fault>> {
-        let document = toml_edit::Document::parse(text).map_err(|error| {
-            let line = error.span().map(|span| document::line_of(text, span.start));
-            let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            vec![Fault { file: file.to_owned(), line, sentence: format!("is not TOML: {message}") }]
-        })?;
-        let mut judge = Judge::new(file, text);
-        let manifest = judge_document(&mut judge, document.as_table(), folder);
-        judge.finish().map(|()| manifest)
+    /// Every fault found, in the order of the texts and lines.
+    pub(crate) fn judge(file: &Arc<ManifestFile>, laid: &[Laid]) -> Result<Self, Vec<Fault>> {
+        let document = entry::parse(&file.name, &file.text).map_err(|fault| vec![fault])?;
+        let mut judge = Judge::new(&file.name, &file.text);
+        let (host, mut drafts) = judge_document(&mut judge, document.as_table(), &file.folder);
+        for change in laid {
+            drafts.retain(|draft| draft.name.value != change.plugin);
+            if let Some(text) = &change.entry {
+                drafts.extend(entry::judge(&mut judge, &change.plugin, text, file)?);
+            }
+        }
+        if drafts.len() > PLUGINS_MAX {
+            judge.go_back(0);
+            judge.fault_at(None, format!("there are more than {PLUGINS_MAX} plugins"));
+        }
+        overlap::judge(&mut judge, &drafts);
+        let plugins = drafts.into_iter().map(plugin::Draft::into_entry).collect();
+        judge.finish().map(|()| Self { host, plugins, file: Arc::clone(file) })
     }
 
     /// The entry of a plugin.
@@ -174,7 +270,8 @@ impl Manifest {
     }
 }
 
-fn judge_document(judge: &mut Judge<'_>, root: &toml_edit::Table, folder: &Path) -> Manifest {
+/// Reads what the file itself says; what concerns several plugins is judged later.
+fn judge_document(judge: &mut Judge<'_>, root: &toml_edit::Table, folder: &Path) -> (HostSection, Vec<plugin::Draft>) {
     judge.known_keys(root, "the manifest", &["host", "plugin"]);
     let host = match root.get_key_value("host") {
         Some((key, item)) => match judge.table(key, item) {
@@ -190,11 +287,10 @@ fn judge_document(judge: &mut Judge<'_>, root: &toml_edit::Table, folder: &Path)
             judge.fault_at(key.span(), format!("there are more than {PLUGINS_MAX} plugins"));
         }
         drafts.extend(
-            tables.into_iter().take(PLUGINS_MAX).map(|(table, span)| plugin::judge(judge, table, span, folder)),
+            tables.into_iter().take(PLUGINS_MAX).map(|(table, span)| plugin::judge(judge, table, span, folder, None)),
         );
     }
-    overlap::judge(judge, &drafts);
-    Manifest { host, plugins: drafts.into_iter().map(plugin::Draft::into_entry).collect() }
+    (host, drafts)
 }
 
 fn judge_host(judge: &mut Judge<'_>, table: &dyn toml_edit::TableLike) -> HostSection {
@@ -202,13 +298,28 @@ fn judge_host(judge: &mut Judge<'_>, table: &dyn toml_edit::TableLike) -> HostSe
     judge.known_keys(table, "[host]", HOST_KEYS);
     HostSection {
         direct_ports: judge.truth(table, "direct_ports").unwrap_or(defaults.direct_ports),
-        trusted_keys: judge.strings(table, "trusted_keys").into_iter().map(|word| word.value).collect(),
+        trusted_keys: judge_keys(judge, table),
         rate_limit_per_minute: judge.number(table, "rate_limit_per_minute", 0..=1_000_000),
         organization_rate_per_minute: judge.number(table, "organization_rate_per_minute", 0..=1_000_000).unwrap_or(0),
         address_rate_per_minute: judge.number(table, "address_rate_per_minute", 0..=1_000_000).unwrap_or(0),
         in_flight_max: judge.number(table, "in_flight_max", 16..=100_000),
         deploy_mib: judge.number(table, "deploy_mib", 1..=1024).unwrap_or(defaults.deploy_mib),
     }
+}
+
+fn judge_keys(judge: &mut Judge<'_>, table: &dyn toml_edit::TableLike) -> Vec<TrustedKey> {
+    let words = judge.strings(table, "trusted_keys");
+    if let Some(word) = words.get(TRUSTED_KEYS_MAX) {
+        judge.fault_at(word.span.clone(), format!("trusted_keys has more than {TRUSTED_KEYS_MAX} keys"));
+    }
+    let mut keys = Vec::new();
+    for word in words {
+        match TrustedKey::parse(&word.value) {
+            Some(key) => keys.push(key),
+            None => judge.fault_at(word.span, key_fault(&word.value)),
+        }
+    }
+    keys
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use read::Reader;
 
+use crate::signature::TrustedKey;
+
 pub(crate) use known::nearest;
 
 /// Requests per minute that may be asked for: above it a limit is no limit.
@@ -87,6 +89,8 @@ pub(crate) struct Settings {
     pub otlp_endpoint: Option<String>,
     /// The share of requests that are traced, 0 to 1; none: all.
     pub otlp_sample: Option<f64>,
+    /// The organization that the host's own lines, spans and figures belong to; none: they are not handed to any plugin.
+    pub feed_organization: Option<FeedOrganization>,
     /// Directives of the log filter, judged.
     pub log: String,
     /// None: text on a terminal, JSON otherwise.
@@ -94,7 +98,7 @@ pub(crate) struct Settings {
     /// Wins over `[host] direct_ports`.
     pub direct_ports: Option<bool>,
     /// Wins over `[host] trusted_keys`.
-    pub trusted_keys: Option<Vec<String>>,
+    pub trusted_keys: Option<Vec<TrustedKey>>,
 }
 
 /// `BERTH_DATABASE_URL`.
@@ -142,6 +146,15 @@ pub(crate) enum WithoutCache {
     Open,
     /// They are refused with 503.
     Closed,
+}
+
+/// `BERTH_FEED_ORGANIZATION`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FeedOrganization {
+    /// The operator organization, once there is one.
+    Operator,
+    /// The one with this id.
+    Id(String),
 }
 
 /// Where the master key comes from.
@@ -256,10 +269,11 @@ impl Settings {
             login_providers: reader.login_providers(),
             otlp_endpoint: reader.web_url("BERTH_OTLP_ENDPOINT"),
             otlp_sample: reader.share("BERTH_OTLP_SAMPLE"),
+            feed_organization: reader.feed_organization(),
             log: reader.log_filter().unwrap_or_else(|| "info".to_owned()),
             log_format: reader.log_format(),
             direct_ports: reader.truth("BERTH_DIRECT_PORTS"),
-            trusted_keys: reader.words("BERTH_TRUSTED_KEYS"),
+            trusted_keys: reader.keys("BERTH_TRUSTED_KEYS"),
             data,
         };
         reader.finish().map(|()| settings)
@@ -345,6 +359,7 @@ mod tests {
             ("BERTH_NAMESPACE", "a b"),
             ("BERTH_RATE_LIMIT_WITHOUT_CACHE", "ajar"),
             ("BERTH_STOP_DELAY_SECONDS", "301"),
+            ("BERTH_FEED_ORGANIZATION", "Engine Works"),
         ]);
         for name in [
             "BERTH_LISTEN",
@@ -368,6 +383,7 @@ mod tests {
             "BERTH_NAMESPACE",
             "BERTH_RATE_LIMIT_WITHOUT_CACHE",
             "BERTH_STOP_DELAY_SECONDS",
+            "BERTH_FEED_ORGANIZATION",
         ] {
             assert!(
                 found.iter().any(|fault| fault.starts_with(&format!("{name}:"))),
@@ -399,6 +415,27 @@ mod tests {
         assert_eq!((settings.namespace.as_str(), settings.without_cache), ("staging", WithoutCache::Closed));
         assert_eq!(settings.stop_delay, Duration::from_secs(5));
         assert!(!format!("{settings:?}").contains("pw@"));
+    }
+
+    #[test]
+    fn the_feed_goes_to_an_organization_by_its_id_or_to_the_operators() {
+        let feed = |value| judge(&[("BERTH_FEED_ORGANIZATION", value)]).map(|settings| settings.feed_organization);
+        assert_eq!(feed("operator"), Ok(Some(FeedOrganization::Operator)));
+        let id = "01900000-0000-7000-8000-000000000000";
+        assert_eq!(feed(id), Ok(Some(FeedOrganization::Id(id.to_owned()))));
+        assert_eq!(feed(""), Ok(None));
+        assert!(feed("mine").is_err());
+    }
+
+    #[test]
+    fn trusted_keys_are_public_keys() {
+        let [first, second] = [(); 2].map(|()| crate::signature::Signer::generate().public_key());
+        let settings = judge(&[("BERTH_TRUSTED_KEYS", &format!("{first}, {second}"))]).expect("settings");
+        assert_eq!(settings.trusted_keys.map(|keys| keys.len()), Some(2));
+        for wrong in ["AAAA", ","] {
+            let found = faults(&[("BERTH_TRUSTED_KEYS", wrong)]);
+            assert_eq!(found.len(), 1, "{found:?}");
+        }
     }
 
     #[test]

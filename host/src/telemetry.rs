@@ -2,16 +2,25 @@
 //!
 //! Writing never blocks a request: a full buffer drops lines, and the number of dropped lines is known.
 
+pub(crate) mod lines;
 pub(crate) mod meter;
 
+use std::sync::OnceLock;
+
+use lines::HostLines;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt};
 
 /// Lines that may wait for the writer; one more is dropped and counted.
 const BUFFERED_LINES_MAX: usize = 32_768;
+/// Answered once, at the start: one of two filters that refuses what is merely asked about would miss the next line of the thread that
+/// asked as well, because it keeps the refusal until it is asked again.
+static ACCESS_IS_LOGGED: OnceLock<bool> = OnceLock::new();
 /// RFC 3339 in UTC with milliseconds.
 const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.3fZ";
 
@@ -86,26 +95,32 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), TelemetryError> {
     parse_filter(filter).map(drop)
 }
 
-/// Sets up logging for the whole process; once.
-pub(crate) fn start(options: &TelemetryOptions) -> Result<Telemetry, TelemetryError> {
+/// Sets up logging for the whole process; once. `lines` hears the host's own lines besides.
+pub(crate) fn start(options: &TelemetryOptions, lines: HostLines) -> Result<Telemetry, TelemetryError> {
     let filter = parse_filter(&options.filter)?;
     let (writer, guard) = match options.target {
         LogTarget::StandardError => non_blocking(std::io::stderr()),
         LogTarget::StandardOutput => non_blocking(std::io::stdout()),
     };
     let dropped = writer.error_counter();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let layer = fmt::layer()
         .with_writer(writer)
         .with_ansi(options.ansi)
         .with_span_events(FmtSpan::NONE)
         .with_timer(UtcMilliseconds);
-    let started = match options.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    let shown: Box<dyn Layer<Registry> + Send + Sync> = match options.format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
+    let started = tracing_subscriber::registry().with(shown.with_filter(filter)).with(lines.layer()).try_init();
     started.map_err(|_| TelemetryError::AlreadyStarted)?;
+    let _ = ACCESS_IS_LOGGED.set(tracing::enabled!(target: "access", tracing::Level::INFO));
     Ok(Telemetry { dropped, _writer: guard })
+}
+
+/// Whether requests are written to the log.
+pub(crate) fn logs_access() -> bool {
+    ACCESS_IS_LOGGED.get().copied().unwrap_or_default()
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {

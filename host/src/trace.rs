@@ -1,10 +1,12 @@
-//! Traces: what a request, a message or a timer caused, as one tree of spans sent to an OpenTelemetry collector.
+//! Traces: what a request, a message or a timer caused, as one tree of spans sent to an OpenTelemetry collector, or to
+//! whoever keeps them within this host.
 //!
 //! A call carries its [`Trace`], a pointer that is null where nothing is traced: then every question here is one
 //! comparison. It must never decide anything, never hold up a request (a full buffer drops spans), and never take text
 //! from a request into a span but what is named here.
 
 mod export;
+mod tap;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 
 pub(crate) use export::{Exporter, TraceOptions};
+pub(crate) use tap::{FinishedSpan, SpanSink};
 
 /// Characters of a text attribute; what is over is cut off.
 const TEXT_CHARS_MAX: usize = 256;

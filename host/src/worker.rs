@@ -4,6 +4,7 @@
 //! plugin's current revision, so the next message after a swap is handled by the new build.
 
 mod deliver;
+mod feed;
 mod pump;
 mod relay;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::bindings::consumer::{Delivery, Outcome};
 use crate::capability::queue::{QueueError, QueueRoom};
 use crate::principal::{Call, Principal};
 use crate::trace::Tracer;
+pub(crate) use feed::{Feed, FeedRooms, OBSERVABILITY, Owner};
 pub(crate) use pump::ConsumerStatus;
 use pump::Pumps;
 

@@ -88,7 +88,7 @@ impl Wire {
         Ok(self.stream.write_all(bytes).await?)
     }
 
-    /// Reads one answer with a `content-length`.
+    /// Reads one answer with a `content-length`, or in chunks.
     ///
     /// # Errors
     /// When the connection breaks, nothing comes, or what comes is no answer.
@@ -105,6 +105,10 @@ impl Wire {
         };
         let head = String::from_utf8_lossy(self.read.get(..head_end).unwrap_or_default()).to_ascii_lowercase();
         let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no status")?;
+        let closes = header(&head, "connection") == Some("close");
+        if header(&head, "transfer-encoding") == Some("chunked") {
+            return Ok(WireAnswer { status, body: self.read_chunks(head_end + 4).await?, closes });
+        }
         let length: usize = header(&head, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
         let end = head_end + 4 + length;
         while self.read.len() < end {
@@ -113,7 +117,32 @@ impl Wire {
         let rest = self.read.split_off(end);
         let body = String::from_utf8_lossy(self.read.get(head_end + 4..).unwrap_or_default()).into_owned();
         self.read = rest;
-        Ok(WireAnswer { status, body, closes: header(&head, "connection") == Some("close") })
+        Ok(WireAnswer { status, body, closes })
+    }
+
+    /// A body in chunks that begins at `at`; none of ours has trailers.
+    async fn read_chunks(&mut self, mut at: usize) -> Result<String> {
+        let mut body = Vec::new();
+        loop {
+            let line = loop {
+                let rest = self.read.get(at..).unwrap_or_default();
+                if let Some(length) = rest.windows(2).position(|window| window == b"\r\n") {
+                    break String::from_utf8_lossy(rest.get(..length).unwrap_or_default()).into_owned();
+                }
+                self.fill().await?;
+            };
+            let size = usize::from_str_radix(&line, 16).context("no size of a chunk")?;
+            let (begin, end) = (at + line.len() + 2, at + line.len() + 2 + size);
+            while self.read.len() < end + 2 {
+                self.fill().await?;
+            }
+            body.extend_from_slice(self.read.get(begin..end).unwrap_or_default());
+            at = end + 2;
+            if size == 0 {
+                self.read = self.read.split_off(at);
+                return Ok(String::from_utf8_lossy(&body).into_owned());
+            }
+        }
     }
 
     async fn fill(&mut self) -> Result<()> {

@@ -273,6 +273,9 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("404", "DELETE /api/notifications/preferences/{scope}", "a scope is one of five words"),
     ("404", "GET /api/notifications/preferences/{scope}/{scopeId}", "a scope is one of five words"),
     ("404", "DELETE /api/notifications/preferences/{scope}/{scopeId}", "a scope is one of five words"),
+    ("404", "POST /api/admin/plugins/{name}", "it adds a plugin, and takes a form"),
+    ("404", "PUT /api/admin/plugins/{name}", "it takes TOML"),
+    ("404", "PATCH /api/admin/plugins/{name}", "it takes TOML"),
     ("404", "POST /api/prompts/{id}/versions/{n}/publish", "the number of a version is a number"),
     ("foreign", "POST /api/usage/categories", "a category is read by its code"),
 ];

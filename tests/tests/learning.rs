@@ -267,6 +267,11 @@ async fn progress_on_a_resource_never_falls() {
     assert_eq!((&done["value"], &done["minutes"], done["completedAt"].is_string()), (&json!(1.0), &json!(37), true));
     let anew = report(json!({"value": 0.1, "reset": true})).await;
     assert_eq!((&anew["value"], &anew["completedAt"]), (&json!(0.1), &Value::Null));
+    // A reset that comes twice begins anew once, also where it changed nothing the first time.
+    let reset = json!({"value": 0.1, "reset": true, "eventId": "anew"});
+    assert_eq!(report(reset.clone()).await["value"], 0.1);
+    assert_eq!(report(json!({"value": 0.6})).await["value"], 0.6);
+    assert_eq!(report(reset).await["value"], 0.6, "a replayed event leads nobody back");
     let faulty = bob.post(&url, &json!({"value": 1.5, "minutes": -1})).await;
     assert_eq!(faulty.faulty_fields(), ["value", "minutes"]);
     assert_eq!(ada.get("/api/learning/progress/summary").await.expect(200)["minutes"], 0);

@@ -149,6 +149,10 @@ async fn rights_and_bad_input_are_refused() {
     mia.post(&format!("{ROUTES}/templates"), &template).await.problem(409, "CONFLICT");
     let provider = json!({"code": "smtp", "channel": "EMAIL"});
     mia.post(&format!("{ROUTES}/providers"), &provider).await.problem(403, "FORBIDDEN");
+    // It would bring everybody's news into her inbox.
+    let chain = json!({"name": "all", "triggerCriticality": "LOW", "levels": [
+        {"delayMinutes": 0, "channels": ["IN_APP"], "recipientType": "USER", "recipientId": members::id(&mia)}]});
+    mia.post(&format!("{ROUTES}/escalation-chains"), &chain).await.problem(403, "FORBIDDEN");
     mia.put(&format!("{ROUTES}/preferences/ORGANIZATION"), &json!({})).await.problem(403, "FORBIDDEN");
     ada.put(&format!("{ROUTES}/preferences/GLOBAL"), &json!({"timezone": "Mars/Olympus"}))
         .await

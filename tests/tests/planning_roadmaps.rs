@@ -209,6 +209,17 @@ async fn lists_of_tasks_answer_what_people_ask_every_day() {
         assert_eq!(count(query).await, wanted, "{query}");
     }
     ada.get("/api/tasks?dueBefore=soon").await.problem(400, "VALIDATION_ERROR");
+    // Priorities sort by what they mean; a card can be made in the column where it belongs.
+    for (priority, status) in [("critical", "in_progress"), ("low", "to_do")] {
+        let body = json!({"projectId": project, "title": priority, "priority": priority, "status": status});
+        assert_eq!(made(&ada, "/api/tasks", body).await["status"], status);
+    }
+    let sorted = ada.get("/api/tasks?sortBy=priority&order=desc").await.expect(200);
+    let priorities: Vec<&str> =
+        sorted["items"].as_array().into_iter().flatten().filter_map(|task| task["priority"].as_str()).collect();
+    assert_eq!(priorities, ["critical", "medium", "medium", "low"]);
+    let done = json!({"projectId": project, "title": "Done", "status": "completed"});
+    ada.post("/api/tasks", &done).await.problem(422, "UNPROCESSABLE");
     let comment = made_id(&ada, &format!("/api/tasks/{second}/comments"), json!({"body": "Wel"})).await;
     let path = format!("/api/tasks/{second}/comments/{comment}");
     assert_eq!(ada.put(&path, &json!({"body": "Well"})).await.expect(200)["body"], "Well");

@@ -1,6 +1,7 @@
 //! prompt-management: versions, variables, overrides, experiments and schedules as their users see them.
 
 use berth_tests::answer::text;
+use berth_tests::event_stream::EventStream;
 use berth_tests::{Client, Host, Manifest, eventually, members};
 use serde_json::{Value, json};
 
@@ -240,7 +241,119 @@ async fn an_execution_without_the_assistant_is_a_failed_one() {
     ada.post(&path, &json!({"variables": {"name": "Bo"}})).await.problem(503, "SERVICE_UNAVAILABLE");
     let failed = ada.get(&format!("{ROUTES}/greet/executions?status=failed")).await.expect(200);
     assert_eq!((&failed["total"], &failed["items"][0]["wasSuccessful"]), (&json!(1), &json!(false)), "{failed}");
-    ada.post(&path, &json!({"variables": {"name": "Bo"}, "stream": true})).await.problem(501, "NOT_IMPLEMENTED");
+    // A stream that does not begin is an ordinary problem too.
+    ada.post(&path, &json!({"variables": {"name": "Bo"}, "stream": true})).await.problem(503, "SERVICE_UNAVAILABLE");
+    assert_eq!(ada.get(&format!("{ROUTES}/greet/executions?status=failed")).await.expect(200)["total"], 2);
+}
+
+#[tokio::test]
+async fn an_execution_asks_the_assistant_whole_and_piece_by_piece() {
+    let (_host, ada) = host_with_ada().await;
+    published(&ada, "greet", "Ahoy {{name}}").await;
+    let path = format!("{ROUTES}/greet/execute");
+    let asked = json!({"variables": {"name": "Bo"}, "model": "echo"});
+    let done = ada.post(&path, &asked).await.expect(200);
+    assert_eq!((&done["output"], &done["model"], &done["source"]), (&json!("Ahoy Bo"), &json!("echo"), &json!("base")));
+    let mut streamed = asked.clone();
+    streamed["stream"] = json!(true);
+    let mut stream =
+        EventStream::of(ada.request(reqwest::Method::POST, &path).json(&streamed)).await.expect("a stream");
+    let (mut kinds, mut output, mut last) = (Vec::new(), String::new(), Value::Null);
+    while let Some(event) = stream.next().await {
+        output.push_str(event.data["content"].as_str().unwrap_or_default());
+        kinds.push(event.kind);
+        last = event.data;
+    }
+    assert_eq!(
+        (kinds.first().map(String::as_str), kinds.last().map(String::as_str)),
+        (Some("started"), Some("completed"))
+    );
+    assert!(kinds.iter().any(|kind| kind == "delta") && output == "Ahoy Bo", "{kinds:?} {output}");
+    assert!(last["inputTokens"].as_i64() > Some(0) && last["latencyMs"].is_i64(), "{last}");
+    let rows = ada.get(&format!("{ROUTES}/greet/executions?status=completed")).await.expect(200);
+    assert_eq!(rows["total"], 2, "{rows}");
+    for row in rows["items"].as_array().into_iter().flatten() {
+        assert_eq!(
+            (&row["output"], &row["wasSuccessful"], &row["model"]),
+            (&json!("Ahoy Bo"), &json!(true), &json!("echo"))
+        );
+        assert!(row["inputTokens"].as_i64() > Some(0), "{row}");
+    }
+    // What was filled twice is counted twice, and its tokens are those of the completions.
+    eventually("the usage", async || {
+        let used = ada.get("/api/usage/events?categoryCode=prompt.execution").await.expect(200);
+        (used["total"] == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_due_schedule_runs_once_whatever_was_missed_and_tells_its_target() {
+    let manifest = Manifest::services().with("schedules = \"1m\"", "schedules = \"1s\"");
+    let host = Host::with(manifest).embedded().start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    published(&ada, "digest", "News of {{day}}").await;
+    let body = json!({"promptId": "digest", "name": "Morning", "cron": "*/5 * * * *", "variables": {"day": "today"},
+        "model": "echo", "target": {"channel": "c1"}});
+    let row = ada.post(&format!("{ROUTES}/schedules"), &body).await.expect(201);
+    let one = format!("{ROUTES}/schedules/{}", text(&row, "id"));
+    let stopped = host.stop().await;
+    // As if the host had been away for days: hundreds of runs were missed.
+    let script = "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\n\
+        n=c.execute(\"UPDATE prompt_schedules SET next_run_at='2026-01-01T00:00:00.000Z'\").rowcount\nc.commit()\nassert n==1,n";
+    let file = stopped.data().join("berth.db");
+    let status = std::process::Command::new("python3").args(["-c", script]).arg(file).status().expect("python3");
+    assert!(status.success());
+    let host = stopped.start().await;
+    let ada = host.client().with_token(ada.token());
+    let runs = format!("{ROUTES}/digest/executions");
+    let run = eventually("the run", async || {
+        let runs = ada.get(&format!("{runs}?status=completed")).await.expect(200);
+        runs["items"].get(0).cloned()
+    })
+    .await;
+    assert_eq!((&run["output"], &run["scheduleId"]), (&json!("News of today"), &row["id"]), "{run}");
+    let after = eventually("the schedule having noted it", async || {
+        let row = ada.get(&one).await.expect(200);
+        (row["lastStatus"] == "completed").then_some(row)
+    })
+    .await;
+    assert!(after["nextRunAt"].as_str() > Some("2026-01-02") && after["consecutiveFailures"] == 0, "{after}");
+    // A run by hand comes through the same queue: when it is over, nothing of the missed ones is left there.
+    ada.post(&format!("{one}/run-now"), &json!({})).await.done(202);
+    eventually("the run by hand", async || {
+        let runs = ada.get(&format!("{runs}?status=completed")).await.expect(200);
+        (runs["total"].as_i64() >= Some(2)).then_some(())
+    })
+    .await;
+    // The wall clock may have passed a multiple of five minutes meanwhile.
+    let total = ada.get(&runs).await.expect(200)["total"].as_i64().unwrap_or_default();
+    assert!((2..=3).contains(&total), "{total} runs");
+}
+
+#[tokio::test]
+async fn a_label_names_the_newest_version_that_has_it_and_only_publishers_start_experiments() {
+    let (host, ada) = host_with_ada().await;
+    let mia = members::bring(&host, &ada, "mia@example.com", "Member").await;
+    published(&ada, "greet", "Hi").await;
+    for content in ["Hello", "Good day"] {
+        let version = json!({"content": content, "label": "staging"});
+        mia.post(&format!("{ROUTES}/greet/versions"), &version).await.done(201);
+    }
+    assert_eq!(render(&ada, json!({"name": "greet", "label": "staging"})).await["content"], "Good day");
+    assert_eq!(render(&ada, json!({"name": "greet"})).await["content"], "Hi");
+    ada.post(&format!("{ROUTES}/render"), &json!({"name": "greet", "label": "nowhere"}))
+        .await
+        .problem(404, "NOT_FOUND");
+    // Who may not publish a text may not put it before everybody by way of an experiment either.
+    let experiment = json!({"promptId": "greet", "name": "Coup", "variants": [
+        {"name": "a", "isControl": true, "customContent": "mine"}, {"name": "b", "customContent": "mine"}]});
+    let row = mia.post(&format!("{ROUTES}/experiments"), &experiment).await.expect(201);
+    let path = format!("{ROUTES}/experiments/{}", text(&row, "id"));
+    mia.post(&format!("{path}/start"), &json!({})).await.problem(403, "FORBIDDEN");
+    assert_eq!(render(&mia, json!({"name": "greet"})).await["content"], "Hi");
+    ada.post(&format!("{path}/start"), &json!({})).await.done(200);
+    assert_eq!(render(&mia, json!({"name": "greet"})).await["content"], "mine");
 }
 
 #[tokio::test]

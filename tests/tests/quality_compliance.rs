@@ -85,6 +85,18 @@ async fn a_check_never_passes_by_mistake() {
     let viewer = members::bring(&host, &ada, "vic@example.com", "Viewer").await;
     viewer.post(&run, &json!({})).await.problem(403, "FORBIDDEN");
     viewer.get(&path).await.done(200);
+    // By schedule it asks as the organization, which sees what a member does not: they neither make nor turn one into that.
+    let member = members::bring(&host, &ada, "mo@example.com", "Member").await;
+    let mut nightly = check(
+        "query",
+        json!({"queries": [{"name": "audit", "path": "/api/audit-logs/search"}], "assertions": expressions(&["audit.total >= 0"])}),
+    );
+    let by_hand = made(&member, CHECKS, &nightly).await;
+    member.put(&by_hand, &json!({"scheduleCron": "0 3 * * *"})).await.problem(403, "FORBIDDEN");
+    nightly["scheduleCron"] = json!("0 3 * * *");
+    member.post(CHECKS, &nightly).await.problem(403, "FORBIDDEN");
+    let nightly = made(&ada, CHECKS, &nightly).await;
+    member.put(&nightly, &json!({"name": "Mine"})).await.problem(403, "FORBIDDEN");
     ada.delete(&path).await.done(204);
     ada.get(&format!("{path}/runs")).await.problem(404, "NOT_FOUND");
 }

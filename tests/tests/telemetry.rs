@@ -155,6 +155,7 @@ async fn what_is_no_export_or_no_question_is_refused() {
         ("traces?sortBy=name", "sortBy"),
         ("traces?from=yesterday", "from"),
         ("metrics?name=x&agg=mean", "agg"),
+        ("metrics?sortBy=kind", "sortBy"),
         ("metrics?name=x&step=1s&from=2026-01-01T00:00:00Z&to=2026-01-10T00:00:00Z", "step"),
         ("service-map?from=2026-01-01T00:00:00Z&to=2026-01-10T00:00:00Z", "from"),
     ] {
@@ -253,6 +254,51 @@ async fn a_metric_has_a_thousand_series_and_the_rest_is_counted() {
     assert!(again["accepted"].as_i64() > Some(0), "{again}");
     let over = ada.post(&path, &points(2_000, 2_003)).await.expect(202);
     assert_eq!((&over["accepted"], &over["rejected"][0]["index"]), (&json!(0), &json!(-1)), "{over}");
+}
+
+#[tokio::test]
+async fn points_that_are_old_go_and_their_hours_stay() {
+    let manifest = Manifest::services();
+    let host = Host::with(manifest.clone().with("alerts = \"1m\"", "alerts = \"daily\"")).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    let ago = |days: i64, minutes: i64| {
+        let hour = chrono::Utc::now().timestamp_millis() / 3_600_000 * 3_600_000;
+        let at = chrono::DateTime::from_timestamp_millis(hour - days * 86_400_000 + minutes * 60_000).expect("a time");
+        at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+    };
+    let point = |name: &str, kind: &str, value: f64, at: String| json!({"name": name, "kind": kind, "service": "shop", "value": value, "recordedAt": at});
+    let points = json!([
+        point("depth", "gauge", 2.0, ago(20, 1)), point("depth", "gauge", 4.0, ago(20, 2)),
+        point("depth", "gauge", 9.0, ago(20, 70)), {"name": "depth", "service": "shop", "value": 6.0},
+        point("orders", "counter", 10.0, ago(20, 1)), point("orders", "counter", 17.0, ago(20, 70)),
+        point("ancient", "gauge", 1.0, ago(100, 1))
+    ]);
+    assert_eq!(ada.post(&format!("{PATH}/metrics"), &points).await.expect(202)["accepted"], 7);
+    let event = json!({"service": "shop", "type": "flood", "occurredAt": ago(100, 1)});
+    ada.post(&format!("{PATH}/events"), &event).await.done(202);
+    let stopped = host.stop().await;
+    stopped.write_manifest(&manifest.with("alerts = \"1m\"", "alerts = \"1s\""));
+    let host = stopped.start().await;
+    let ada = host.client().login("ada@example.com").await;
+    let around = |days: i64| format!("from={}&to={}", ago(days, -60), ago(days, 180));
+    eventually("the end of what is old", async || {
+        let events = ada.get(&format!("{PATH}/events?{}", around(100))).await.expect(200);
+        (events["total"] == 0).then_some(())
+    })
+    .await;
+    let of = async |query: &str| {
+        let found = series(&ada, &format!("{}&{query}", around(20))).await;
+        let points = found.first().and_then(|series| series["points"].as_array().cloned()).unwrap_or_default();
+        points.iter().filter_map(|at| at["value"].as_f64()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("name=depth&agg=avg").await, [3.0, 9.0], "without a step it is an hour");
+    assert_eq!(of("name=depth&agg=max&step=1m").await, [4.0, 9.0]);
+    assert_eq!(of("name=depth&agg=last&step=1h").await, [4.0, 9.0]);
+    assert_eq!(of("name=orders&agg=increase&step=1d").await.iter().sum::<f64>(), 7.0);
+    assert!(of("name=depth&agg=p95&step=1h").await.is_empty(), "the points themselves are gone");
+    let old = series(&ada, &format!("{}&name=ancient&agg=avg", around(100))).await;
+    assert!(old.iter().all(|series| series["points"] == json!([])), "{old:?}");
+    assert_eq!(last(&series(&ada, "name=depth&agg=p95&step=1h").await[0]), 6.0, "what is new stays");
 }
 
 #[tokio::test]
@@ -381,6 +427,12 @@ async fn checks_ask_by_the_clock_and_say_what_they_found() {
     eve.get(&format!("{checks}/{good}/results")).await.problem(404, "NOT_FOUND");
     let member = members::bring(&host, &ada, "mo@example.com", "Member").await;
     member.delete(&format!("{checks}/{good}")).await.problem(403, "FORBIDDEN");
+    // By the clock a plugin is asked as the organization: whether its answer has a word in it is not for everybody to find out.
+    let probe = json!({"path": "/api/audit-logs/search", "bodyContains": "invoice"});
+    let body = json!({"name": "probe", "service": "logging", "expected": probe});
+    member.post(&checks, &body).await.problem(403, "FORBIDDEN");
+    member.put(&format!("{checks}/{good}"), &json!({"expected": probe})).await.problem(403, "FORBIDDEN");
+    ada.put(&format!("{checks}/{good}"), &json!({"expected": {"bodyContains": ""}})).await.done(200);
     ada.delete(&format!("{checks}/{good}")).await.done(204);
 }
 

@@ -74,6 +74,13 @@ async fn usage_is_stored_once_priced_and_summed_up() {
     let id = ada.get("/api/usage/events").await.expect(200)["items"][0]["id"].as_str().unwrap_or_default().to_owned();
     eve.get(&format!("/api/usage/events/{id}")).await.problem(404, "NOT_FOUND");
     assert_eq!(eve.post("/api/usage/events", &completion("e1", 5)).await.expect(202)["accepted"], 1);
+    // The form of CloudEvents, as other meters take it.
+    let cloud = json!({"specversion": "1.0", "id": "c1", "source": "my-app", "type": "ai.completion",
+        "data": {"totalTokens": 1_000, "model": "large"}});
+    let request = ada.request(reqwest::Method::POST, "/api/usage/events");
+    let request = request.header("content-type", "application/cloudevents+json").body(cloud.to_string());
+    assert_eq!(ada.send(request).await.expect(202)["accepted"], 1);
+    assert_eq!(cost_of(&ada, "c1").await, 900_000);
 }
 
 #[tokio::test]
@@ -349,6 +356,34 @@ async fn members_see_their_own_usage_and_make_no_rules() {
     bob.get("/api/usage/billing").await.problem(403, "FORBIDDEN");
     let asked = json!({"from": "2026-01-01T00:00:00Z", "to": "2099-01-01T00:00:00Z", "userId": ada_id});
     bob.post("/api/usage/query", &asked).await.problem(403, "FORBIDDEN");
+    // What the organization spends is not everybody's to know; a budget for each user is.
+    let budget = |scope: &str| json!({"name": scope, "scope": scope, "period": "MONTHLY", "amountMicro": 10_000});
+    let whole = text(&ada.post("/api/usage/budgets", &budget("ORGANIZATION")).await.expect(201), "id");
+    let each = text(&ada.post("/api/usage/budgets", &budget("USER")).await.expect(201), "id");
+    assert_eq!(ada.get("/api/usage/budgets").await.expect(200)["total"], 2);
+    let seen = bob.get("/api/usage/budgets").await.expect(200);
+    assert_eq!((&seen["total"], &seen["items"][0]["id"]), (&json!(1), &json!(each)), "{seen}");
+    bob.get(&format!("/api/usage/budgets/{whole}")).await.problem(404, "NOT_FOUND");
+    bob.get(&format!("/api/usage/budgets/{whole}/status")).await.problem(404, "NOT_FOUND");
+    bob.get(&format!("/api/usage/budgets/{each}/status")).await.done(200);
+    // The platform's administrators read any organization's, and nobody else reads another one's.
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    eve.post("/api/usage/events", &completion("eve", 77)).await.done(202);
+    let reef = text(&eve.account["organization"], "id");
+    for (path, tokens) in [("summary", "total"), ("billing", "items")] {
+        let path = format!("/api/usage/{path}?organizationId={reef}");
+        let answer = ada.get(&path).await.expect(200);
+        let sum = if tokens == "items" { &answer["items"][0] } else { &answer["total"] };
+        assert_eq!(sum["metrics"]["totalTokens"], 77.0, "{answer}");
+        bob.get(&path).await.problem(
+            if tokens == "items" { 403 } else { 404 },
+            if tokens == "items" { "FORBIDDEN" } else { "NOT_FOUND" },
+        );
+    }
+    let foreign = json!({"from": "2026-01-01T00:00:00Z", "to": "2099-01-01T00:00:00Z", "organizationId": reef});
+    assert_eq!(ada.post("/api/usage/query", &foreign).await.expect(200)["total"]["metrics"]["totalTokens"], 77.0);
+    let harbour = json!({"from": "2026-01-01T00:00:00Z", "to": "2099-01-01T00:00:00Z", "organizationId": organization});
+    eve.post("/api/usage/query", &harbour).await.problem(404, "NOT_FOUND");
     // Each user has a limit of their own.
     let each = json!({"name": "each", "scope": "USER", "categoryCode": "ai.*", "metricKey": "count", "period": "DAILY", "limitValue": 2,
         "action": "HARD_LIMIT"});

@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use berth_test_servers::{Found, Kind, Private, find, find_program, is_root};
 
 use crate::workspace;
@@ -96,6 +96,19 @@ fn with_program(kind: Kind) -> Result<()> {
         Some(_) => Ok(()),
         None => install(kind),
     }
+}
+
+/// Whether promises about registries can run: their program is there, or could be installed.
+///
+/// # Errors
+/// When it may be installed and cannot be.
+pub(crate) fn has_registry(may_install: bool) -> Result<bool> {
+    let is_there = find_program(Kind::Registry.program()).is_some();
+    if is_there || !may_install {
+        return Ok(is_there);
+    }
+    let hint = "without a registry its promises cannot run; `cargo xtask test --embedded` leaves them out";
+    install(Kind::Registry).context(hint).map(|()| true)
 }
 
 fn install(kind: Kind) -> Result<()> {

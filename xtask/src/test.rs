@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::servers::Servers;
+use crate::servers::{self, Servers};
 use crate::{build, workspace};
 
 /// Promises that run together: each starts a host of its own, and more at once than cores only makes them wait.
@@ -15,7 +15,10 @@ const PROMISES_AT_ONCE: &str = "2";
 /// Promises about several hosts and about servers that fail: they start what they need themselves.
 pub(crate) const ON_SERVERS_ONLY: [&str; 2] = ["cluster", "outage"];
 /// Promises that have nothing to do with what stands behind the rooms; every other file runs on both stacks.
-const ON_EMBEDDED_ONLY: [&str; 6] = ["gateway", "standard", "starting", "stopping", "swap", "unruly"];
+const ON_EMBEDDED_ONLY: [&str; 8] =
+    ["dev", "gateway", "registry", "standard", "starting", "stopping", "swap", "unruly"];
+/// Promises that need the program of a registry.
+const WITH_REGISTRY_ONLY: &str = "registry";
 /// Tells the harness of the promises to start its hosts on PostgreSQL, Redis and RabbitMQ.
 pub(crate) const STACK_VARIABLE: &str = "BERTH_TEST_STACK";
 
@@ -44,12 +47,13 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     for (name, url) in servers.urls() {
         println!("xtask: {name} at {}", without_password(url));
     }
+    let has_registry = servers::has_registry(!is_embedded)?;
     let suites = [Suite::Units, Suite::Embedded, Suite::Servers];
     // One that fails does not hide what the next one finds.
     let mut failures = Vec::new();
     for suite in suites.into_iter().filter(|suite| *suite != Suite::Servers || with_servers) {
         println!("xtask: {}", suite.name());
-        let mut command = runner(suite, filter)?;
+        let mut command = runner(suite, &suite.left_out(has_registry), filter)?;
         servers.give_to(&mut command);
         if let Err(error) = workspace::run(&mut command) {
             failures.push(format!("{}: {error:#}", suite.name()));
@@ -66,6 +70,9 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
             "xtask: not run: the suites of the server backends, {}, and everything else a second time on servers",
             ON_SERVERS_ONLY.join(", ")
         );
+    }
+    if !has_registry {
+        println!("xtask: not run: {WITH_REGISTRY_ONLY}, for want of docker-registry");
     }
     if filter.is_none() {
         // The examples in the documentation: no runner but cargo's own runs them.
@@ -96,19 +103,23 @@ impl Suite {
         }
     }
 
-    /// Files of promises that this suite leaves to the other one.
-    const fn left_out(self) -> &'static [&'static str] {
-        match self {
-            Self::Units => &[],
-            Self::Embedded => &ON_SERVERS_ONLY,
-            Self::Servers => &ON_EMBEDDED_ONLY,
+    /// Files of promises that this suite leaves to the other one, or out.
+    fn left_out(self, has_registry: bool) -> Vec<&'static str> {
+        let mut files = match self {
+            Self::Units => Vec::new(),
+            Self::Embedded => ON_SERVERS_ONLY.to_vec(),
+            Self::Servers => ON_EMBEDDED_ONLY.to_vec(),
+        };
+        if self == Self::Embedded && !has_registry {
+            files.push(WITH_REGISTRY_ONLY);
         }
+        files
     }
 }
 
 /// nextest where it is installed, cargo's own runner otherwise. nextest always names the whole workspace: a part of it would
 /// have dependencies with other features, which are then compiled once more.
-fn runner(suite: Suite, filter: Option<&str>) -> Result<Command> {
+fn runner(suite: Suite, left_out: &[&str], filter: Option<&str>) -> Result<Command> {
     let mut command = workspace::cargo();
     if suite == Suite::Servers {
         command.env(STACK_VARIABLE, "servers");
@@ -117,7 +128,7 @@ fn runner(suite: Suite, filter: Option<&str>) -> Result<Command> {
         let tests = match suite {
             Suite::Units => "not package(berth-tests)".to_owned(),
             Suite::Embedded | Suite::Servers => {
-                let left_out: Vec<String> = suite.left_out().iter().map(|name| format!("binary(={name})")).collect();
+                let left_out: Vec<String> = left_out.iter().map(|name| format!("binary(={name})")).collect();
                 format!("package(berth-tests) and not ({})", left_out.join(" or "))
             }
         };
@@ -136,7 +147,7 @@ fn runner(suite: Suite, filter: Option<&str>) -> Result<Command> {
         return Ok(with_artifacts(command));
     }
     command.args(["--package", "berth-tests"]);
-    for file in promises()?.iter().filter(|file| !suite.left_out().contains(&file.as_str())) {
+    for file in promises()?.iter().filter(|file| !left_out.contains(&file.as_str())) {
         command.args(["--test", file]);
     }
     command.args(filter).args(["--", "--test-threads", PROMISES_AT_ONCE]);

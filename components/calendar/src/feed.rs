@@ -206,7 +206,7 @@ fn with_apart(organization_id: &Id, mut rows: Vec<Stored<Event>>) -> Result<Vec<
 fn written(organization_id: &Id, viewer: &Viewer, name: &str, rows: Vec<Stored<Event>>) -> Result<Response> {
     let attendees: BTreeMap<Id, Vec<Stored<Attendee>>> =
         attendee::of_events(&Pool, organization_id, rows.iter().map(|row| &row.id))?;
-    let text = Document { name, rows: &rows, attendees: &attendees, viewer }.text();
+    let text = Document { name: Some(name), rows: &rows, attendees: &attendees, viewer }.text();
     let tag = format!("\"{}\"", canonical::sha256_bytes(text.as_bytes()).get(..32).unwrap_or_default());
     Ok(Response::text(200, MEDIA_TYPE, text)
         .with_header("etag", tag)

@@ -15,6 +15,7 @@ use crate::{
         attendee::{Answer, Attendee},
         view::{Entry, Viewer},
     },
+    recurrence::{OCCURRENCES_MAX, Span},
     zone,
 };
 use write::{Block, Line, line, text};
@@ -59,8 +60,8 @@ fn utc(time: Timestamp) -> String {
 
 /// What is written of events.
 pub struct Document<'rows> {
-    /// What the calendar is called.
-    pub name: &'rows str,
+    /// What the calendar is called; none for one object of a calendar, which has neither a name nor a method.
+    pub name: Option<&'rows str>,
     /// The events; with a series those that stand apart from it.
     pub rows: &'rows [Stored<Event>],
     /// Their attendees.
@@ -73,23 +74,24 @@ impl Document<'_> {
     /// The whole text.
     pub fn text(&self) -> String {
         let mut blocks = self.zones();
-        blocks.extend(self.rows.iter().map(|row| self.event(row)));
-        let calendar = Block {
-            name: "VCALENDAR",
-            lines: vec![
-                line("VERSION", "2.0"),
-                line("PRODID", "-//Berth//calendar//EN"),
-                line("CALSCALE", "GREGORIAN"),
-                line("METHOD", "PUBLISH"),
-                text("X-WR-CALNAME", self.name),
-                line("REFRESH-INTERVAL", "PT15M").with("VALUE", "DURATION"),
-                line("X-PUBLISHED-TTL", "PT15M"),
-            ],
-            blocks,
-        };
-        let mut text = String::new();
-        calendar.write(&mut text);
-        text
+        blocks.extend(self.rows.iter().map(|row| self.event(row, None)));
+        calendar(self.name, blocks)
+    }
+
+    /// The whole text with every occurrence within a range as an event of its own, told in UTC; the first thousand of a
+    /// series.
+    pub fn expanded(&self, from: Timestamp, to: Timestamp) -> String {
+        let mut blocks = Vec::new();
+        for row in self.rows {
+            let spans = match row.is_recurring {
+                true => row.series().between(from, to, OCCURRENCES_MAX).occurrences,
+                false => vec![Span { start: row.start_time, end: row.end_time }],
+            };
+            let range = Span { start: from, end: to };
+            blocks
+                .extend(spans.into_iter().filter(|span| span.overlaps(range)).map(|span| self.event(row, Some(span))));
+        }
+        calendar(self.name, blocks)
     }
 
     /// The time zones that the events are told in.
@@ -106,7 +108,8 @@ impl Document<'_> {
         spans.into_values().map(|(zone, first)| timezone::component(zone, first, last.unwrap_or(first))).collect()
     }
 
-    fn event(&self, row: &Stored<Event>) -> Block {
+    /// An event, or one occurrence of it.
+    fn event(&self, row: &Stored<Event>, span: Option<Span>) -> Block {
         let attendees = self.attendees.get(&row.id).map(Vec::as_slice).unwrap_or_default();
         let is_whole = self.viewer.sees(&Entry::of(row, attendees));
         let mut lines = vec![
@@ -116,7 +119,10 @@ impl Document<'_> {
             line("LAST-MODIFIED", utc(row.updated_at)),
             line("SEQUENCE", row.sequence.to_string()),
         ];
-        self.times(row, &mut lines);
+        match span {
+            Some(span) => occurrence(row, span, &mut lines),
+            None => self.times(row, &mut lines),
+        }
         let status = match row.status {
             EventStatus::Tentative => "TENTATIVE",
             EventStatus::Confirmed => "CONFIRMED",
@@ -172,6 +178,40 @@ impl Document<'_> {
                 lines.push(form.line(name, &dates));
             }
         }
+    }
+}
+
+/// When somebody is busy within a range, and nothing of what it is.
+pub fn busy(range: Span, spans: &[Span]) -> String {
+    let mut lines =
+        vec![line("DTSTAMP", utc(clock::now())), line("DTSTART", utc(range.start)), line("DTEND", utc(range.end))];
+    lines.extend(spans.iter().map(|span| line("FREEBUSY", format!("{}/{}", utc(span.start), utc(span.end)))));
+    calendar(None, vec![Block { name: "VFREEBUSY", lines, blocks: Vec::new() }])
+}
+
+fn calendar(name: Option<&str>, blocks: Vec<Block>) -> String {
+    let mut lines =
+        vec![line("VERSION", "2.0"), line("PRODID", "-//Berth//calendar//EN"), line("CALSCALE", "GREGORIAN")];
+    if let Some(name) = name {
+        lines.extend([
+            line("METHOD", "PUBLISH"),
+            text("X-WR-CALNAME", name),
+            line("REFRESH-INTERVAL", "PT15M").with("VALUE", "DURATION"),
+            line("X-PUBLISHED-TTL", "PT15M"),
+        ]);
+    }
+    let mut text = String::new();
+    Block { name: "VCALENDAR", lines, blocks }.write(&mut text);
+    text
+}
+
+/// When one occurrence takes place, whatever the series says.
+fn occurrence(row: &Stored<Event>, span: Span, lines: &mut Vec<Line>) {
+    let form = if row.all_day { Form::of(row) } else { Form { zone: Tz::UTC, is_date: false } };
+    lines.push(form.line("DTSTART", &[span.start]));
+    lines.push(form.line("DTEND", &[span.end]));
+    if let Some(start) = row.recurrence_id.or(row.is_recurring.then_some(span.start)) {
+        lines.push(form.line("RECURRENCE-ID", &[start]));
     }
 }
 

@@ -5,6 +5,7 @@ pub mod availability;
 pub mod calendar;
 pub mod conflict;
 mod consume;
+pub mod dav;
 pub mod environment;
 pub mod event;
 pub mod feed;
@@ -40,6 +41,7 @@ pub fn service() -> Service {
         .routes(views::routes())
         .routes(feed::routes())
         .routes(import::routes())
+        .routes(dav::routes())
         .on("planning.plan.approved", plan::propose::approved)
         .on("incident.created", consume::incident)
         .on("release.created", consume::release)

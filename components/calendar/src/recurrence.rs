@@ -165,6 +165,13 @@ impl Series {
         None
     }
 
+    /// Whether it takes place at some time within a range, which may be as long as time.
+    pub fn comes_within(&self, from: Timestamp, to: Timestamp) -> bool {
+        let from = from.max(zone::moment(self.zone, self.start));
+        let until = |days: &u64| from.plus(Duration::from_secs(days * 24 * 3_600)).min(to);
+        LOOKS_DAYS.iter().any(|days| !self.between(from, until(days), 1).occurrences.is_empty())
+    }
+
     /// Whether it begins at this moment.
     pub fn begins_at(&self, start: Timestamp) -> Option<Span> {
         let after = Timestamp::from_millis(start.millis() + 1);
@@ -249,6 +256,20 @@ mod tests {
             Some("2046-01-05T09:00:00.000Z")
         );
         assert_eq!(next("FREQ=DAILY;COUNT=3", "2026-01-07T09:00:00Z"), None);
+    }
+
+    #[test]
+    fn whether_it_comes_within_a_range_is_known_of_any_range() {
+        let within = |rule: &str, from: &str, to: &str| series(rule).comes_within(at(from), at(to));
+        let forever = "2200-12-31T00:00:00Z";
+        assert!(within("FREQ=DAILY", "1970-01-01T00:00:00Z", forever));
+        assert!(within("FREQ=YEARLY", "2027-01-05T09:59:00Z", "2027-01-06T00:00:00Z"), "it is not over yet");
+        assert!(!within("FREQ=YEARLY", "2027-01-05T10:00:00Z", "2028-01-05T09:00:00Z"));
+        assert!(within("FREQ=YEARLY;INTERVAL=50", "2030-01-01T00:00:00Z", forever));
+        assert!(!within("FREQ=DAILY;COUNT=3", "2026-01-07T10:00:00Z", forever));
+        assert!(!within("FREQ=DAILY", "2025-01-01T00:00:00Z", "2026-01-05T09:00:00Z"), "it has not begun");
+        let less = series("FREQ=WEEKLY").with_dates(&[], &[at("2026-01-12T09:00:00Z")]);
+        assert!(!less.comes_within(at("2026-01-12T00:00:00Z"), at("2026-01-13T00:00:00Z")));
     }
 
     #[test]

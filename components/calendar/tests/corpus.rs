@@ -144,7 +144,7 @@ fn series_are_expanded_as_others_expand_them() {
 fn written() -> String {
     let rows: Vec<Stored<Event>> = cases().iter().flat_map(Case::rows).collect();
     let (attendees, viewer) = (BTreeMap::new(), Viewer::default());
-    Document { name: "Corpus", rows: &rows, attendees: &attendees, viewer: &viewer }.text()
+    Document { name: Some("Corpus"), rows: &rows, attendees: &attendees, viewer: &viewer }.text()
 }
 
 #[test]

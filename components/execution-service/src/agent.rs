@@ -10,6 +10,9 @@ use crate::{advance, failure::Failure, progress, run::Run, step::StepStatus};
 /// How long it may take to begin a run: the lease must outlast it.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long it may take to stop one.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A task that is ready to be given.
 #[derive(Clone, Debug)]
 pub struct AgentTask {
@@ -48,6 +51,18 @@ impl AgentTask {
         })?;
         let id = answer.pointer("/execution/id").and_then(Value::as_str).map(ToString::to_string);
         id.ok_or_else(|| Failure::new("AGENT_REFUSED", "ai-service answered without a run."))
+    }
+}
+
+/// Stops runs whose steps were taken away; those that are over are. Where that fails they go on, and what comes of them is discarded.
+pub fn stop(run_ids: &[String]) {
+    for run_id in run_ids {
+        let call = http_out::plugin("ai-service").post(&format!("/api/ai/executions/{run_id}/cancel"));
+        if let Err(problem) = call.json(&json!({})).timeout(STOP_TIMEOUT).accept()
+            && problem.status != 409
+        {
+            logging::warn!("a run of an agent could not be stopped", run = run_id, problem = problem);
+        }
     }
 }
 

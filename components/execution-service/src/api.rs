@@ -9,7 +9,7 @@ use crate::{
     execution::{Command, Execution, Verdict, judge},
     history::{self, Event, EventQuery},
     plan::PlanChange,
-    progress,
+    progress, sight,
     start::{self, Start, Started},
     step::StepRow,
     stream,
@@ -38,22 +38,25 @@ pub fn execute(Json(body): Json<Start>) -> Result<Accepted<Started>> {
 }
 
 pub fn read(Params(id): Params<Id>) -> Result<Response> {
-    shown(&entity::read::<Execution>(&Pool, &id)?)
+    shown(&sight::read(&id)?)
 }
 
 pub fn list(query: PageQuery) -> Result<JsonText<Page<Stored<Execution>>>> {
-    Select::<Execution>::new().page(&Pool, &query)
+    sight::page(&query)
 }
 
 pub fn pause(Params(id): Params<Id>) -> Result<Response> {
+    sight::require_edit(&id)?;
     shown(&commands::pause(&id)?)
 }
 
 pub fn resume(Params(id): Params<Id>) -> Result<Response> {
+    sight::require_edit(&id)?;
     shown(&commands::resume(&id)?)
 }
 
 pub fn cancel(Params(id): Params<Id>) -> Result<Response> {
+    sight::require_edit(&id)?;
     shown(&commands::cancel(&id)?)
 }
 
@@ -64,12 +67,13 @@ pub struct RollbackTo {
 }
 
 pub fn rollback(Params(id): Params<Id>, body: Option<Json<RollbackTo>>) -> Result<Response> {
+    sight::require_edit(&id)?;
     let checkpoint_id = body.and_then(|Json(body)| body.checkpoint_id);
     shown(&commands::rollback(&id, checkpoint_id.as_ref())?)
 }
 
 pub fn events(Params(id): Params<Id>, Query(query): Query<EventQuery>) -> Result<JsonText<Page<Event>>> {
-    entity::read::<Execution>(&Pool, &id)?;
+    sight::read(&id)?;
     history::page(&id, &query)
 }
 
@@ -82,7 +86,7 @@ pub fn stream(Params(id): Params<Id>, request: Request) -> Result<Sse> {
             .filter(|sequence: &i64| *sequence >= 0)
             .ok_or_else(|| Problem::field("Last-Event-ID", "must be the sequence of an event"))?,
     };
-    entity::read::<Execution>(&Pool, &id)?;
+    sight::read(&id)?;
     Ok(stream::stream(id, after))
 }
 
@@ -96,25 +100,28 @@ fn plan_shown(execution: &Stored<Execution>, plan: Value) -> Result<Response> {
 }
 
 pub fn read_plan(Params(id): Params<Id>) -> Result<Response> {
-    let execution = entity::read::<Execution>(&Pool, &id)?;
+    let execution = sight::read(&id)?;
     plan_shown(&execution, start::stored_plan(&Pool, &id)?)
 }
 
 pub fn change_plan(Params(id): Params<Id>, if_match: IfMatch, Json(body): Json<PlanChange>) -> Result<Response> {
+    sight::require_edit(&id)?;
     let (execution, plan) = commands::change_plan(&id, if_match, body)?;
     plan_shown(&execution, plan)
 }
 
 pub fn steps(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<Stored<StepRow>>>> {
-    entity::read::<Execution>(&Pool, &id)?;
+    sight::read(&id)?;
     Select::<StepRow>::new().equal("execution_id", id).page(&Pool, &query)
 }
 
 pub fn retry(Params((id, step_id)): Params<(Id, Id)>) -> Result<Json<Stored<StepRow>>> {
+    sight::require_edit(&id)?;
     commands::retry(&id, &step_id).map(Json)
 }
 
 pub fn skip(Params((id, step_id)): Params<(Id, Id)>) -> Result<Json<Stored<StepRow>>> {
+    sight::require_edit(&id)?;
     commands::skip(&id, &step_id).map(Json)
 }
 
@@ -123,20 +130,25 @@ pub fn complete(
     body: Option<Json<Completion>>,
 ) -> Result<Json<Stored<StepRow>>> {
     let completion = body.map_or(Completion { lease_token: None, outcome: None, output: None }, |Json(body)| body);
+    // A worker answers by its lease, and who is asked by name by that.
+    if completion.lease_token.is_none() && !commands::is_asked(&id, &step_id)? {
+        sight::require_edit(&id)?;
+    }
     commands::complete(&id, &step_id, completion).map(Json)
 }
 
 pub fn checkpoints(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<Stored<Checkpoint>>>> {
-    entity::read::<Execution>(&Pool, &id)?;
+    sight::read(&id)?;
     Select::<Checkpoint>::new().equal("execution_id", id).page(&Pool, &query)
 }
 
 pub fn note_checkpoint(Params(id): Params<Id>) -> Result<Created<Stored<Checkpoint>>> {
+    sight::require_edit(&id)?;
     commands::note_checkpoint(&id).map(Created)
 }
 
 pub fn artifacts(Params(id): Params<Id>, Query(query): Query<ArtifactQuery>, part: PageQuery) -> Result<Response> {
-    entity::read::<Execution>(&Pool, &id)?;
+    sight::read(&id)?;
     match query.format.as_deref() {
         None | Some("json") => Response::json(200, &workspace::page(&id, &query, &part)?),
         Some("tar") => {
@@ -148,11 +160,12 @@ pub fn artifacts(Params(id): Params<Id>, Query(query): Query<ArtifactQuery>, par
 }
 
 pub fn archive(Params(id): Params<Id>) -> Result<Stream> {
-    entity::read::<Execution>(&Pool, &id)?;
+    sight::read(&id)?;
     Ok(archive::stream(id))
 }
 
 pub fn remove(Params(id): Params<Id>) -> Result<NoContent> {
+    sight::require_edit(&id)?;
     database::transaction(|transaction| {
         let run = crate::run::Run::lock(transaction, &id)?;
         let status = run.execution.status;

@@ -7,7 +7,7 @@ use plan_rules::StepType;
 
 use crate::{
     advance::{self, definition},
-    assertion,
+    agent, assertion,
     checkpoint::{self, Checkpoint, CheckpointKind},
     dispatch,
     execution::{Command, Execution, Status, Verdict, judge, terminal},
@@ -40,7 +40,22 @@ pub fn resume(id: &Id) -> Result<Stored<Execution>> {
 
 /// Stops for good. What is under way is discarded, what was made is kept.
 pub fn cancel(id: &Id) -> Result<Stored<Execution>> {
-    command(id, Command::Cancel, |run| cancel_run(run, "It was cancelled."))
+    let mut tasks = Vec::new();
+    let cancelled = command(id, Command::Cancel, |run| {
+        tasks = tasks_of(run)?;
+        cancel_run(run, "It was cancelled.")
+    })?;
+    agent::stop(&tasks);
+    Ok(cancelled)
+}
+
+/// The agent runs for which steps wait.
+fn tasks_of(run: &Run<'_>) -> Result<Vec<String>> {
+    let rows = run.transaction.query(
+        "SELECT external_id FROM execution_steps WHERE execution_id = $1 AND status = $2 AND external_id IS NOT NULL",
+        params![&run.execution.id, StepStatus::Waiting],
+    )?;
+    Ok(rows.into_iter().map(|row| row.get("external_id")).collect::<Result<_, _>>()?)
 }
 
 /// Cancels whatever executes this plan, because the plan is gone.
@@ -52,17 +67,21 @@ pub fn cancel_plan(envelope: &Envelope) -> Result<()> {
     }
     let gone: Gone = envelope.data()?;
     let Some(plan_id) = gone.plan_id.or(gone.id) else { return Ok(()) };
-    database::transaction(|transaction| {
+    let tasks = database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let Some(id) = start::active(transaction, &plan_id)? else { return Ok(()) };
-        let Some(mut run) = Run::find(transaction, &id)? else { return Ok(()) };
+        let Some(id) = start::active(transaction, &plan_id)? else { return Ok(Vec::new()) };
+        let Some(mut run) = Run::find(transaction, &id)? else { return Ok(Vec::new()) };
+        let tasks = tasks_of(&run)?;
         if judge(run.execution.status, Command::Cancel) == Verdict::Act {
             cancel_run(&mut run, "Its plan was deleted.")?;
         }
-        run.save().map(|_| ())
-    })
+        run.save()?;
+        Ok::<_, Problem>(tasks)
+    })?;
+    agent::stop(&tasks);
+    Ok(())
 }
 
 /// Undoes what was completed after a checkpoint, or everything.
@@ -123,7 +142,11 @@ pub fn retry(id: &Id, step_id: &Id) -> Result<Stored<StepRow>> {
 
 /// Leaves a step out.
 pub fn skip(id: &Id, step_id: &Id) -> Result<Stored<StepRow>> {
-    on_step(id, step_id, |run, row| {
+    let mut task = None;
+    let skipped = on_step(id, step_id, |run, row| {
+        if row.status == StepStatus::Waiting {
+            task = row.external_id.clone();
+        }
         match row.status {
             StepStatus::Skipped => return Ok(()),
             StepStatus::Pending | StepStatus::Ready | StepStatus::Waiting | StepStatus::Failed => {}
@@ -142,7 +165,9 @@ pub fn skip(id: &Id, step_id: &Id) -> Result<Stored<StepRow>> {
             return go_on(run);
         }
         advance::advance(run)
-    })
+    })?;
+    agent::stop(task.as_slice());
+    Ok(skipped)
 }
 
 /// The body of `POST …/complete`.
@@ -202,6 +227,22 @@ fn take_result(run: &mut Run<'_>, row: &mut Stored<StepRow>, completion: Complet
     run.send(WORKER_RESULT, &row.step_id, row.attempt, Duration::ZERO)
 }
 
+/// Whether a step asks the caller by name.
+pub fn is_asked(id: &Id, step_id: &Id) -> Result<bool> {
+    let user_id = auth::user_id()?;
+    let row = Select::<StepRow>::new()
+        .equal("execution_id", id)
+        .condition("step_id = ? OR id = ?", [step_id, step_id])
+        .first(&Pool)?;
+    let Some(row) = row else { return Ok(false) };
+    let (kind, params) = dispatch::action(&row)?;
+    Ok(kind == StepType::Human && approvers(&params).any(|id| id == user_id.as_str()))
+}
+
+fn approvers(params: &Value) -> impl Iterator<Item = &str> {
+    params.get("approvers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
 /// A person's decision.
 fn decide(run: &mut Run<'_>, row: &mut Stored<StepRow>, params: &Value, completion: Completion) -> Result<()> {
     if row.status != StepStatus::Waiting {
@@ -210,8 +251,8 @@ fn decide(run: &mut Run<'_>, row: &mut Stored<StepRow>, params: &Value, completi
         );
     }
     let user_id = auth::user_id()?;
-    let approvers = params.get("approvers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    if !approvers.is_empty() && !approvers.iter().any(|id| id.as_str() == Some(user_id.as_str())) {
+    let mut approvers = approvers(params).peekable();
+    if approvers.peek().is_some() && !approvers.any(|id| id == user_id.as_str()) {
         return Err(Problem::forbidden("Only the approvers of the step decide."));
     }
     let output = completion.output.unwrap_or_else(|| json!({}));

@@ -1,7 +1,7 @@
 //! One step, one message. What lives only in the database runs and is recorded in one transaction, so that a crash
 //! neither loses nor repeats it; what acts elsewhere takes a lease, acts, and is recorded afterwards.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use berth_sdk::{clock, prelude::*, serde_json::Value};
 use plan_rules::StepType;
@@ -114,8 +114,10 @@ fn hand_over(message: &StepMessage, given: Result<String, Failure>) -> Result<()
         Ok(run_id) => run_id,
         Err(failure) => return record(message, Err(failure)),
     };
+    let is_wanted = Cell::new(false);
     recorded(message, &|run, row| {
-        if row.status != StepStatus::Running {
+        is_wanted.set(row.status == StepStatus::Running);
+        if !is_wanted.get() {
             return Ok(());
         }
         row.status = StepStatus::Waiting;
@@ -125,6 +127,10 @@ fn hand_over(message: &StepMessage, given: Result<String, Failure>) -> Result<()
         let more = json!({ "waitsFor": "agent", "status": "executing", "agentExecutionId": run_id });
         run.record("execution.step.waiting", Some(&row.step_id.clone()), history::of_step(row, more)).map(|_| ())
     })?;
+    if !is_wanted.get() {
+        agent::stop(&[run_id]);
+        return Ok(());
+    }
     let Some(outcome) = agent::outcome(&run_id) else { return Ok(()) };
     recorded(message, &|run, row| match (row.status, row.external_id.as_deref() == Some(&run_id), outcome.clone()) {
         (StepStatus::Waiting, true, Ok(output)) => advance::finish_step(run, row, output, &[]),

@@ -182,6 +182,8 @@ pub fn terminal(status: Status) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{Command, Status, Verdict, judge};
 
     const COMMANDS: [Command; 5] =
@@ -220,5 +222,49 @@ mod tests {
         assert_eq!(code(Status::Failed, Command::Rollback), "act");
         assert_eq!(code(Status::Running, Command::Rollback), "PAUSE_REQUIRED");
         assert_eq!(code(Status::RolledBack, Command::Rollback), "nothing");
+    }
+
+    /// What may become of an execution at this moment, by a command or by itself.
+    fn next(status: Status, event: u8) -> Option<Status> {
+        use Status::{Cancelled, Completed, Failed, Paused, Pausing, Pending, RolledBack, RollingBack, Running};
+        let acts = |command| judge(status, command) == Verdict::Act;
+        match (event, status) {
+            (0, Pending) if acts(Command::Pause) => Some(Paused),
+            (0, _) if acts(Command::Pause) => Some(Pausing),
+            (1, _) if acts(Command::Resume) => Some(Running),
+            (2, _) if acts(Command::Cancel) => Some(Cancelled),
+            (3, _) if acts(Command::Rollback) => Some(RollingBack),
+            (4, Pending) => Some(Running),
+            (4, Pausing) => Some(Paused),
+            (5, Running) => Some(Completed),
+            (5, RollingBack) => Some(RolledBack),
+            (6, Running | RollingBack) => Some(Failed),
+            _ => None,
+        }
+    }
+
+    proptest! {
+        /// Whatever is asked and happens, no step begins after the end, and each command is idempotent in its target state.
+        #[test]
+        fn what_has_ended_is_at_most_undone(events in prop::collection::vec(0u8..7, 0..40)) {
+            let (mut status, mut has_ended) = (Status::Pending, false);
+            for event in events {
+                let Some(to) = next(status, event) else { continue };
+                has_ended |= status.is_terminal();
+                status = to;
+                prop_assert!(!has_ended || matches!(status, Status::RollingBack) || status.is_terminal(), "{status}");
+                let again = match event {
+                    0 => Some(Command::Pause),
+                    1 => Some(Command::Resume),
+                    2 => Some(Command::Cancel),
+                    3 => Some(Command::Rollback),
+                    _ => None,
+                };
+                if let Some(command) = again {
+                    prop_assert_eq!(judge(status, command), Verdict::Nothing);
+                }
+                prop_assert_eq!(judge(status, Command::ChangePlan) == Verdict::Act, status == Status::Paused);
+            }
+        }
     }
 }

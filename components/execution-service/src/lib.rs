@@ -24,6 +24,7 @@ pub mod reaper;
 pub mod rollback;
 pub mod rollback_run;
 pub mod run;
+pub mod sight;
 pub mod start;
 pub mod step;
 pub mod stream;

@@ -10,6 +10,7 @@ use crate::{
     history,
     plan::{self, Snapshot},
     run::Run,
+    sight,
     step::{Phase, StepRow, StepStatus},
 };
 
@@ -41,7 +42,7 @@ struct Approval {
     project_id: Option<Id>,
 }
 
-/// Starts a plan. 404; 409 when it runs already, is not ready, or has changed; 422 without steps.
+/// Starts a plan. 404; 403 for who only sees it; 409 when it runs already, is not ready, or has changed; 422 without steps.
 pub fn execute(start: Start) -> Result<Started> {
     let planning = http_out::plugin("planning");
     let mut plan: Value = planning.get(&format!("/api/plans/{}", start.plan_id)).fetch()?;
@@ -53,6 +54,9 @@ pub fn execute(start: Start) -> Result<Started> {
         logging::warn!("a plan cannot be read", error = error);
         Problem::bad_gateway("planning answered with something else than a plan.")
     })?;
+    if let Some(project_id) = &approval.project_id {
+        sight::require_edit_of(project_id, || Problem::missing("plan"))?;
+    }
     if let Some(active) = active(&Pool, &start.plan_id)? {
         return Err(runs_already(&active));
     }

@@ -142,9 +142,16 @@ pub fn lease(id: &Id) -> Result<Option<Lease>> {
     let rows = database::query(
         &format!(
             "SELECT execution_id, id FROM execution_steps WHERE organization_id = $1 AND status = $2 AND (type = $3 OR phase = $4) \
-             ORDER BY updated_at, id LIMIT {CANDIDATES_MAX}"
+             AND execution_id IN (SELECT id FROM execution_executions WHERE status IN ($5, $6)) ORDER BY updated_at, id LIMIT {CANDIDATES_MAX}"
         ),
-        params![auth::organization_id()?, StepStatus::Waiting, StepType::Command, Phase::Compensate],
+        params![
+            auth::organization_id()?,
+            StepStatus::Waiting,
+            StepType::Command,
+            Phase::Compensate,
+            Status::Running,
+            Status::RollingBack,
+        ],
     )?;
     for row in rows {
         let (execution_id, row_id): (Id, Id) = (row.get("execution_id")?, row.get("id")?);

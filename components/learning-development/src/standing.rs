@@ -89,7 +89,9 @@ pub fn record(transaction: &Transaction, user_id: &Id, record: &Record<'_>) -> R
     let before =
         Standing { value: held.get("value")?, minutes: held.get("minutes")?, completed_at: held.get("completed_at")? };
     let after = before.next(record.value, record.minutes, record.reset, now);
-    if after == before || !note(transaction, &organization_id, user_id, record, after.value, now)? {
+    // A reset that changes nothing today would tomorrow, so its id is noted: it comes once.
+    let is_kept = after != before || (record.reset && record.event_id.is_some());
+    if !is_kept || !note(transaction, &organization_id, user_id, record, after.value, now)? {
         return Ok(before);
     }
     let mut changed = key.to_vec();

@@ -83,9 +83,24 @@ pub(crate) fn like(text: &str) -> String {
     like::escape(text).replace('*', "%")
 }
 
-/// A pattern of LIKE for a text anywhere, in lower case.
-pub(crate) fn anywhere(text: &str) -> String {
-    like::anywhere(&text.to_lowercase())
+/// Patterns of LIKE for a text anywhere, to be compared with `LOWER(…)`: in lower case, and, where that is another one, for a
+/// database whose LOWER leaves letters beyond ASCII as they are.
+fn anywhere(text: &str) -> Vec<String> {
+    let mut patterns = vec![like::anywhere(&text.to_lowercase()), like::anywhere(&text.to_ascii_lowercase())];
+    patterns.dedup();
+    patterns
+}
+
+/// SQL of a text in one of some columns, whatever the case, with the values of its `?`.
+pub(crate) fn anywhere_in(columns: &[&str], text: &str) -> (String, Vec<Value>) {
+    let (mut conditions, mut values) = (Vec::new(), Vec::new());
+    for column in columns {
+        for pattern in anywhere(text) {
+            conditions.push(format!("LOWER({column}) LIKE ? ESCAPE '!'"));
+            values.push(pattern.into());
+        }
+    }
+    (conditions.join(" OR "), values)
 }
 
 /// From when until when a query looks.
@@ -175,6 +190,9 @@ mod tests {
         assert_eq!(filter.sql, "a = $1 AND (b = $2) AND (c IN ($3, $4))");
         assert_eq!(filter.values.len(), 4);
         assert_eq!(like("a_*%"), "a!_%!%");
+        assert_eq!(anywhere("Disk"), ["%disk%"]);
+        assert_eq!(anywhere("Über"), ["%über%", "%Über%"]);
+        assert_eq!(anywhere_in(&["a", "b"], "X").0, "LOWER(a) LIKE ? ESCAPE '!' OR LOWER(b) LIKE ? ESCAPE '!'");
     }
 
     #[test]

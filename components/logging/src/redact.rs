@@ -9,6 +9,8 @@ use berth_sdk::serde_json::{Map, Value};
 const DEPTH_MAX: usize = 32;
 /// Words of secret names, besides those that are secret everywhere.
 const WORDS: [&str; 1] = ["creditcard"];
+/// How the names of secret numbers end.
+const NUMBERS: [&str; 5] = ["password", "passwd", "passphrase", "cardnumber", "creditcard"];
 /// Words before a credential.
 const SCHEMES: [&str; 2] = ["bearer", "basic"];
 /// Digits of a card number.
@@ -17,6 +19,12 @@ const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 /// Whether what is called so is secret.
 fn is_secret(name: &str) -> bool {
     berth_sdk::redact::is_secret(name, &WORDS)
+}
+
+/// Whether a number that is called so is secret itself, and not something about it.
+fn is_secret_number(name: &str) -> bool {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    NUMBERS.iter().any(|word| plain.to_ascii_lowercase().ends_with(word))
 }
 
 /// A text without secrets.
@@ -157,8 +165,12 @@ pub(crate) fn members(members: &mut Map<String, Value>) {
 
 fn object(members: &mut Map<String, Value>, depth: usize) {
     for (name, value) in members.iter_mut() {
-        // A number of tokens is no token.
-        let is_plain = matches!(value, Value::Null | Value::Bool(_) | Value::Number(_));
+        let is_plain = match value {
+            Value::Null | Value::Bool(_) => true,
+            // A number of tokens is no token; a password may be a number.
+            Value::Number(_) => !is_secret_number(name),
+            _ => false,
+        };
         if is_secret(name) && !is_plain {
             *value = REDACTED.into();
         } else {
@@ -175,6 +187,8 @@ fn document(value: &mut Value, depth: usize) {
                 *content = clean;
             }
         }
+        // A card's number may stand there without quotes.
+        Value::Number(number) if matches!(text(&number.to_string()), Cow::Owned(_)) => *value = REDACTED.into(),
         Value::Array(entries) => entries.iter_mut().for_each(|entry| document(entry, depth + 1)),
         Value::Object(members) => object(members, depth),
         _ => {}
@@ -223,6 +237,18 @@ mod tests {
             document,
             json!({"user": {"password": REDACTED, "apiKey": REDACTED, "totalTokens": 5, "token": 7},
                 "note": "pwd password: [redacted]", "secretId": "s1"})
+        );
+    }
+
+    #[test]
+    fn numbers_that_are_secrets_go_too() {
+        let mut document = json!({"password": 482_913, "passwordLength": 6, "maxTokens": 512, "card": 4_111_111_111_111_111_u64,
+            "cardNumber": 17, "at": 1_700_000_000_000_u64, "list": [5_500_000_000_000_004_u64, 7]});
+        members(document.as_object_mut().unwrap());
+        assert_eq!(
+            document,
+            json!({"password": REDACTED, "passwordLength": 6, "maxTokens": 512, "card": REDACTED, "cardNumber": REDACTED,
+                "at": 1_700_000_000_000_u64, "list": [REDACTED, 7]})
         );
     }
 

@@ -10,6 +10,8 @@ use crate::audit::{append, configuration, entry::Writer, policy, verification};
 const LOG_DAYS: u32 = 30;
 /// Rows that one statement deletes.
 const DELETED: i64 = 5_000;
+/// Audit entries that one step of retention deletes, where checkpoints are no further apart.
+const PRUNED: i64 = 50_000;
 /// How long one call deletes; the rest follows in a message.
 const WORKING: Duration = Duration::from_secs(5);
 
@@ -100,11 +102,16 @@ pub(crate) fn run(_: &Envelope) -> Result<()> {
         "DELETE FROM audit_exports WHERE organization_id = $1 AND expires_at < $2",
         params![&organization_id, now.minus(Duration::from_secs(86_400))],
     )?;
-    prune(&organization_id, now)
+    if prune(&organization_id, now)? > 0 {
+        // There may be more than one step takes.
+        events::enqueue("logging.retention.run", &json!({}), Duration::ZERO)?;
+    }
+    Ok(())
 }
 
-/// Deletes the beginning of the audit chain, up to a verified checkpoint before the first entry that must stay.
-fn prune(organization_id: &Id, now: Timestamp) -> Result<()> {
+/// Deletes the beginning of the audit chain, up to a verified checkpoint before the first entry that must stay. Answers how
+/// many entries went.
+fn prune(organization_id: &Id, now: Timestamp) -> Result<u64> {
     let chain = organization_id.as_str();
     let writer = Writer::caller(Some("logging".into()));
     let deleted = database::transaction(|transaction| {
@@ -116,13 +123,9 @@ fn prune(organization_id: &Id, now: Timestamp) -> Result<()> {
             params![chain],
         )?;
         let first_kept = first.map_or(Ok(head.last_sequence + 1), |row| row.get("sequence"))?;
-        let checkpoint = transaction.query_one(
-            "SELECT last_sequence, last_hash FROM audit_hash_checkpoints WHERE chain = $1 AND status = 'VERIFIED' \
-             AND last_sequence < $2 AND last_sequence > $3 AND last_sequence <= $4 ORDER BY last_sequence DESC LIMIT 1",
-            params![chain, first_kept, head.pruned_sequence, head.pruned_sequence + 50_000],
-        )?;
-        let Some(checkpoint) = checkpoint else { return Ok(0) };
-        let (sequence, hash): (i64, String) = (checkpoint.get("last_sequence")?, checkpoint.get("last_hash")?);
+        let Some((sequence, hash)) = border(transaction, chain, head.pruned_sequence, first_kept)? else {
+            return Ok(0);
+        };
         let deleted = transaction
             .execute("DELETE FROM audit_logs WHERE chain = $1 AND sequence <= $2", params![chain, sequence])?;
         transaction.execute(
@@ -136,5 +139,21 @@ fn prune(organization_id: &Id, now: Timestamp) -> Result<()> {
     if deleted > 0 {
         logging::info!("old audit entries were deleted", rows = deleted);
     }
-    Ok(())
+    Ok(deleted)
+}
+
+/// The verified checkpoint up to which one step deletes: the last one within so many entries, and where they lie further
+/// apart, as after a long list at once, the next one.
+fn border(database: &dyn Executor, chain: &str, pruned: i64, first_kept: i64) -> Result<Option<(i64, String)>> {
+    let within = first_kept.min(pruned + PRUNED + 1);
+    for (before, order) in [(within, "DESC"), (first_kept, "ASC")] {
+        let sql = format!(
+            "SELECT last_sequence, last_hash FROM audit_hash_checkpoints WHERE chain = $1 AND status = 'VERIFIED' \
+             AND last_sequence > $2 AND last_sequence < $3 ORDER BY last_sequence {order} LIMIT 1"
+        );
+        if let Some(row) = database.query_one(&sql, params![chain, pruned, before])? {
+            return Ok(Some((row.get("last_sequence")?, row.get("last_hash")?)));
+        }
+    }
+    Ok(None)
 }

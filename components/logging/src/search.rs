@@ -3,7 +3,7 @@
 
 use berth_sdk::prelude::*;
 
-use crate::filter::{Filter, anywhere, like};
+use crate::filter::{Filter, anywhere_in, like};
 
 /// Characters of a search.
 const TEXT_MAX: usize = 1_000;
@@ -37,10 +37,8 @@ pub(crate) fn narrow(filter: &mut Filter, text: &str, searched: &Searched) -> Re
     for part in parse(text, searched)? {
         match part {
             Part::Text(word) => {
-                let pattern = anywhere(&word);
-                let any: Vec<String> =
-                    searched.texts.iter().map(|text| format!("LOWER({text}) LIKE ? ESCAPE '!'")).collect();
-                filter.and(&any.join(" OR "), searched.texts.iter().map(|_| pattern.as_str().into()));
+                let (sql, values) = anywhere_in(searched.texts, &word);
+                filter.and(&sql, values);
             }
             Part::Field { column, value, is_not } => {
                 let (operator, value) = match (value.contains('*'), is_not) {

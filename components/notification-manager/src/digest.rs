@@ -19,7 +19,7 @@ use crate::{
 
 /// The work message of one digest.
 const SEND: &str = "notification.digest";
-/// Entries of one digest; the rest is only counted.
+/// Entries of one mail; the rest of a digest follows in the next one.
 const ENTRIES_MAX: usize = 200;
 /// Digests that one tick sends off.
 const BATCHES_MAX: usize = 500;
@@ -200,6 +200,16 @@ fn finish(mut batch: Stored<Batch>, deliveries: Vec<Stored<Delivery>>, result: &
         let is_sent = matches!(result, Sending::Taken(_));
         batch.status = if is_sent { BatchStatus::Delivered } else { BatchStatus::Failed };
         batch.delivered_at = is_sent.then_some(now);
+        let left = Select::<Delivery>::new()
+            .equal("batch_id", &batch.id)
+            .equal("status", DeliveryStatus::Pending)
+            .count(transaction)?;
+        if left > 0 {
+            // More than one mail holds: nothing that was collected is lost.
+            batch.status = BatchStatus::Ready;
+            batch.attempt_count = 0;
+            transaction.enqueue(SEND, &json!({ "batchId": batch.id }), Duration::ZERO)?;
+        }
         entity::save(transaction, &mut batch)
     })
 }

@@ -5,7 +5,7 @@ pub mod run;
 
 use berth_sdk::prelude::*;
 
-use crate::{kinds::Criticality, notification::Notification};
+use crate::{kinds::Criticality, notification::Notification, preference::MANAGE};
 use levels::{Level, builtin};
 
 /// Levels of one chain.
@@ -37,6 +37,19 @@ impl Rules for Chain {
         if self.levels.len() <= LEVELS_MAX {
             levels::check(&self.levels, faults);
         }
+    }
+
+    // A chain brings what is told to one user to others as well: whoever writes one decides who reads it.
+    fn before_create(&mut self, _: &Transaction) -> Result<()> {
+        auth::require(MANAGE)
+    }
+
+    fn before_update(&mut self, _: &Stored<Self>, _: &Transaction) -> Result<()> {
+        auth::require(MANAGE)
+    }
+
+    fn before_delete(_: &Stored<Self>, _: &Transaction) -> Result<()> {
+        auth::require(MANAGE)
     }
 }
 

@@ -9,7 +9,7 @@ use berth_sdk::{
     types::Health,
 };
 
-use crate::{channel::Settings, kinds::Channel, preference::MANAGE, template::Words};
+use crate::{channel::Settings, egress, kinds::Channel, preference::MANAGE, template::Words};
 use send::Parcel;
 
 /// Providers of one channel that are tried.
@@ -72,6 +72,9 @@ impl Rules for Provider {
             if let Some(value) = self.config.get(name) {
                 let verdict = value.as_str().map_or(Err("must be an http or https address".into()), validate::url);
                 faults.check(&format!("config.{name}"), verdict);
+                if value.as_str().is_some_and(egress::is_internal) {
+                    faults.add(format!("config.{name}"), "must not be an address of this host");
+                }
             }
         }
         if self.config.get("costMicro").is_some_and(|cost| cost.as_i64().is_none_or(|cost| cost < 0)) {
@@ -236,6 +239,11 @@ mod tests {
         assert_eq!(
             faults(json!({"code": "http", "channel": "SMS", "config": {"url": "ftp://x", "apiToken": "t"}})),
             ["config.url", "config.apiToken"]
+        );
+        // Another plugin would be called with the rights of whoever is told.
+        assert_eq!(
+            faults(json!({"code": "http", "channel": "SMS", "config": {"url": "http://Host.internal/api/users"}})),
+            ["config.url"]
         );
     }
 

@@ -7,7 +7,7 @@ pub mod signature;
 
 use berth_sdk::{cache, prelude::*};
 
-use crate::preference::MANAGE;
+use crate::{egress, preference::MANAGE};
 
 /// How long the outgoing webhooks stay in the cache.
 const CACHED: std::time::Duration = std::time::Duration::from_secs(300);
@@ -78,10 +78,8 @@ impl Rules for Webhook {
         match (self.direction, &self.url) {
             (Direction::Outgoing, None) => faults.add("url", "is required for an outgoing webhook"),
             (_, Some(url)) => {
-                let is_internal =
-                    url.split('/').nth(2).is_some_and(|host| host.trim_end_matches('.').contains(".internal"));
                 faults.check("url", validate::url(url));
-                if is_internal {
+                if egress::is_internal(url) {
                     faults.add("url", "must not be an address of this host");
                 }
             }

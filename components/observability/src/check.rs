@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use berth_sdk::{entity::Column, http_out, prelude::*};
 
+/// The right to let a check look into what a plugin answers to the organization itself, which sees everything.
+const MANAGE: &str = "observability.observability.manage";
 /// Checks of an organization.
 const CHECKS_MAX: i64 = 100;
 /// Checks of one tick.
@@ -63,6 +65,17 @@ pub(crate) struct Check {
     pub next_ms: i64,
 }
 
+impl Check {
+    /// 403 where its results would tell its author of an answer that is not theirs to read: by the clock a plugin is asked as
+    /// the organization.
+    fn require_manager(&self) -> Result<()> {
+        if self.service.is_some() && self.expected.body_contains.is_some() && !auth::has(MANAGE) {
+            return Err(Problem::forbidden("What a plugin answers is looked into only for administrators."));
+        }
+        Ok(())
+    }
+}
+
 impl Rules for Check {
     fn check(&self, faults: &mut Faults) {
         if self.url.is_none() == self.service.is_none() {
@@ -89,10 +102,15 @@ impl Rules for Check {
     }
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
+        self.require_manager()?;
         if Select::<Self>::new().count(transaction)? >= CHECKS_MAX {
             return Err(Problem::conflict(format!("There are {CHECKS_MAX} checks already.")));
         }
         Ok(())
+    }
+
+    fn before_update(&mut self, _: &Stored<Self>, _: &Transaction) -> Result<()> {
+        self.require_manager()
     }
 
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
@@ -275,6 +293,18 @@ mod tests {
         assert_eq!(faulty(json!({"url": "ftp://x"})), ["url"]);
         assert_eq!(faulty(json!({"url": null, "service": "a/b"})), ["service"]);
         assert_eq!(faulty(json!({"expected": {"status": [99], "path": "x"}})), ["expected.status", "expected.path"]);
+    }
+
+    #[test]
+    fn only_administrators_look_into_what_a_plugin_answers() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let status = |value| check(value).require_manager().err().map(|problem| problem.status);
+        let plugin = json!({"url": null, "service": "logging", "expected": {"bodyContains": "x"}});
+        assert_eq!(status(plugin.clone()), Some(403));
+        assert_eq!(status(json!({"expected": {"bodyContains": "x"}})), None, "of an address everybody may");
+        assert_eq!(status(json!({"url": null, "service": "logging"})), None);
+        berth_sdk::testing::permit(MANAGE);
+        assert_eq!(status(plugin), None);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Which projects the caller sees: asked of planning, which alone knows, as the caller. Nothing here may run inside a
 //! transaction, as it is a call.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use berth_sdk::{http_out, prelude::*};
 
@@ -10,10 +13,23 @@ const ASKED: Duration = Duration::from_secs(5);
 /// Projects of one page of planning's list, and the pages that are read.
 const PAGE: usize = 200;
 const PAGES_MAX: usize = 25;
+/// Projects that one question to planning names.
+const NAMED_MAX: usize = 100;
 
 #[data]
 struct Project {
     id: Id,
+}
+
+#[data]
+struct Levels {
+    items: Vec<Own>,
+}
+
+#[data]
+struct Own {
+    project_id: Id,
+    level: String,
 }
 
 #[data]
@@ -34,6 +50,23 @@ pub fn sees(id: &Id) -> Result<bool> {
 /// 404 unless the caller sees the project; 503 when planning does not say.
 pub fn require(id: &Id) -> Result<()> {
     if sees(id)? { Ok(()) } else { Err(Problem::missing("project")) }
+}
+
+/// Which of these projects the caller sees, each with whether they may change what hangs on it; whatever permissions they
+/// have otherwise. 503 when planning does not say.
+pub fn levels(ids: &[Id]) -> Result<BTreeMap<Id, bool>> {
+    let mut levels = BTreeMap::new();
+    for some in ids.chunks(NAMED_MAX) {
+        let names: Vec<&str> = some.iter().map(Id::as_str).collect();
+        let call = http_out::plugin("planning").get("/api/projects/levels").query("ids", &names.join(","));
+        let found: Levels = match call.timeout(ASKED).fetch() {
+            Ok(found) => found,
+            Err(problem) if problem.status < 500 => continue,
+            Err(problem) => return Err(away(&problem)),
+        };
+        levels.extend(found.items.into_iter().map(|own| (own.project_id, own.level != "viewer")));
+    }
+    Ok(levels)
 }
 
 /// Every project that the caller sees, at most 5 000; 503 when planning does not say.
@@ -70,5 +103,6 @@ mod tests {
         berth_sdk::testing::sign_in("u1", "o1");
         assert_eq!(require(&Id::from("p1")).unwrap_err().status, 503, "natively nobody answers");
         assert_eq!(visible().unwrap_err().status, 503);
+        assert_eq!(levels(&[Id::from("p1")]).unwrap_err().status, 503);
     }
 }

@@ -243,10 +243,13 @@ pub fn assertions(step: &Step) -> &[Value] {
 
 #[cfg(test)]
 mod tests {
-    use berth_sdk::{json, serde_json, serde_json::Value};
+    use std::collections::BTreeSet;
+
+    use berth_sdk::{Id, json, serde_json, serde_json::Value};
+    use proptest::prelude::*;
 
     use super::check;
-    use crate::{Step, resolve};
+    use crate::{Step, graph::Graph, resolve};
 
     fn plan(value: Value) -> Vec<Step> {
         resolve(serde_json::from_value(value).unwrap(), |_| false).unwrap()
@@ -324,5 +327,80 @@ mod tests {
         let checked = json!([command(json!({"irreversibleAccepted": true})), {"title": "check", "type": "test", "params": {"assertions": [{"kind": "exists", "path": "out"}]}}]);
         let report = check(&[], &plan(checked));
         assert_eq!((report.is_valid, report.warnings.len()), (true, 1));
+    }
+
+    /// Steps that only look, with these edges: the first waits for the second.
+    fn looking(count: usize, edges: &[(usize, usize)]) -> Vec<Step> {
+        let step = |number: usize| {
+            let waits: BTreeSet<usize> =
+                edges.iter().filter(|(from, to)| *from == number && *to < count).map(|(_, to)| to + 1).collect();
+            json!({"title": "Look", "type": "test", "params": {"assertions": [{"kind": "exists", "path": "a"}]}, "dependencies": waits})
+        };
+        plan((0..count).map(step).collect())
+    }
+
+    proptest! {
+        /// A graph of steps is valid exactly when it has an order, and every step that has none is named once.
+        #[test]
+        fn what_can_never_begin_is_named_and_nothing_else(
+            count in 1usize..9, edges in prop::collection::vec((0usize..9, 0usize..9), 0..20)
+        ) {
+            let steps = looking(count, &edges);
+            let graph = Graph::new(
+                steps.iter().map(|step| (step.id.as_str(), step.dependencies.iter().map(Id::as_str).collect())),
+            );
+            let report = check(&[], &steps);
+            let mut named: Vec<&str> = report.errors.iter().filter_map(|found| found.step_id.as_deref()).collect();
+            named.sort_unstable();
+            prop_assert_eq!(&named, &graph.stuck());
+            prop_assert_eq!(report.is_valid, graph.stuck().is_empty());
+            prop_assert_eq!(report.confidence > 0.0, report.is_valid);
+            for found in &report.errors {
+                let is_cyclic = graph.cyclic().contains(&found.step_id.as_deref().unwrap_or_default());
+                prop_assert_eq!(found.code.as_str(), if is_cyclic { "DEPENDENCY_CYCLE" } else { "UNREACHABLE" });
+            }
+        }
+
+        /// A gap or a repetition in the orders is always found, and a plan without one never blamed for it.
+        #[test]
+        fn orders_are_exactly_the_numbers_from_one(orders in prop::collection::vec(1i64..7, 1..6)) {
+            let mut steps = looking(orders.len(), &[]);
+            for (step, order) in steps.iter_mut().zip(&orders) {
+                step.order = *order;
+            }
+            let mut sorted = orders.clone();
+            sorted.sort_unstable();
+            let is_whole = sorted.into_iter().eq(1..=i64::try_from(orders.len()).unwrap());
+            prop_assert_eq!(codes(&[], &steps).is_empty(), is_whole);
+        }
+
+        /// Two steps collide exactly when they write the same place and neither waits for the other.
+        #[test]
+        fn steps_collide_exactly_when_nothing_orders_them(
+            places in prop::collection::vec(0usize..4, 1..7), edges in prop::collection::vec((0usize..7, 0usize..7), 0..12)
+        ) {
+            const PATHS: [&str; 4] = ["a", "a/b", "a/b/c", "ab"];
+            // Only earlier steps are waited for: no cycle.
+            let waits = |number: usize| -> Vec<usize> {
+                edges.iter().filter(|(from, to)| *from == number && to < from).map(|(_, to)| to + 1).collect()
+            };
+            let steps = plan(
+                places.iter().enumerate().map(|(number, place)| file(PATHS[*place], json!(waits(number)))).collect(),
+            );
+            let graph = Graph::new(
+                steps.iter().map(|step| (step.id.as_str(), step.dependencies.iter().map(Id::as_str).collect())),
+            );
+            let mut wanted = 0;
+            for (index, step) in steps.iter().enumerate() {
+                for (other, place) in steps.iter().zip(&places).skip(index + 1) {
+                    let is_ordered = graph.waits_for(&step.id, &other.id) || graph.waits_for(&other.id, &step.id);
+                    // The last of the paths lies beside the others.
+                    let is_same = (places[index] == 3) == (*place == 3);
+                    wanted += usize::from(is_same && !is_ordered);
+                }
+            }
+            let found = codes(&[], &steps).into_iter().filter(|code| code == "WRITES_COLLIDE").count();
+            prop_assert_eq!(found, wanted);
+        }
     }
 }

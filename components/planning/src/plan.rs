@@ -10,7 +10,7 @@ mod store;
 mod templates;
 
 pub(crate) use mirror::mirror;
-pub(crate) use step::StepRow;
+pub(crate) use step::{StepRow, StepStatus};
 
 use berth_sdk::{prelude::*, serde_json::Value};
 
@@ -83,7 +83,12 @@ impl Rules for Plan {
         Some(project::within("plan_plans"))
     }
 
-    fn before_update(&mut self, old: &Stored<Self>, _: &Transaction) -> Result<()> {
+    fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
+        project::require_edit(transaction, &self.project_id)
+    }
+
+    fn before_update(&mut self, old: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        project::require_edit(transaction, &old.project_id)?;
         old.require_editable()?;
         if *self != old.data {
             self.return_to_draft();
@@ -91,7 +96,8 @@ impl Rules for Plan {
         Ok(())
     }
 
-    fn before_delete(row: &Stored<Self>, _: &Transaction) -> Result<()> {
+    fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        project::require_edit(transaction, &row.project_id)?;
         row.require_editable()
     }
 

@@ -4,10 +4,13 @@ mod access;
 mod api;
 mod code;
 
+use std::collections::BTreeSet;
+
 use berth_sdk::{
     auth::PrincipalKind,
+    database::Value,
     prelude::*,
-    serde_json::{Map, Value},
+    serde_json::{self, Map},
 };
 
 pub(crate) use access::require_edit;
@@ -22,8 +25,7 @@ pub(crate) enum ProjectStatus {
     Archived,
 }
 
-/// Who sees a project. Which team a user belongs to is not known here, so a team's project is seen by those on its
-/// access list, like a private one.
+/// Who sees a project, besides its creator and whoever is on its access list: nobody, its team, or everybody.
 #[choice]
 pub(crate) enum Visibility {
     Private,
@@ -52,9 +54,9 @@ pub(crate) struct Project {
     pub repository_url: Option<String>,
     /// Holds the application profile.
     #[field(default)]
-    pub metadata: Map<String, Value>,
+    pub metadata: Map<String, serde_json::Value>,
     #[field(default)]
-    pub settings: Map<String, Value>,
+    pub settings: Map<String, serde_json::Value>,
     /// What its tasks' identifiers begin with: `QUAY` in `QUAY-12`. Made of the name when none is given.
     #[field(filter, max = 10, plain)]
     pub code: Option<String>,
@@ -79,7 +81,9 @@ impl Rules for Project {
     }
 
     fn before_update(&mut self, old: &Stored<Self>, transaction: &Transaction) -> Result<()> {
-        access::require(transaction, old, Level::Editor)?;
+        // Who sees it is shared with others, and shut away from them, by its owners alone.
+        let is_shared = self.visibility != old.visibility || self.team_id != old.team_id;
+        access::require(transaction, old, if is_shared { Level::Owner } else { Level::Editor })?;
         if self.code != old.code {
             self.code = Some(code::free(transaction, self.code.take(), &self.name)?);
         }
@@ -117,11 +121,22 @@ fn visible(projects: &str) -> Option<Condition> {
         return None;
     }
     let user_id = principal.user_id.unwrap_or_default();
+    let (listed, theirs) = access::listed(&user_id);
+    let mut values = vec![Value::from(user_id)];
+    let team = if theirs.is_empty() {
+        String::new()
+    } else {
+        let places = vec!["?"; theirs.len()].join(", ");
+        values.extend(theirs.iter().map(Value::from));
+        format!(" OR ({projects}.visibility = 'team' AND {projects}.team_id IN ({places}))")
+    };
+    values.extend(listed.values);
     let sql = format!(
-        "{projects}.visibility = 'organization' OR {projects}.created_by = ? OR EXISTS (SELECT 1 FROM project_access \
-         WHERE project_access.project_id = {projects}.id AND project_access.user_id = ?)"
+        "{projects}.visibility = 'organization' OR {projects}.created_by = ?{team} OR EXISTS (SELECT 1 FROM project_access \
+         WHERE project_access.project_id = {projects}.id AND ({}))",
+        listed.sql
     );
-    Some(Condition::new(sql, [user_id.clone(), user_id]))
+    Some(Condition { sql, values })
 }
 
 /// The condition under which a row of a table with a `project_id` exists for the caller: its project is there, and the
@@ -142,6 +157,15 @@ pub(crate) fn within(table: &str) -> Condition {
 pub(crate) fn within_or_none(table: &str) -> Condition {
     let Condition { sql, values } = within(table);
     Condition { sql: format!("{table}.project_id IS NULL OR {sql}"), values }
+}
+
+/// Lets whoever else changes how tasks of these projects hang together wait until the end of the transaction.
+pub(crate) fn lock(transaction: &Transaction, project_ids: &[&Id]) -> Result<()> {
+    // Always in the same order, so that nobody waits for somebody who waits for them.
+    for id in project_ids.iter().collect::<BTreeSet<_>>() {
+        transaction.execute("UPDATE project_projects SET task_counter = task_counter WHERE id = $1", params![*id])?;
+    }
+    Ok(())
 }
 
 /// The routes of projects.
@@ -168,6 +192,9 @@ pub(crate) fn routes() -> Router {
         .summary("Read the access list.")
         .put("/api/projects/{id}/access", access::change)
         .summary("Change the access list.")
+        .get("/api/projects/levels", access::levels)
+        .summary("Read what the caller may do with projects.")
+        .signed_in()
 }
 
 #[cfg(test)]
@@ -182,6 +209,15 @@ mod tests {
         let condition = within("plan_plans");
         assert!(condition.sql.contains("project_projects.id = plan_plans.project_id"));
         assert_eq!((condition.values.len(), condition.sql.matches('?').count()), (2, 2));
+        testing::join_team("t1");
+        testing::join_team("t2");
+        let condition = within("plan_plans");
+        assert!(
+            condition.sql.contains("visibility = 'team' AND project_projects.team_id IN (?, ?)"),
+            "{}",
+            condition.sql
+        );
+        assert_eq!((condition.values.len(), condition.sql.matches('?').count()), (6, 6));
         assert!(within_or_none("project_issues").sql.starts_with("project_issues.project_id IS NULL OR EXISTS ("));
         testing::become_principal(Principal { is_super_admin: true, ..Principal::anonymous() });
         assert_eq!(within("plan_plans").values.len(), 0);

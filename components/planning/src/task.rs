@@ -89,8 +89,8 @@ impl Rules for Task {
     }
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
-        if self.status != TaskStatus::ToDo {
-            return Err(Problem::unprocessable("A new task begins as to_do."));
+        if !self.status.is_open() {
+            return Err(Problem::unprocessable("A new task is open."));
         }
         project::require_edit(transaction, &self.project_id)?;
         dependencies::check_parent(transaction, None, self)?;
@@ -115,6 +115,7 @@ impl Rules for Task {
             self.due_state = None;
         }
         if self.parent_task_id != old.parent_task_id {
+            project::lock(transaction, &[&old.project_id])?;
             dependencies::check_parent(transaction, Some(&old.id), self)?;
         }
         if self.place() != old.place() {

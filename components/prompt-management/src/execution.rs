@@ -2,6 +2,7 @@
 
 pub mod run;
 pub mod stats;
+pub mod stream;
 
 use berth_sdk::{
     prelude::*,
@@ -90,6 +91,9 @@ pub struct RenderInput {
     /// A version, instead of the one that counts.
     #[field(min = 1)]
     version: Option<i64>,
+    /// Or the newest version with this label, such as `staging`.
+    #[field(min = 1, max = 100)]
+    label: Option<String>,
     /// False leaves experiments out.
     #[field(default = true)]
     enable_experiments: bool,
@@ -191,6 +195,16 @@ impl Filled {
     }
 }
 
+impl Rendered {
+    /// What is known before an answer comes: everything but the text.
+    pub fn without_content(&self) -> Value {
+        json!({
+            "executionId": self.execution_id, "promptId": self.prompt_id, "versionId": self.version_id,
+            "version": self.version, "source": self.source, "variantId": self.variant_id, "warnings": self.warnings,
+        })
+    }
+}
+
 /// The service that calls, or a word for a person.
 pub fn caller_module(given: Option<String>) -> String {
     auth::principal().source_service.or(given).unwrap_or_else(|| "api".into())
@@ -208,11 +222,14 @@ pub fn facts(row: &Stored<Execution>, name: &str) -> Value {
 
 /// `POST /api/prompts/render`.
 pub fn render(Json(input): Json<RenderInput>) -> Result<Json<Rendered>> {
-    let RenderInput { name, id, prompt_id, variables, version, enable_experiments, caller_module: module } = input;
+    let RenderInput { name, id, prompt_id, variables, version, label, enable_experiments, caller_module: module } =
+        input;
     let key = name.or(id.map(Id::into_string)).or(prompt_id.map(Id::into_string));
     let key = key.ok_or_else(|| Problem::field("name", "is required, or id"))?;
     let user_id = auth::principal().user_id.map(Id::from);
-    let filled = fill(resolve::known(&key)?, version, user_id.as_deref(), enable_experiments, &variables)?;
+    let known = resolve::known(&key)?;
+    let version = resolve::asked(&known, version, label.as_deref())?;
+    let filled = fill(known, version, user_id.as_deref(), enable_experiments, &variables)?;
     let execution = filled.execution(user_id, caller_module(module));
     let row = database::transaction(|transaction| {
         let row = entity::create(transaction, execution)?;

@@ -135,6 +135,14 @@ fn load(id_or_name: &str) -> Result<Known> {
     })
 }
 
+/// The number of the version that is asked for: given as one, or as the label of the newest one that has it; 404.
+pub fn asked(known: &Known, number: Option<i64>, label: Option<&str>) -> Result<Option<i64>> {
+    match (number, label) {
+        (None, Some(label)) => Ok(Some(version::labelled(&Pool, &known.prompt_id, label)?.data.version)),
+        (number, _) => Ok(number),
+    }
+}
+
 /// The text for a caller. `number` asks for a version and nothing else.
 pub fn choose(known: &Known, number: Option<i64>, user_id: Option<&str>, with_experiments: bool) -> Result<Chosen> {
     if !known.is_active {

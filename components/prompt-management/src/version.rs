@@ -102,6 +102,17 @@ pub fn numbered(database: &dyn Executor, prompt_id: &str, number: i64) -> Result
     row.ok_or_else(|| Problem::missing("version"))
 }
 
+/// The newest version with a label that was not put away; 404.
+pub fn labelled(database: &dyn Executor, prompt_id: &str, label: &str) -> Result<Stored<Version>> {
+    let row = Select::<Version>::new()
+        .equal("prompt_id", prompt_id)
+        .equal("label", label)
+        .condition("\"status\" <> ?", [VersionStatus::Archived])
+        .sort("-version")
+        .first(database)?;
+    row.ok_or_else(|| Problem::missing("version"))
+}
+
 /// The published version, or the newest one where none is.
 pub fn latest(database: &dyn Executor, prompt: &Stored<Prompt>) -> Result<Option<Stored<Version>>> {
     match prompt.published_version {

@@ -15,6 +15,8 @@ pub use schedule::tick;
 
 /// Checks of an organization.
 const CHECKS_MAX: i64 = 1_000;
+/// The right to let a check ask other services as the organization, which sees everything.
+const MANAGE: &str = "compliance.compliance.manage";
 /// A schedule comes at most so often.
 const INTERVAL_MIN: Duration = Duration::from_secs(300);
 
@@ -105,6 +107,16 @@ impl Check {
             }
         }
     }
+
+    /// 403 where it would ask other services by itself, and with that show its runs' readers what its author may not see.
+    fn require_manager(&self) -> Result<()> {
+        if self.check_type == CheckType::Query && self.schedule_cron.is_some() && !auth::has(MANAGE) {
+            return Err(Problem::forbidden(
+                "A check that asks other services by schedule does so as the organization: administrators write it.",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Rules for Check {
@@ -116,6 +128,7 @@ impl Rules for Check {
     }
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
+        self.require_manager()?;
         if Select::<Self>::new().count(transaction)? >= CHECKS_MAX {
             return Err(Problem::conflict(format!("There are {CHECKS_MAX} checks already.")));
         }
@@ -124,6 +137,7 @@ impl Rules for Check {
     }
 
     fn before_update(&mut self, old: &Stored<Self>, _: &Transaction) -> Result<()> {
+        self.require_manager()?;
         if self.schedule_cron != old.schedule_cron {
             self.next_run_at = self.next_run(clock::now())?;
         }
@@ -158,6 +172,21 @@ mod tests {
         let mut faults = Faults::default();
         check.check(&mut faults);
         faults.errors().iter().map(|error| error.field.clone()).collect()
+    }
+
+    #[test]
+    fn only_administrators_let_a_check_ask_as_the_organization() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let status = |kind: &str, cron: Option<&str>| {
+            let fields =
+                json!({"name": "x", "framework": "soc2", "controlId": "1", "checkType": kind, "scheduleCron": cron});
+            let check: Check = berth_sdk::serde_json::from_value(fields).unwrap();
+            check.require_manager().err().map(|problem| problem.status)
+        };
+        assert_eq!(status("query", Some("0 3 * * *")), Some(403));
+        assert_eq!((status("query", None), status("rule", Some("0 3 * * *"))), (None, None));
+        berth_sdk::testing::permit(MANAGE);
+        assert_eq!(status("query", Some("0 3 * * *")), None);
     }
 
     #[test]

@@ -114,7 +114,28 @@ impl Profile {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Wherever somebody is and however the clocks are turned there: a moment lies between the two midnights of its day, and
+        /// its week begins with the Monday before. From 2012 on: earlier an island left out a day, and a province turned its clocks
+        /// back over midnight.
+        #[test]
+        fn every_moment_has_its_day_and_week(
+            at in 1_325_376_000_000_i64..4_000_000_000_000, index in 0_usize..chrono_tz::TZ_VARIANTS.len(),
+        ) {
+            let zone = chrono_tz::TZ_VARIANTS[index];
+            let at = Timestamp::from_millis(at);
+            let profile = Profile { timezone: zone.name().into(), ..Profile::usual("u1".into()) };
+            let day = profile.day_of(at);
+            let midnight = |day: Day| zone::midnight(zone, day.date());
+            prop_assert!(midnight(day) <= at && at < midnight(day.plus(1)), "{zone} {day} {at}");
+            let monday = day.monday();
+            prop_assert!(monday.weekday() == 0 && midnight(monday) <= at && at < midnight(monday.plus(7)), "{zone} {day} {at}");
+        }
+    }
 
     #[test]
     fn the_day_is_that_of_the_wall_clock() {

@@ -85,7 +85,7 @@ impl berth_sdk::entity::Column for Injection {
 /// A secret without its value.
 #[entity(table = "secret_secrets", name = "secret", global)]
 pub(crate) struct Secret {
-    #[field(min = 1, max = 255)]
+    #[field(min = 1, max = 255, filter)]
     pub name: String,
     pub description: Option<String>,
     #[field(immutable)]

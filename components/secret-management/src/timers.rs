@@ -5,6 +5,7 @@ use std::time::Duration;
 use berth_sdk::{events::Message, prelude::*};
 
 use crate::{
+    audit::{self, Outcome, Subject},
     secret::{RECOVERY, Scope},
     vault,
 };
@@ -26,8 +27,22 @@ struct Row {
     name: String,
     r#type: String,
     scope: Scope,
+    user_id: Option<Id>,
+    created_by: Option<Id>,
     expires_at: Timestamp,
     expiry_notice: Option<i64>,
+}
+
+impl Row {
+    /// Whom an expiry concerns: the user whose own it is, and nobody else; who made what belongs to a team or a project. What
+    /// belongs to the organization concerns its administrators, who are not named.
+    fn owner(&self) -> Option<&Id> {
+        match self.scope {
+            Scope::User => self.user_id.as_ref(),
+            Scope::Team | Scope::Project => self.created_by.as_ref(),
+            Scope::Global | Scope::Organization => None,
+        }
+    }
 }
 
 /// The narrowest warning that is due, in days; 0 once it has expired. None: still far away.
@@ -50,8 +65,8 @@ pub(crate) fn expiry(_: &Envelope) -> Result<()> {
     let rows: Vec<Row> = database::query_as(
         &Pool,
         &format!(
-            "SELECT id, organization_id AS \"organizationId\", name, type, scope, expires_at AS \"expiresAt\", \
-             expiry_notice AS \"expiryNotice\" FROM secret_secrets WHERE deleted_at IS NULL AND expires_at <= $1 AND \
+            "SELECT id, organization_id AS \"organizationId\", name, type, scope, user_id AS \"userId\", \
+             created_by AS \"createdBy\", expires_at AS \"expiresAt\", expiry_notice AS \"expiryNotice\" FROM secret_secrets WHERE deleted_at IS NULL AND expires_at <= $1 AND \
              (expiry_notice IS NULL OR (expires_at <= $2 AND expiry_notice > 0) OR (expires_at <= $3 AND expiry_notice > 1) \
              OR (expires_at <= $4 AND expiry_notice > 7) OR (expires_at <= $5 AND expiry_notice > 14)) \
              ORDER BY expires_at, id LIMIT {SECRETS_MAX}"
@@ -79,7 +94,7 @@ fn warn(transaction: &Transaction, row: &Row, now: Timestamp) -> Result<()> {
     let kind = if notice == 0 { "secret.expired" } else { "secret.expiring" };
     let data = json!({
         "id": row.id, "secretId": row.id, "name": row.name, "type": row.r#type, "scope": row.scope,
-        "expiresAt": row.expires_at, "days": notice,
+        "expiresAt": row.expires_at, "days": notice, "ownerId": row.owner(),
     });
     let mut message = Message::new(kind, &data)?.with_key(row.id.as_str());
     if let Some(organization_id) = &row.organization_id {
@@ -94,13 +109,14 @@ pub(crate) fn purge(_: &Envelope) -> Result<()> {
     let now = clock::now();
     let rows = database::query(
         &format!(
-            "SELECT id, organization_id, storage_backend FROM secret_secrets WHERE deleted_at IS NOT NULL AND \
+            "SELECT id, organization_id, name, storage_backend FROM secret_secrets WHERE deleted_at IS NOT NULL AND \
              recovery_deadline <= $1 ORDER BY recovery_deadline, id LIMIT {SECRETS_MAX}"
         ),
         params![now],
     )?;
     for row in rows {
         let (id, organization_id): (Id, Option<Id>) = (row.get("id")?, row.get("organization_id")?);
+        let name: String = row.get("name")?;
         let is_elsewhere = row.get::<String>("storage_backend")? != "LOCAL_ENCRYPTED";
         if is_elsewhere {
             // How the vault is reached opens only for its organization.
@@ -112,7 +128,8 @@ pub(crate) fn purge(_: &Envelope) -> Result<()> {
             events::enqueue_message(&message)?;
             continue;
         }
-        database::transaction(|transaction| erase(transaction, &id, now))?;
+        let subject = subject(&id, organization_id.as_ref(), &name);
+        database::transaction(|transaction| erase(transaction, &id, &subject, now))?;
     }
     for (sql, kept) in [
         ("DELETE FROM secret_usage WHERE used_at < $1", USAGE_DAYS),
@@ -123,8 +140,12 @@ pub(crate) fn purge(_: &Envelope) -> Result<()> {
     Ok(())
 }
 
+fn subject<'a>(id: &'a Id, organization_id: Option<&'a Id>, name: &'a str) -> Subject<'a> {
+    Subject { organization_id: organization_id.map(Id::as_str), secret_id: Some(id), secret_name: Some(name) }
+}
+
 /// Removes what is still over its time; somebody may have restored it meanwhile.
-fn erase(transaction: &Transaction, id: &Id, now: Timestamp) -> Result<()> {
+fn erase(transaction: &Transaction, id: &Id, subject: &Subject<'_>, now: Timestamp) -> Result<()> {
     let sql = "DELETE FROM secret_secrets WHERE id = $1 AND deleted_at IS NOT NULL AND recovery_deadline <= $2";
     if transaction.execute(sql, params![id, now])? == 0 {
         return Ok(());
@@ -132,7 +153,7 @@ fn erase(transaction: &Transaction, id: &Id, now: Timestamp) -> Result<()> {
     for table in ["secret_versions", "secret_access_grants", "secret_usage"] {
         transaction.execute(&format!("DELETE FROM {table} WHERE secret_id = $1"), params![id])?;
     }
-    Ok(())
+    audit::note(transaction, subject, "purge", Outcome::Success, json!({}))
 }
 
 /// Handles `secret.purge`: a secret whose value lies elsewhere.
@@ -145,7 +166,8 @@ pub(crate) fn purge_elsewhere(envelope: &Envelope) -> Result<()> {
     let Some(secret) = entity::find::<crate::secret::Secret>(&Pool, &secret_id)? else { return Ok(()) };
     if secret.recovery_deadline.is_some_and(|end| end <= clock::now()) {
         vault::destroy(&secret);
-        database::transaction(|transaction| erase(transaction, &secret_id, clock::now()))?;
+        let subject = Subject::from(&secret);
+        database::transaction(|transaction| erase(transaction, &secret_id, &subject, clock::now()))?;
     }
     Ok(())
 }
@@ -174,6 +196,9 @@ pub(crate) fn forget_user(envelope: &Envelope) -> Result<()> {
                  version = version + 1 WHERE id = $1",
                 params![&id, now, "system", now.plus(RECOVERY)],
             )?;
+            let details = json!({ "reason": "the account was deleted" });
+            let subject = subject(&id, organization_id.as_ref(), &name);
+            audit::note(transaction, &subject, "delete", Outcome::Success, details)?;
             let data = json!({"id": id, "secretId": id, "name": name, "scope": Scope::User});
             let message = Message::new("secret.deleted", &data)?.with_key(id.as_str());
             let own = auth::principal().organization_id;
@@ -204,6 +229,18 @@ mod tests {
         assert_eq!(before(25), Some(7));
         assert_eq!(before(24), Some(1));
         assert_eq!(before(0), Some(0));
+    }
+
+    #[test]
+    fn an_expiry_concerns_the_user_whose_own_it_is_and_nobody_else() {
+        let owner = |scope: &str| {
+            let fields = json!({"id": "s1", "organizationId": "o1", "name": "n", "type": "GENERIC", "scope": scope,
+                "userId": (scope == "USER").then_some("u1"), "createdBy": "u2", "expiresAt": "2026-01-01T00:00:00.000Z"});
+            let row: Row = berth_sdk::serde_json::from_value(fields).unwrap();
+            row.owner().map(|id| id.as_str().to_string())
+        };
+        assert_eq!((owner("USER").as_deref(), owner("TEAM").as_deref()), (Some("u1"), Some("u2")));
+        assert_eq!((owner("ORGANIZATION"), owner("GLOBAL")), (None, None));
     }
 
     proptest! {

@@ -22,10 +22,26 @@ pub(crate) fn only_user() -> Option<String> {
     if is_admin() { None } else { Some(auth::principal().user_id.unwrap_or_default()) }
 }
 
-/// The time zone in which the organization counts its periods: what it has set, or UTC.
+/// Whose usage a question is about: the own organization's, or for the platform's administrators that of the one they name.
+/// To everybody else another organization does not exist.
+pub(crate) fn organization(asked: Option<&Id>) -> Result<Id> {
+    let own = auth::organization_id()?;
+    match asked {
+        Some(other) if *other != own && !auth::principal().is_platform => Err(Problem::missing("organization")),
+        Some(other) => Ok(other.clone()),
+        None => Ok(own),
+    }
+}
+
+/// The time zone in which the own organization counts its periods: what it has set, or UTC.
 pub(crate) fn zone() -> chrono_tz::Tz {
-    let Some(organization_id) = auth::principal().organization_id else { return chrono_tz::Tz::UTC };
-    if let Some(name) = cache::get::<String>("zone") {
+    auth::organization_id().map_or(chrono_tz::Tz::UTC, |organization_id| zone_of(&organization_id))
+}
+
+/// The same of any organization.
+pub(crate) fn zone_of(organization_id: &Id) -> chrono_tz::Tz {
+    let key = format!("zone:{organization_id}");
+    if let Some(name) = cache::get::<String>(&key) {
         return crate::period::zone(&name);
     }
     let found = http_out::plugin("host").get(&format!("/api/organizations/{organization_id}")).fetch::<Value>();
@@ -40,6 +56,6 @@ pub(crate) fn zone() -> chrono_tz::Tz {
             return chrono_tz::Tz::UTC;
         }
     };
-    cache::set_ttl("zone", &name, ZONE_TTL);
+    cache::set_ttl(&key, &name, ZONE_TTL);
     crate::period::zone(&name)
 }

@@ -112,7 +112,10 @@ pub(crate) fn crossed(
     };
     let kind = format!("usage.{what}.{}", if is_exceeded { "exceeded" } else { "warning" });
     let data = json!({
-        "id": limit.id, "name": limit.name, "userId": user_id, "threshold": threshold, "percentage": percentage,
+        "id": limit.id, "name": limit.name, "userId": user_id, "threshold": threshold,
+        // Whoever reads it reads a number, and not sixteen digits of it.
+        "percentage": (percentage * 10.0).round() / 10.0,
+        "quotaId": alert.quota_id, "budgetId": alert.budget_id, "categoryCode": limit.pattern, "metricKey": limit.metric,
         "currentValue": alert.current_value, "limitValue": limit.limit, "periodStart": period.0, "periodEnd": period.1,
         "action": limit.action,
     });

@@ -163,6 +163,10 @@ impl FromRequest for Report {
 
 /// The fast way straight into the type; the slow one, which finds every fault, only where that fails.
 fn read(value: Value) -> Result<NewEvent> {
+    let value = match value {
+        Value::Object(members) if members.contains_key("specversion") => of_cloud_event(members),
+        value => value,
+    };
     if !value.is_object() {
         return Err(Problem::bad_request("must be an object"));
     }
@@ -182,6 +186,35 @@ fn read(value: Value) -> Result<NewEvent> {
             }
         }
     }
+}
+
+/// An event of CloudEvents 1.0 as one of this service: `type` names the category, `subject` the user where it can be one; of
+/// `data` the numbers are metrics, beside a `count` of one, and the texts are dimensions.
+fn of_cloud_event(mut members: Map<String, Value>) -> Value {
+    let (mut metrics, mut dimensions) = (Map::new(), Map::new());
+    if let Some(Value::Object(data)) = members.remove("data") {
+        for (name, value) in data {
+            match value {
+                Value::Number(_) => metrics.insert(name, value),
+                Value::String(_) => dimensions.insert(name, value),
+                _ => None,
+            };
+        }
+    }
+    metrics.entry("count").or_insert_with(|| 1.into());
+    let mut event = Map::new();
+    for (name, own) in [("id", "eventId"), ("source", "sourceModule"), ("type", "categoryCode"), ("time", "occurredAt")]
+    {
+        event.extend(members.remove(name).map(|value| (own.to_string(), value)));
+    }
+    if let Some(Value::String(subject)) = members.remove("subject") {
+        let is_user = validate::id(&subject).is_ok();
+        let place = if is_user { &mut event } else { &mut dimensions };
+        place.insert(if is_user { "userId" } else { "subject" }.into(), subject.into());
+    }
+    event.insert("metrics".into(), metrics.into());
+    event.insert("dimensions".into(), dimensions.into());
+    event.into()
 }
 
 /// What no type says.
@@ -311,6 +344,21 @@ mod tests {
         assert!(report(json!({"events": [event], "enforce": true})).unwrap().enforce);
         assert_eq!(report(json!([])).err().unwrap().status, 400);
         assert_eq!(report(json!(vec![event; 1_001])).err().unwrap().status, 400);
+    }
+
+    #[test]
+    fn a_cloud_event_is_an_event() {
+        let event = json!({"specversion": "1.0", "id": "c1", "source": "my-app", "type": "ai.completion", "subject": "u1",
+            "time": "2026-01-31T08:15:00Z", "data": {"totalTokens": 12, "model": "large", "nested": {"x": 1}, "none": null}});
+        let read = report(event).unwrap().events.remove(0);
+        assert_eq!((read.event_id.as_deref(), read.source_module.as_deref()), (Some("c1"), Some("my-app")));
+        assert_eq!((read.category_code.as_str(), read.user_id.as_deref()), ("ai.completion", Some("u1")));
+        assert_eq!(read.metrics, [("count".to_string(), 1.0), ("totalTokens".to_string(), 12.0)].into());
+        assert_eq!(read.dimensions, [("model".to_string(), "large".to_string())].into());
+        assert_eq!(read.occurred_at, Timestamp::parse("2026-01-31T08:15:00Z"));
+        let faulty = json!({"specversion": "1.0", "id": "c1", "source": "a", "type": "ai.completion", "subject": "a b",
+            "data": {"totalTokens": -1}});
+        assert_eq!(fields(faulty), ["metrics.totalTokens"]);
     }
 
     #[test]

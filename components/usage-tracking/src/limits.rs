@@ -434,9 +434,34 @@ pub(crate) struct BudgetStatus {
     is_exceeded: bool,
 }
 
+/// The budgets that the caller sees: administrators every one, everybody else those that are for their own usage. What the
+/// organization spends is not everybody's to know.
+fn visible() -> Select<Budget> {
+    match access::only_user() {
+        None => Select::new(),
+        Some(user_id) => {
+            Select::new().condition("\"scope\" = 'USER' AND (\"scope_id\" IS NULL OR \"scope_id\" = ?)", [user_id])
+        }
+    }
+}
+
+fn budget(id: &Id) -> Result<Stored<Budget>> {
+    visible().equal("id", id).first(&Pool)?.ok_or_else(|| Problem::missing("budget"))
+}
+
+/// `GET /api/usage/budgets`.
+pub(crate) fn budgets(query: PageQuery) -> Result<JsonText<Page<Stored<Budget>>>> {
+    visible().page(&Pool, &query)
+}
+
+/// `GET /api/usage/budgets/{id}`.
+pub(crate) fn read_budget(Params(id): Params<Id>) -> Result<Stored<Budget>> {
+    budget(&id)
+}
+
 /// `GET /api/usage/budgets/{id}/status`.
 pub(crate) fn status(Params(id): Params<Id>) -> Result<Json<BudgetStatus>> {
-    let budget = entity::read::<Budget>(&Pool, &id)?;
+    let budget = budget(&id)?;
     let limit = Limit::from(&budget);
     let (now, zone) = (clock::now(), access::zone());
     let span = period::around(limit.span, now, zone);

@@ -41,6 +41,8 @@ pub(crate) enum Group {
 /// A question.
 #[data]
 pub(crate) struct Question {
+    /// Another organization's, for the platform's administrators.
+    organization_id: Option<Id>,
     from: Timestamp,
     to: Timestamp,
     granularity: Option<Granularity>,
@@ -62,6 +64,7 @@ pub(crate) struct Question {
 
 /// What the rows of a question must be.
 struct Filter {
+    organization_id: Id,
     from: Timestamp,
     to: Timestamp,
     user_id: Option<String>,
@@ -72,8 +75,9 @@ struct Filter {
 }
 
 impl Filter {
-    fn of_time(from: Timestamp, to: Timestamp) -> Self {
+    fn of_time(organization_id: &Id, from: Timestamp, to: Timestamp) -> Self {
         Self {
+            organization_id: organization_id.clone(),
             from,
             to,
             user_id: access::only_user(),
@@ -91,9 +95,9 @@ impl Filter {
 
 /// Calls `take` with every row: the hours where they are still there, else the days.
 fn rows(filter: &Filter, mut take: impl FnMut(Row) -> Result<()>) -> Result<()> {
-    let hours_from = aggregate::hours_from(access::zone());
+    let hours_from = aggregate::hours_from(access::zone_of(&filter.organization_id));
     let mut values: Vec<database::Value> =
-        vec![auth::organization_id()?.into(), hours_from.into(), filter.from.into(), filter.to.into()];
+        vec![(&filter.organization_id).into(), hours_from.into(), filter.from.into(), filter.to.into()];
     let mut conditions = String::new();
     let mut narrow = |column: &str, value: &str| {
         values.push(value.into());
@@ -158,6 +162,7 @@ pub(crate) fn query(Json(question): Json<Question>) -> Result<Json<Value>> {
     if let Some(at) = question.categories.iter().position(|pattern| !category::is_pattern(pattern)) {
         return Err(Problem::field(format!("categories[{at}]"), "must be a category, or one with .* at the end, or *"));
     }
+    let organization_id = access::organization(question.organization_id.as_ref())?;
     let own = access::only_user();
     let user_id = question.user_id.map(Id::into_string);
     if own.is_some() && user_id.is_some() && own != user_id {
@@ -173,7 +178,7 @@ pub(crate) fn query(Json(question): Json<Question>) -> Result<Json<Value>> {
         team_id: question.team_id.map(Id::into_string),
         categories: question.categories,
         dimension: question.dimension_key.map(|key| (key, question.dimension_value)),
-        ..Filter::of_time(question.from, question.to)
+        ..Filter::of_time(&organization_id, question.from, question.to)
     };
     let span = question.granularity.unwrap_or(Granularity::Daily).span();
     let mut groups: Vec<Group> = question.group_by;
@@ -182,7 +187,7 @@ pub(crate) fn query(Json(question): Json<Question>) -> Result<Json<Value>> {
     }
     groups.sort_unstable();
     groups.dedup();
-    let zone = access::zone();
+    let zone = access::zone_of(&organization_id);
     let (mut sums, mut total): (BTreeMap<Vec<String>, Sum>, Sum) = (BTreeMap::new(), Sum::default());
     rows(&filter, |row| {
         let key: Vec<String> = groups.iter().map(|group| part(*group, &row, span, zone)).collect();
@@ -238,16 +243,20 @@ fn label(group: Group) -> &'static str {
     }
 }
 
-/// The period that a query names: `hour`, `day`, `week`, `month`, `quarter` or `year`, the present one; or `2026-01`.
-/// Which period is meant.
+/// Which period is meant, and whose.
 #[data]
 pub(crate) struct PeriodQuery {
     /// `hour`, `day`, `week`, `month`, `quarter`, `year`, or a month such as `2026-01`; the present month when absent.
     period: Option<String>,
+    /// Another organization's, for the platform's administrators.
+    organization_id: Option<Id>,
 }
 
-fn named_period(query: PeriodQuery) -> Result<(Timestamp, Timestamp)> {
-    let zone = access::zone();
+/// The organization and the period that a query names: `hour`, `day`, `week`, `month`, `quarter` or `year`, the present one; or
+/// `2026-01`.
+fn named_period(query: PeriodQuery) -> Result<(Id, Timestamp, Timestamp)> {
+    let organization_id = access::organization(query.organization_id.as_ref())?;
+    let zone = access::zone_of(&organization_id);
     let now = clock::now();
     let text = query.period.unwrap_or_else(|| "month".into());
     let span = match text.to_ascii_lowercase().as_str() {
@@ -262,10 +271,12 @@ fn named_period(query: PeriodQuery) -> Result<(Timestamp, Timestamp)> {
             let middle = middle.ok_or_else(|| {
                 Problem::field("period", "must be hour, day, week, month, quarter, year or a month such as 2026-01")
             })?;
-            return Ok(period::around(Span::Month, middle, zone));
+            let (from, to) = period::around(Span::Month, middle, zone);
+            return Ok((organization_id, from, to));
         }
     };
-    Ok(period::around(span, now, zone))
+    let (from, to) = period::around(span, now, zone);
+    Ok((organization_id, from, to))
 }
 
 fn by_category(filter: &Filter) -> Result<(BTreeMap<String, Sum>, Sum)> {
@@ -291,10 +302,10 @@ fn lines(sums: &BTreeMap<String, Sum>) -> Vec<Map<String, Value>> {
 
 /// `GET /api/usage/summary`.
 pub(crate) fn summary(Query(query): Query<PeriodQuery>) -> Result<Json<Value>> {
-    let (from, to) = named_period(query)?;
-    let (sums, total) = by_category(&Filter::of_time(from, to))?;
+    let (organization_id, from, to) = named_period(query)?;
+    let (sums, total) = by_category(&Filter::of_time(&organization_id, from, to))?;
     let previous_from = from.minus(to.since(from));
-    let (_, previous) = by_category(&Filter::of_time(previous_from, from))?;
+    let (_, previous) = by_category(&Filter::of_time(&organization_id, previous_from, from))?;
     Ok(Json(json!({
         "periodStart": from, "periodEnd": to, "categories": lines(&sums), "total": aggregate::shown(&total),
         "previous": aggregate::shown(&previous),
@@ -303,11 +314,11 @@ pub(crate) fn summary(Query(query): Query<PeriodQuery>) -> Result<Json<Value>> {
 
 /// `GET /api/usage/realtime`: the present hour, day and month.
 pub(crate) fn realtime() -> Result<Json<Value>> {
-    let (zone, now) = (access::zone(), clock::now());
+    let (organization_id, zone, now) = (auth::organization_id()?, access::zone(), clock::now());
     let mut counters = Map::new();
     for (name, span) in [("hour", Span::Hour), ("day", Span::Day), ("month", Span::Month)] {
         let (from, to) = period::around(span, now, zone);
-        let (sums, total) = by_category(&Filter::of_time(from, to))?;
+        let (sums, total) = by_category(&Filter::of_time(&organization_id, from, to))?;
         let mut counter = aggregate::shown(&total);
         counter.insert("periodStart".into(), json!(from));
         counter.insert("categories".into(), json!(lines(&sums)));
@@ -319,8 +330,8 @@ pub(crate) fn realtime() -> Result<Json<Value>> {
 /// `GET /api/usage/billing`: cents are made here, once, of the totals.
 pub(crate) fn billing(Query(query): Query<PeriodQuery>) -> Result<Json<Value>> {
     access::require_admin()?;
-    let (from, to) = named_period(query)?;
-    let (sums, total) = by_category(&Filter::of_time(from, to))?;
+    let (organization_id, from, to) = named_period(query)?;
+    let (sums, total) = by_category(&Filter::of_time(&organization_id, from, to))?;
     let items: Vec<Map<String, Value>> = lines(&sums)
         .into_iter()
         .map(|mut line| {

@@ -20,7 +20,7 @@ use crate::database::{DatabaseError, Row, values};
 use crate::principal::PermissionSet;
 
 /// What every key begins with: it tells a key from a token, and lets scanners find lost ones.
-pub(super) const PREFIX: &str = "berth_";
+const PREFIX: &str = "berth_";
 /// The permission to see and end the keys of others.
 pub(super) const MANAGE: &str = "organizations.api-key.manage";
 /// Keys of one user in one organization that are good at the same time.
@@ -57,6 +57,11 @@ pub(super) struct LiveKey {
     pub scope: Arc<PermissionSet>,
     pub email: Option<String>,
     pub name: Option<String>,
+}
+
+/// Whether a text has the form of a key; not whether there is such a one.
+pub(crate) fn is_api_key(text: &str) -> bool {
+    text.starts_with(PREFIX)
 }
 
 impl Accounts {

@@ -157,7 +157,7 @@ impl Accounts {
         let verified = match self.identities.tokens.get(&digest) {
             Some(verified) => verified,
             None => {
-                let proof = match bearer.starts_with(api_keys::PREFIX) {
+                let proof = match api_keys::is_api_key(bearer) {
                     true => Proof::Key(self.find_key(bearer).await?),
                     false => Proof::Token(self.verify(bearer).await?),
                 };
@@ -191,6 +191,22 @@ impl Accounts {
         });
         verified.checked.store(Some(Arc::new(Checked { at, changes, principal: Arc::clone(&principal) })));
         Ok(principal)
+    }
+
+    /// Who a user name and a password are, where the password is an API key: the name has to be the address of the key's
+    /// owner, so that a key that was lost does not say by itself what it opens.
+    pub(crate) async fn authenticate_by_key(
+        &self,
+        name: &str,
+        password: &str,
+    ) -> Result<Arc<Principal>, AuthenticationError> {
+        if !api_keys::is_api_key(password) {
+            return Err(AuthenticationError::Invalid);
+        }
+        let principal = self.authenticate(password).await?;
+        let name = name.trim().to_lowercase();
+        let is_owner = principal.kind == PrincipalKind::ApiKey && principal.email.as_deref() == Some(name.as_str());
+        if is_owner { Ok(principal) } else { Err(AuthenticationError::Invalid) }
     }
 
     /// For whom a message or a tick is handled: with the user's present rights where the user is known, and as the

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::deploy::{DeployError, DeployOptions, DeployReport, Deployer};
+use crate::deploy::{DeployError, DeployOptions, DeployReport, Deployer, EntryChange};
 use crate::gateway::{Administration, DeployAnswer, TrialEnd};
 
 /// Deploys through the one deployer of the host.
@@ -21,6 +21,14 @@ impl Administration for Deploying {
         self.0.hosts().await.map(|hosts| json(&hosts))
     }
 
+    fn status(&self) -> Value {
+        json(&self.0.status())
+    }
+
+    fn grants(&self) -> Value {
+        json(&self.0.grants())
+    }
+
     fn routes(&self) -> Value {
         json(&self.0.routes())
     }
@@ -32,6 +40,10 @@ impl Administration for Deploying {
         options: DeployOptions,
     ) -> Result<DeployAnswer, DeployError> {
         self.0.deploy(plugin, component, options).await.map(answer)
+    }
+
+    async fn plan(&self, plugin: &str, component: Bytes, options: DeployOptions) -> Result<Value, DeployError> {
+        self.0.plan(plugin, component, options).await.map(|plan| json(&plan))
     }
 
     async fn rollback(
@@ -53,6 +65,30 @@ impl Administration for Deploying {
             TrialEnd::Promote => self.0.promote(plugin, options).await.map(answer),
             TrialEnd::Abort => self.0.abort(plugin, options).await.map(answer),
         }
+    }
+
+    async fn entry(&self, plugin: &str) -> Result<String, DeployError> {
+        self.0.entry(plugin).await
+    }
+
+    async fn add(
+        &self,
+        plugin: &str,
+        entry: String,
+        component: Bytes,
+        options: DeployOptions,
+    ) -> Result<DeployAnswer, DeployError> {
+        self.0.add(plugin, entry, component, options).await.map(answer)
+    }
+
+    async fn change(
+        &self,
+        plugin: &str,
+        change: EntryChange,
+        options: DeployOptions,
+    ) -> Result<DeployAnswer, DeployError> {
+        let report = self.0.change(plugin, change, options).await?;
+        Ok(DeployAnswer { has_drained: !report.is_draining, report: json(&report) })
     }
 
     async fn history(&self, plugin: &str, limit: i64) -> Result<Value, DeployError> {

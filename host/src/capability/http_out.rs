@@ -114,6 +114,7 @@ impl Egress {
             return self.refuse(guest, &target, Refusal::CircuitOpen);
         }
         let mut span = guest.call.trace.span(Kind::Client, || format!("{} {}", request.method(), target.name()));
+        span.note("berth.plugin", || guest.plugin.name.to_string());
         let trace = span.trace_or(&guest.call.trace);
         let answer = limits.until_head(self.attempts(guest, &target, request, &limits, &trace)).await;
         match &answer {

@@ -7,6 +7,7 @@
 
 mod backend;
 mod bindings;
+mod chronicle;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod embedded;
@@ -26,6 +27,7 @@ use tokio::sync::Notify;
 use super::Guest;
 use crate::database::{Database, Transaction};
 pub(crate) use backend::{BACKOFF, Claim, DeadLetter, QueueBackend, QueueError, QueueStats};
+pub(crate) use chronicle::{EVENTS_TOLD_MAX, HostEvent};
 use embedded::Embedded;
 pub(crate) use host::link;
 pub(crate) use message::{Kind, OutgoingMessage, timer_type};
@@ -124,6 +126,7 @@ impl QueueRoom {
         if message.id.is_some() && !outbox::note_published(transaction, &queued, now).await? {
             return Ok(queued.id);
         }
+        chronicle::keep(transaction, &queued).await?;
         let ordering_key = message.ordering_key();
         if let Some(queue) = &message.queue
             && ordering_key.is_none()
@@ -210,6 +213,15 @@ impl QueueRoom {
         let redriven = self.inner.backend.redrive(plugin).await?;
         tracing::info!(plugin, redriven, "dead letters go back into the queue");
         Ok(redriven)
+    }
+
+    /// What the host itself has published, oldest first, at most `limit`: the newest, or what comes behind the event with
+    /// the id `after`.
+    pub(crate) async fn host_events(&self, after: Option<i64>, limit: i64) -> Result<Vec<HostEvent>, QueueError> {
+        match after {
+            None => chronicle::newest(self.database(), limit).await,
+            Some(after) => chronicle::after(self.database(), after, limit).await,
+        }
     }
 
     /// The time as this room sees it.

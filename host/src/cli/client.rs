@@ -3,16 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reqwest::redirect::Policy;
 use reqwest::{Method, StatusCode, header};
 use serde_json::Value;
 
 use super::CommandError;
+use super::event_stream::EventStream;
+use super::source::Component;
 
 /// A deploy compiles and warms before it answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A host that sends events is never silent for so long.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Bytes of an answer of the admin API.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Characters that say where a component came from; the host takes no more.
+const SOURCE_CHARS_MAX: usize = 512;
 /// Bytes of a token file.
 const TOKEN_BYTES_MAX: u64 = 16 * 1024;
 
@@ -59,7 +66,7 @@ impl Client {
         if !is_web {
             return Err(CommandError::usage(format!("\"{url}\" is not the URL of a host, as http://127.0.0.1:3000")));
         }
-        Ok(Self { http: http_client()?, url: url.to_owned(), token })
+        Ok(Self { http: http_client(Policy::none())?, url: url.to_owned(), token })
     }
 
     /// Takes another token, after the old one has expired.
@@ -75,16 +82,43 @@ impl Client {
         self.succeed(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Sends a component; `source` says where it came from, for the history.
-    pub(super) async fn post_component(
+    /// Sends a component with its signature and where it came from, for the history.
+    pub(super) async fn post_component(&self, path: &str, component: Component) -> Result<Value, CommandError> {
+        let Component { bytes, source, signature } = component;
+        self.post_origin(path, "application/wasm", bytes, &source, signature.as_deref()).await
+    }
+
+    /// Sends what a component is part of; `source` and `signature` are the component's.
+    pub(super) async fn post_origin(
         &self,
         path: &str,
-        component: Vec<u8>,
+        media_type: &str,
+        bytes: Vec<u8>,
         source: &str,
+        signature: Option<&str>,
     ) -> Result<Value, CommandError> {
-        let plain: String = source.chars().filter(char::is_ascii_graphic).collect();
-        let request = self.request(Method::POST, path).header(header::CONTENT_TYPE, "application/wasm");
-        self.succeed(request.header("x-berth-source", plain).body(component)).await
+        let mut request = self.request(Method::POST, path).header(header::CONTENT_TYPE, media_type);
+        let plain: Vec<char> = source.chars().filter(char::is_ascii_graphic).collect();
+        // The end says more than the beginning: a file's name, or the digest.
+        let end = plain.get(plain.len().saturating_sub(SOURCE_CHARS_MAX)..).unwrap_or_default();
+        if !end.is_empty() {
+            request = request.header("x-berth-source", end.iter().collect::<String>());
+        }
+        if let Some(signature) = signature {
+            request = request.header("x-berth-signature", signature);
+        }
+        self.succeed(request.body(bytes)).await
+    }
+
+    /// Sends text of any media type.
+    pub(super) async fn send_text(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        text: String,
+    ) -> Result<Value, CommandError> {
+        self.succeed(self.request(method, path).header(header::CONTENT_TYPE, media_type).body(text)).await
     }
 
     /// Sends a request and takes any status for an answer.
@@ -105,6 +139,28 @@ impl Client {
         .await
     }
 
+    /// Opens a stream of events, behind the one with the id `last`. A refusal is an answer too.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub(super) async fn stream(
+        &self,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<Result<EventStream, Answer>, CommandError> {
+        let http = built(client_builder(Policy::none()).read_timeout(SILENCE_MAX))?;
+        let mut request = http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        request = request.header(header::ACCEPT, "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(Ok(EventStream::of(response)));
+        }
+        Ok(Err(self.read(response).await?))
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http
             .request(method, format!("{}{path}", self.url))
@@ -118,12 +174,17 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, CommandError> {
-        let unreachable =
-            |error: reqwest::Error| CommandError::Unreachable { url: self.url.clone(), reason: reason(&error) };
-        let mut response = request.send().await.map_err(unreachable)?;
+        self.read(request.send().await.map_err(|error| self.unreachable(&error))?).await
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> CommandError {
+        CommandError::Unreachable { url: self.url.clone(), reason: reason(error) }
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<Answer, CommandError> {
         let status = response.status();
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(CommandError::failed(format!("the host's answer is larger than {ANSWER_BYTES_MAX} bytes")));
             }
@@ -151,20 +212,33 @@ impl Answer {
         let code = text("code").map(|code| format!(" {code}")).unwrap_or_default();
         let request = text("requestId").map(|id| format!(", request {id}")).unwrap_or_default();
         let plain: String = sentence.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-        CommandError::failed(format!("{} ({}{code}{request})", plain.trim_end_matches('.'), self.status.as_u16()))
+        let next = match self.status {
+            StatusCode::UNAUTHORIZED => "; give a token that is valid there with --token-file",
+            StatusCode::FORBIDDEN => "; give the token of somebody who may with --token-file",
+            _ => "",
+        };
+        CommandError::failed(format!("{}{next} ({}{code}{request})", plain.trim_end_matches('.'), self.status.as_u16()))
     }
 }
 
-/// A client for any URL: the deploy command fetches components with it too.
-pub(super) fn http_client() -> Result<reqwest::Client, CommandError> {
+/// Names the one provider of ciphers, before anything is asked over TLS.
+pub(super) fn install_tls() {
     // A second installation is refused and changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .timeout(ANSWER_TIMEOUT)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|error| CommandError::failed(format!("the HTTP client cannot be made: {}", reason(&error))))
+}
+
+/// A client for any URL: the deploy command fetches components with it too.
+pub(super) fn http_client(redirects: Policy) -> Result<reqwest::Client, CommandError> {
+    built(client_builder(redirects).timeout(ANSWER_TIMEOUT))
+}
+
+fn client_builder(redirects: Policy) -> reqwest::ClientBuilder {
+    install_tls();
+    reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirects)
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, CommandError> {
+    builder.build().map_err(|error| CommandError::failed(format!("the HTTP client cannot be made: {}", reason(&error))))
 }
 
 /// The innermost cause: the outer ones only say that a request failed.
@@ -231,6 +305,8 @@ mod tests {
         assert_eq!(text, "the component is refused. really; body: is empty (422 UNPROCESSABLE, request r1)");
         let plain = Answer { status: StatusCode::BAD_GATEWAY, body: Value::Null }.refusal().to_string();
         assert_eq!(plain, "Bad Gateway (502)");
+        let unproved = Answer { status: StatusCode::UNAUTHORIZED, body: Value::Null }.refusal().to_string();
+        assert_eq!(unproved, "Unauthorized; give a token that is valid there with --token-file (401)");
     }
 
     #[test]

@@ -1,17 +1,15 @@
 //! `deploy` and `rollback`: send the build, then wait until the old one has drained.
 
-use std::io::Read;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::CommandError;
-use super::client::{Client, Target, http_client, reason, segment};
+use super::client::{Client, Target, segment};
 use super::inspect::{items, short_digest, text};
-use super::output;
+use super::source::SourceArguments;
+use super::{changes, output};
 
-/// Bytes of a component; the host's own limit may be lower.
-const COMPONENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// An old build may drain for ten minutes at most.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(630);
 const DRAIN_POLL: Duration = Duration::from_millis(200);
@@ -19,8 +17,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 pub(super) struct DeployArguments {
     plugin: String,
-    /// A file, - for standard input, or https://…
-    source: String,
+    #[command(flatten)]
+    source: SourceArguments,
     /// Give it this share of the callers first, and by steps more: 10% or 5%,25%,100%
     #[arg(long, value_name = "SHARES", conflicts_with = "shadow")]
     canary: Option<String>,
@@ -33,6 +31,15 @@ pub(super) struct DeployArguments {
     /// How long to compare it with the build before it, and go back when it is worse; or off [default: 2m]
     #[arg(long, value_name = "TIME")]
     watch: Option<String>,
+    /// Only say what a deploy would do; swap nothing
+    #[arg(long, conflicts_with_all = ["grant", "force", "canary", "shadow", "watch"])]
+    plan: bool,
+    /// Accept what it wants beyond the running build; the manifest stays the bound
+    #[arg(long)]
+    grant: bool,
+    /// Accept that routes go which other plugins may call
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -57,7 +64,7 @@ pub(super) struct RollbackArguments {
 pub(super) async fn deploy(arguments: DeployArguments) -> Result<(), CommandError> {
     let target = arguments.target.clone();
     let client = Client::operator(&target)?;
-    let component = read_component(&arguments.source).await?;
+    let component = arguments.source.read().await?;
     let plugin = arguments.plugin.as_str();
     // A refusal in the middle of an upload may be lost with the connection: so ask first.
     let plugins = client.get("/api/admin/plugins").await?;
@@ -66,10 +73,17 @@ pub(super) async fn deploy(arguments: DeployArguments) -> Result<(), CommandErro
             "there is no plugin {plugin} in the host's manifest; `berth plugins` lists them (404 NOT_FOUND)"
         )));
     }
-    output::progress(&format!("{plugin}: sending {}", size(component.len())));
-    output::progress(&format!("{plugin}: verify → warm → {}", if arguments.is_trial() { "trial" } else { "swap" }));
+    output::progress(&format!("{plugin}: sending {}", output::size(component.bytes.len() as u64)));
+    output::progress(&format!("{plugin}: {}", arguments.steps()));
     let path = format!("/api/admin/plugins/{}/deploy{}", segment(plugin), arguments.query());
-    let report = client.post_component(&path, component, &arguments.source).await?;
+    let report = client.post_component(&path, component).await?;
+    if arguments.plan {
+        match target.json {
+            true => output::json(&report),
+            false => changes::plan_lines(plugin, &report).iter().for_each(|line| output::say(line)),
+        }
+        return Ok(());
+    }
     if arguments.is_trial() {
         return tell_of_trial(plugin, &report, target.json);
     }
@@ -81,11 +95,20 @@ impl DeployArguments {
         self.canary.is_some() || self.shadow
     }
 
+    fn steps(&self) -> &'static str {
+        match (self.plan, self.is_trial()) {
+            (true, _) => "verify → compare",
+            (false, true) => "verify → warm → trial",
+            (false, false) => "verify → warm → swap",
+        }
+    }
+
     fn query(&self) -> String {
         let mut query = String::new();
         let values = [("canary", &self.canary), ("every", &self.every), ("watch", &self.watch)];
         let values = values.into_iter().filter_map(|(name, value)| Some((name, segment(value.as_deref()?))));
-        let switches = [("shadow", self.shadow)].into_iter().filter(|(_, is_set)| *is_set);
+        let switches = [("shadow", self.shadow), ("plan", self.plan), ("grant", self.grant), ("force", self.force)];
+        let switches = switches.into_iter().filter(|(_, is_set)| *is_set);
         for (name, value) in values.chain(switches.map(|(name, _)| (name, "true".to_owned()))) {
             query.push_str(if query.is_empty() { "?" } else { "&" });
             query.push_str(&format!("{name}={value}"));
@@ -105,6 +128,7 @@ fn tell_of_trial(plugin: &str, report: &Value, is_json: bool) -> Result<(), Comm
         None => "gets copies of safe requests".to_owned(),
     };
     output::say(&format!("{plugin}: revision {revision} {what}; see `berth plugins`, then promote or abort it"));
+    changes::lines(plugin, report).iter().for_each(|line| output::say(line));
     Ok(())
 }
 
@@ -139,6 +163,7 @@ pub(super) async fn rollback(arguments: RollbackArguments) -> Result<(), Command
 async fn finish(client: &Client, plugin: &str, mut report: Value, is_json: bool) -> Result<(), CommandError> {
     if !is_json {
         output::say(&sentence(plugin, &report));
+        changes::lines(plugin, &report).iter().for_each(|line| output::say(line));
     }
     let has_drained = report.get("drainedMs").is_some_and(Value::is_number);
     let has_old = report.get("previousRevision").is_none_or(|revision| !revision.is_null());
@@ -190,60 +215,6 @@ fn sentence(plugin: &str, report: &Value) -> String {
     line
 }
 
-async fn read_component(source: &str) -> Result<Vec<u8>, CommandError> {
-    if source.starts_with("oci://") {
-        return Err(CommandError::failed(
-            "oci:// references are not supported by this build; deploy a file or https://…",
-        ));
-    }
-    if source.starts_with("https://") || source.starts_with("http://") {
-        return fetch(source).await;
-    }
-    let unreadable = |error: std::io::Error| CommandError::failed(format!("{source} cannot be read: {error}"));
-    let mut bytes = Vec::new();
-    if source == "-" {
-        std::io::stdin().lock().take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    } else {
-        let file = std::fs::File::open(source).map_err(unreadable)?;
-        file.take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    }
-    checked(source, bytes)
-}
-
-async fn fetch(url: &str) -> Result<Vec<u8>, CommandError> {
-    let failed = |error: reqwest::Error| CommandError::failed(format!("{url} cannot be fetched: {}", reason(&error)));
-    let mut response = http_client()?.get(url).send().await.map_err(failed)?;
-    if !response.status().is_success() {
-        return Err(CommandError::failed(format!("{url} answers {}", response.status())));
-    }
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        bytes.extend_from_slice(&chunk);
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > COMPONENT_BYTES_MAX {
-            break;
-        }
-    }
-    checked(url, bytes)
-}
-
-fn checked(source: &str, bytes: Vec<u8>) -> Result<Vec<u8>, CommandError> {
-    if bytes.is_empty() {
-        return Err(CommandError::failed(format!("{source} is empty")));
-    }
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > COMPONENT_BYTES_MAX {
-        return Err(CommandError::failed(format!("{source} is larger than {COMPONENT_BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
-}
-
-fn size(bytes: usize) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{} KiB", bytes / 1024),
-        _ => format!("{}.{} MiB", bytes / 1_048_576, bytes % 1_048_576 * 10 / 1_048_576),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,10 +228,5 @@ mod tests {
             "planning: revision 4 serves (0123456789ab) in place of 3, prepared in 80 ms, switched in 12 µs"
         );
         assert_eq!(sentence("planning", &Value::Null), "planning: the new build serves");
-    }
-
-    #[test]
-    fn sizes_are_readable() {
-        assert_eq!((size(12), size(2048), size(1_572_864)), ("12 B".into(), "2 KiB".into(), "1.5 MiB".into()));
     }
 }

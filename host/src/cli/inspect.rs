@@ -6,6 +6,9 @@ use super::CommandError;
 use super::client::{Client, Target, segment};
 use super::output::{self, columns};
 
+/// `sha256`, a sign, and 64 digits.
+const SOURCE_DIGEST_CHARS: usize = 6 + 1 + 64;
+
 /// `queues` and `queues redrive`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -57,6 +60,7 @@ pub(super) async fn plugins(target: Target) -> Result<(), CommandError> {
     let rows: Vec<Value> = items(&answer).iter().map(shortened).collect();
     let columns = columns([
         ("PLUGIN", "name"),
+        ("ENTRY", "origin"),
         ("STATE", "state"),
         ("REVISION", "revision"),
         ("VERSION", "version"),
@@ -111,7 +115,7 @@ pub(super) async fn history(plugin: String, target: Target) -> Result<(), Comman
         output::json(&answer);
         return Ok(());
     }
-    let rows: Vec<Value> = items(&answer).iter().map(shortened).map(mark_current).collect();
+    let rows: Vec<Value> = items(&answer).iter().map(shortened).map(with_short_source).map(mark_current).collect();
     let columns = columns([
         ("", "mark"),
         ("TIME", "createdAt"),
@@ -121,6 +125,7 @@ pub(super) async fn history(plugin: String, target: Target) -> Result<(), Comman
         ("VERSION", "version"),
         ("SHA256", "sha256"),
         ("ACTOR", "actor"),
+        ("SOURCE", "source"),
         ("REASON", "reason"),
     ]);
     output::table(&columns, &rows);
@@ -209,6 +214,20 @@ fn shortened(row: &Value) -> Value {
     row
 }
 
+/// A source as it fits a table: digests short, and of what is too long its end, where tag and digest stand.
+fn with_short_source(mut row: Value) -> Value {
+    let short = text(&row, "source").map(|source| {
+        let digest = source.rfind("sha256").filter(|at| source.len() - at == SOURCE_DIGEST_CHARS);
+        let parts = digest.and_then(|at| source.split_at_checked(at + SOURCE_DIGEST_CHARS - 64));
+        let (name, digest) = parts.unwrap_or((source, ""));
+        output::end_of(&format!("{name}{}", short_digest(digest)))
+    });
+    if let (Some(short), Some(members)) = (short, row.as_object_mut()) {
+        members.insert("source".to_owned(), Value::String(short));
+    }
+    row
+}
+
 fn mark_current(mut row: Value) -> Value {
     let is_current = row.get("isCurrent").and_then(Value::as_bool).unwrap_or_default();
     if let Some(members) = row.as_object_mut() {
@@ -227,5 +246,23 @@ mod tests {
         assert_eq!(items(&json!([1])).len(), 1);
         assert!(items(&json!({"x": 1})).is_empty());
         assert_eq!(short_digest("0123456789abcdef"), "0123456789ab");
+    }
+
+    #[test]
+    fn a_source_fits_a_table() {
+        let digits = "0123456789abcdef".repeat(4);
+        let short = |source: &str| with_short_source(json!({ "source": source }))["source"].clone();
+        for (source, expected) in [
+            (format!("oci://ghcr.io/a/b:1@sha256:{digits}"), "oci://ghcr.io/a/b:1@sha256:0123456789ab".to_owned()),
+            (format!("https://a.example/b#sha256={digits}"), "https://a.example/b#sha256=0123456789ab".to_owned()),
+            ("target/sha256.wasm".to_owned(), "target/sha256.wasm".to_owned()),
+            (
+                format!("oci://ghcr.io/{}:1@sha256:{digits}", "a".repeat(80)),
+                format!("…{}:1@sha256:0123456789ab", "a".repeat(37)),
+            ),
+        ] {
+            assert_eq!(short(&source), expected);
+        }
+        assert_eq!(with_short_source(json!({ "source": null })), json!({ "source": null }));
     }
 }

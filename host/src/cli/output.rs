@@ -14,6 +14,12 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
+/// The same for something that goes on: whether anybody still reads it.
+pub(super) fn say_to_reader(line: &str) -> bool {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{line}").and_then(|()| output.flush()).is_ok()
+}
+
 /// One sentence on standard error.
 pub(super) fn complain(sentence: &str) {
     let _ = writeln!(std::io::stderr().lock(), "berth: {sentence}");
@@ -29,6 +35,24 @@ pub(super) fn progress(line: &str) {
 /// A JSON document on standard output, indented.
 pub(super) fn json(value: &Value) {
     say(&serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// So many bytes, for people.
+pub(super) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes / 1024),
+        _ => format!("{}.{} MiB", bytes / 1_048_576, bytes % 1_048_576 * 10 / 1_048_576),
+    }
+}
+
+/// The end of a text that is longer than a cell.
+pub(super) fn end_of(text: &str) -> String {
+    let count = text.chars().count();
+    if count <= CELL_CHARACTERS_MAX {
+        return text.to_owned();
+    }
+    std::iter::once('…').chain(text.chars().skip(count - CELL_CHARACTERS_MAX + 1)).collect()
 }
 
 /// A column: its heading, and the member it shows.
@@ -75,6 +99,11 @@ fn line(row: &[String], widths: &[usize], is_number: &[bool]) -> String {
     aligned.join("  ").trim_end().to_owned()
 }
 
+/// What a host sends may hold control characters; on a terminal they could do harm.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
 fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => "-".to_owned(),
@@ -82,8 +111,7 @@ fn cell(value: Option<&Value>) -> String {
         Some(Value::Array(values)) => values.iter().map(|value| cell(Some(value))).collect::<Vec<_>>().join(" "),
         Some(value) => value.to_string(),
     };
-    // What a host sends may hold control characters; on a terminal they could do harm.
-    let plain: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let plain = plain(&text);
     if plain.chars().count() <= CELL_CHARACTERS_MAX {
         return plain;
     }
@@ -105,6 +133,11 @@ mod tests {
         ];
         assert_eq!(lines(&columns, &rows), ["NAME      CALLS  ROUTES", "planning      7  /a /b", "x          1200  -"]);
         assert_eq!(lines(&columns, &[]), ["NAME  CALLS  ROUTES"]);
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!((size(12), size(2048), size(1_572_864)), ("12 B".into(), "2 KiB".into(), "1.5 MiB".into()));
     }
 
     #[test]

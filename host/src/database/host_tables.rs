@@ -15,4 +15,6 @@ pub(crate) const HOST_MIGRATIONS: &[Migration] = &[
     Migration::both("0010_identity", include_str!("../../../migrations/host/0010_identity.sql")),
     Migration::both("0014_trials", include_str!("../../../migrations/host/0014_trials.sql")),
     Migration::both("0018_cluster", include_str!("../../../migrations/host/0018_cluster.sql")),
+    Migration::both("0020_events", include_str!("../../../migrations/host/0020_events.sql")),
+    Migration::both("0022_plugin_changes", include_str!("../../../migrations/host/0022_plugin_changes.sql")),
 ];

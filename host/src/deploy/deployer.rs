@@ -3,6 +3,8 @@
 //! One deploy of a plugin at a time. A step that fails ends the deploy, and the old build serves on; a client that goes
 //! away does not, because the deploy runs in a task of its own.
 
+mod consent;
+mod entries;
 mod follow;
 mod prepare;
 mod reload;
@@ -18,23 +20,28 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prepare::Prepared;
 use tokio::sync::{OwnedMutexGuard, RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::artifacts::{Artifacts, digest_of};
+use super::artifacts::Artifacts;
 use super::cluster::Cluster;
 use super::drain::{self, Draining};
-use super::history::{Action, DeployedBuild, Drained, History, Line, Origin, Outcome, Pointer};
+use super::history::{Action, Change, DeployedBuild, Drained, History, Line, Origin, Outcome, Pointer};
+use super::standing::Standing;
 use super::verify::Depth;
 use super::{
-    Build, DeployError, DeployReport, Foundry, HistoryEntry, PluginStatus, Registry, Rollout, RouteEntry, Slot,
+    Build, BuildStatus, DeployError, DeployReport, Foundry, HistoryEntry, PluginGrants, PluginStatus, Registry,
+    Rollout, RouteEntry, Slot,
 };
 use crate::bindings::lifecycle::Description;
 use crate::capability::Plugin;
 use crate::capability::queue::QueueRoom;
 use crate::database::Database;
 use crate::engine::Engine;
+use crate::signature::TrustedKey;
+pub(crate) use entries::EntryChange;
 
 /// Builds of a plugin that stay compiled: the present one, the three before it, and one on trial.
 const COMPILED_KEPT: usize = 5;
@@ -62,6 +69,8 @@ pub(crate) struct DeployerOptions {
     pub compilations_max: usize,
     /// For how long a new build is compared with the one before it, where a deploy does not say.
     pub watch: Duration,
+    /// When not empty, a deploy needs a signature by one of them.
+    pub trusted_keys: Vec<TrustedKey>,
 }
 
 impl DeployerOptions {
@@ -74,6 +83,7 @@ impl DeployerOptions {
             step_time_max: Duration::from_secs(30),
             compilations_max: std::thread::available_parallelism().map_or(2, usize::from),
             watch: WATCH_DEFAULT,
+            trusted_keys: Vec::new(),
         }
     }
 }
@@ -91,6 +101,12 @@ pub(crate) struct DeployOptions {
     pub watch: Option<Duration>,
     /// Where the build came from, for the history.
     pub source: Option<String>,
+    /// Whether what the build newly wants is accepted.
+    pub grants: bool,
+    /// Whether routes may go that other plugins may call.
+    pub forces: bool,
+    /// A detached signature of the component, base64.
+    pub signature: Option<String>,
 }
 
 impl DeployOptions {
@@ -143,6 +159,8 @@ struct Inner<F: Foundry> {
     options: DeployerOptions,
     hooks: Vec<Arc<dyn DeployHooks>>,
     benches: Mutex<Benches<F::Compiled>>,
+    /// The manifest that the slots stand on. Held while it is changed: one change after the other.
+    standing: tokio::sync::Mutex<Standing>,
     compilations: Semaphore,
     /// Held for reading from the storing of a component to its commit, and for writing while unwanted ones are removed.
     tidying: RwLock<()>,
@@ -152,7 +170,7 @@ struct Inner<F: Foundry> {
     stopping: CancellationToken,
 }
 
-/// By the plugin's name; as many as the manifest has had plugins.
+/// By the plugin's name; as many as the manifest has plugins, and those that are being added.
 type Benches<C> = HashMap<Arc<str>, Arc<Bench<C>>>;
 
 /// What a plugin's deploys share.
@@ -167,6 +185,8 @@ struct Turn<F: Foundry> {
     slot: Arc<Slot<F::Revision>>,
     bench: Arc<Bench<F::Compiled>>,
     _guard: OwnedMutexGuard<()>,
+    /// For a plugin that comes to the manifest with this build: its entry, and the number of the change before it.
+    added: Option<(i64, Change)>,
 }
 
 /// The contents of a build, where they came from, and what is to be done with them.
@@ -198,6 +218,7 @@ impl<F: Foundry> Deployer<F> {
             options,
             hooks,
             benches: Mutex::default(),
+            standing: tokio::sync::Mutex::default(),
             tidying: RwLock::new(()),
             drains: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -230,11 +251,8 @@ impl<F: Foundry> Deployer<F> {
         let this = self.clone();
         let waits_for_drain = options.waits_for_drain;
         let deploying = async move {
-            if bytes.len() > this.inner.options.component_bytes_max {
-                return Err(DeployError::TooLarge(this.inner.options.component_bytes_max));
-            }
-            let digest = digest_of(&bytes);
-            this.deploy_candidate(&turn, Candidate { bytes, digest, origin: Origin::Api, options }).await
+            let candidate = this.candidate(bytes, options)?;
+            this.deploy_candidate(&turn, candidate).await
         };
         self.finish(deploying, waits_for_drain).await
     }
@@ -257,18 +275,31 @@ impl<F: Foundry> Deployer<F> {
         self.finish(rolling_back, waits_for_drain).await
     }
 
-    /// The newest lines of a plugin's history, newest first; at most 200.
+    /// The newest lines of a plugin's history, newest first; at most 200. That of a plugin that was removed stays.
     ///
     /// # Errors
     /// `UnknownPlugin`, or when the database cannot be read.
     pub(crate) async fn history(&self, name: &str, limit: i64) -> Result<Vec<HistoryEntry>, DeployError> {
-        self.slot(name)?;
-        self.inner.history.list(name, limit).await.map_err(DeployError::of_host_tables)
+        let lines = self.inner.history.list(name, limit).await.map_err(DeployError::of_host_tables)?;
+        if lines.is_empty() {
+            self.slot(name)?;
+        }
+        Ok(lines)
     }
 
     /// Every plugin as it stands, by name.
     pub(crate) fn plugins(&self) -> Vec<PluginStatus> {
         self.inner.registry.slots().iter().map(|slot| PluginStatus::of(slot)).collect()
+    }
+
+    /// Every build as it fares, by plugin.
+    pub(crate) fn status(&self) -> Vec<BuildStatus> {
+        self.inner.registry.slots().iter().flat_map(|slot| BuildStatus::of(slot)).collect()
+    }
+
+    /// What every plugin may do, by name.
+    pub(crate) fn grants(&self) -> Vec<PluginGrants> {
+        self.inner.registry.slots().iter().map(|slot| PluginGrants::of(slot)).collect()
     }
 
     /// The effective route table, by path.
@@ -298,15 +329,21 @@ impl<F: Foundry> Deployer<F> {
 
     /// Takes the plugin's turn, or says that somebody else has it.
     fn turn(&self, name: &str) -> Result<Turn<F>, DeployError> {
-        let slot = self.slot(name)?;
+        let turn = self.turn_for(self.slot(name)?)?;
+        if turn.slot.draining().len() >= DRAINING_MAX {
+            return Err(DeployError::Conflict(format!("{DRAINING_MAX} old builds of {name} are still draining")));
+        }
+        // A changed entry may have taken the slot's place before we had the turn.
+        Ok(Turn { slot: self.slot(name)?, ..turn })
+    }
+
+    /// The same for a slot that requests need not find yet.
+    fn turn_for(&self, slot: Arc<Slot<F::Revision>>) -> Result<Turn<F>, DeployError> {
         let bench = self.bench(slot.name());
         let guard = Arc::clone(&bench.lock)
             .try_lock_owned()
-            .map_err(|_| DeployError::Conflict(format!("another deploy of {name} is running")))?;
-        if slot.draining().len() >= DRAINING_MAX {
-            return Err(DeployError::Conflict(format!("{DRAINING_MAX} old builds of {name} are still draining")));
-        }
-        Ok(Turn { slot, bench, _guard: guard })
+            .map_err(|_| DeployError::Conflict(format!("another deploy of {} is running", slot.name())))?;
+        Ok(Turn { slot, bench, _guard: guard, added: None })
     }
 
     fn bench(&self, name: &Arc<str>) -> Arc<Bench<F::Compiled>> {
@@ -337,7 +374,7 @@ impl<F: Foundry> Deployer<F> {
     ) -> Result<(DeployReport, Option<Draining>), DeployError> {
         let inner = &self.inner;
         let began = Instant::now();
-        let options = candidate.options;
+        let options = &candidate.options;
         let action = match options.rollout {
             Rollout::Whole => Action::Deploy,
             Rollout::Canary(_) => Action::Canary,
@@ -345,29 +382,44 @@ impl<F: Foundry> Deployer<F> {
         };
         let mut line = Line::new(turn.slot.name(), action, &candidate.digest, short(&options.actor));
         line.origin = candidate.origin;
-        line.source = options.source.as_deref().map(short);
+        line.source.clone_from(&options.source);
         line.size_bytes = candidate.bytes.len() as u64;
         line.previous_revision = turn.slot.current().map(|revision| revision.number());
-        let prepared = async {
-            let number = inner.history.next_revision(turn.slot.name()).await.map_err(DeployError::of_host_tables)?;
-            let prepared = self.prepare(turn, candidate.bytes.clone(), &candidate.digest, number, Depth::Whole).await?;
-            Ok((number, prepared))
-        };
-        let (number, prepared) = match prepared.await {
+        let prepared = match self.prepare_candidate(turn, &candidate, &mut line).await {
             Ok(prepared) => prepared,
             Err(error) => return Err(self.fail(turn, line, began, error).await),
         };
-        line.revision = Some(number);
         let stored = inner.tidying.read().await;
         if let Err(error) = self.keep(&candidate.digest, candidate.bytes).await {
             return Err(self.fail(turn, line, began, error).await);
         }
-        let outcome = match options.rollout {
-            Rollout::Whole => self.switch(turn, line, began, prepared, options.watch).await,
+        let DeployOptions { rollout, watch, .. } = candidate.options;
+        let outcome = match rollout {
+            Rollout::Whole => self.switch(turn, line, began, prepared, watch).await,
             rollout => self.begin_trial(turn, line, began, prepared, rollout).await.map(|report| (report, None)),
         };
         drop(stored);
         outcome
+    }
+
+    /// The steps before a new build is stored. What it wants is judged before its migrations are applied.
+    async fn prepare_candidate(
+        &self,
+        turn: &Turn<F>,
+        candidate: &Candidate,
+        line: &mut Line,
+    ) -> Result<Prepared<F::Revision>, DeployError> {
+        line.signature = self.judge_signature(candidate)?;
+        let (slot, digest) = (&turn.slot, &candidate.digest);
+        let number = self.inner.history.next_revision(slot.name()).await.map_err(DeployError::of_host_tables)?;
+        let bytes = candidate.bytes.clone();
+        let assembled = self.assemble(turn, slot.options(), bytes, digest, number, Depth::Whole).await?;
+        let changes = self.changes(turn, &assembled);
+        changes.judge(&candidate.options)?;
+        line.reason = changes.accepted();
+        let prepared = self.make_ready(turn, digest, assembled).await?;
+        line.revision = Some(number);
+        Ok(Prepared { changes: Some(changes), ..prepared })
     }
 
     /// Keeps a component in the folder, and for other hosts in the database.

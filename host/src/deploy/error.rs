@@ -2,6 +2,7 @@
 
 use crate::database::DatabaseError;
 use crate::engine::PrepareError;
+use crate::plugins_file::Fault;
 
 /// Why a deploy or a rollback did not happen. Whatever it is, the old build serves on.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,15 @@ pub(crate) enum DeployError {
     /// The component is refused; the sentence says why (422).
     #[error("{0}")]
     Invalid(String),
+    /// An entry of the manifest is refused (400, or 409 where another plugin has what it claims): a line for each fault.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Faulty(Vec<Fault>),
+    /// The build asks for more than the one that runs, and nobody has accepted it; the sentence says for what (409).
+    #[error("{0}")]
+    WantsMore(String),
+    /// The build lacks routes that other plugins may call; the sentence names both (409).
+    #[error("{0}")]
+    RoutesInUse(String),
     /// The host cannot do it now: the database, the disk or the engine is out of room (503).
     #[error("{0}")]
     Unavailable(String, #[source] Option<Box<dyn std::error::Error + Send + Sync>>),

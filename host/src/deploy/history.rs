@@ -2,11 +2,13 @@
 //!
 //! Row, pointer and event are written in one transaction: either all of them happened or none.
 
+mod changes;
 mod trials;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+pub(super) use changes::{Change, ChangeAction, Changes};
 use chrono::Utc;
 use serde_json::json;
 pub(super) use trials::RecordedTrial;
@@ -136,7 +138,7 @@ pub(super) struct Line {
     pub actor: String,
     pub prepare_ms: u64,
     pub outcome: Outcome,
-    /// Why it failed, or why the host did it.
+    /// Why it failed, why the host did it, or what of it somebody has accepted.
     pub reason: Option<String>,
     /// Where the build came from, as its deployer put it: a file's name, an address with its digest.
     pub source: Option<String>,
@@ -227,11 +229,12 @@ impl History {
     }
 
     /// Moves the pointer, writes the line and publishes the event, all or nothing. From here on a restart loads the build.
-    pub(super) async fn record_switch(&self, line: &Line) -> Result<(), DeployError> {
+    /// With the build comes the entry of a plugin that is `added`, after the change of that number.
+    pub(super) async fn record_switch(&self, line: &Line, added: Option<(i64, &Change)>) -> Result<(), DeployError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let error = match self.try_record_switch(line).await {
+            let error = match self.try_record_switch(line, added).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -248,8 +251,11 @@ impl History {
         Ok(())
     }
 
-    async fn try_record_switch(&self, line: &Line) -> Result<(), DeployError> {
+    async fn try_record_switch(&self, line: &Line, added: Option<(i64, &Change)>) -> Result<(), DeployError> {
         let mut transaction = self.database.begin().await.map_err(DeployError::of_host_tables)?;
+        if let Some((after, change)) = added {
+            changes::insert(&mut transaction, after, std::slice::from_ref(change)).await?;
+        }
         if line.action == Action::Deploy {
             // Numbers are given once: another host that was quicker has taken this one.
             let row = transaction.query_one(LAST_REVISION, &values![&line.plugin]).await;

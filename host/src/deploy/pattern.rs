@@ -1,5 +1,7 @@
 //! Path patterns: `/api/plans/{id}`, `/files/{*rest}`. For the manifest's `public` list and for described routes.
 
+use std::fmt;
+
 use super::prefix::is_plain_segment;
 
 /// Segments a pattern may have.
@@ -77,6 +79,20 @@ impl PathPattern {
         }
         parts.next().is_none()
     }
+
+    /// Whether every path that `other` matches is matched by this one too.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let mut others = other.0.iter();
+        for segment in &self.0 {
+            match (segment, others.next()) {
+                (Segment::Rest, Some(_)) => return true,
+                (Segment::One, Some(Segment::Literal(_) | Segment::One)) => {}
+                (Segment::Literal(own), Some(Segment::Literal(other))) if own == other => {}
+                _ => return false,
+            }
+        }
+        others.next().is_none()
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -116,8 +132,26 @@ impl PublicRoute {
     }
 }
 
-/// The methods a component may describe; OPTIONS is answered by the gateway.
-pub(super) const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+/// `GET /api/plans/*`; `**` stands for any number of segments.
+impl fmt::Display for PublicRoute {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(method) = &self.method {
+            write!(formatter, "{method} ")?;
+        }
+        for segment in &self.pattern.0 {
+            match segment {
+                Segment::Literal(literal) => write!(formatter, "/{literal}")?,
+                Segment::One => formatter.write_str("/*")?,
+                Segment::Rest => formatter.write_str("/**")?,
+            }
+        }
+        if self.pattern.0.is_empty() { formatter.write_str("/") } else { Ok(()) }
+    }
+}
+
+/// The methods a component may describe: those of HTTP, and of WebDAV those that only read. Preflights of browsers stay the
+/// gateway's, also where OPTIONS is described.
+pub(super) const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT"];
 
 #[cfg(test)]
 mod tests {
@@ -142,6 +176,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_covers_what_it_matches_wholly() {
+        let covers = |wider: &str, narrower: &str| {
+            PathPattern::parse(wider).unwrap().covers(&PathPattern::parse(narrower).unwrap())
+        };
+        for (wider, narrower, expected) in [
+            ("/a/{id}", "/a/{plan}", true),
+            ("/a/{id}", "/a/b", true),
+            ("/a/b", "/a/{id}", false),
+            ("/a/{*rest}", "/a/{id}/b", true),
+            ("/a/{*rest}", "/a/{*other}", true),
+            ("/a/{*rest}", "/a", false),
+            ("/a/{id}", "/a/{*rest}", false),
+            ("/a/{id}", "/a/{id}/b", false),
+            ("/a/{id}/b", "/a/{id}", false),
+            ("/", "/", true),
+        ] {
+            assert_eq!(covers(wider, narrower), expected, "{wider} over {narrower}");
+        }
+    }
+
+    #[test]
     fn a_public_route_is_not_widened_by_encodings_or_dots() {
         let public = PublicRoute::new(Some("GET"), "/api/public/{*rest}").unwrap();
         assert!(public.matches("GET", "/api/public/a") && public.matches("HEAD", "/api/public/a"));
@@ -157,6 +212,8 @@ mod tests {
             assert!(PathPattern::parse(wrong).is_err(), "{wrong} was accepted");
         }
         assert!(PublicRoute::new(None, "/a").unwrap().matches("DELETE", "/a"));
+        let shown = |method, path| PublicRoute::new(method, path).unwrap().to_string();
+        assert_eq!((shown(Some("GET"), "/a/{id}/{*rest}"), shown(None, "/")), ("GET /a/*/**".into(), "/".into()));
         assert_eq!(PathPattern::parse("/a/{x}").unwrap(), PathPattern::parse("/a/{y}").unwrap());
     }
 }

@@ -85,30 +85,32 @@ impl<R> Registry<R> {
         prefixes
     }
 
-    /// Takes a changed manifest: slots keep their builds, new ones are empty, and those that are gone are returned with
-    /// the builds still in them. Nothing changes when it is refused.
+    /// Whether these entries could stand beside each other.
     ///
     /// # Errors
     /// When two plugins share a name, a route or a port.
-    pub(super) fn replace(&self, plugins: Vec<SlotOptions>) -> Result<Vec<Arc<Slot<R>>>, Overlap> {
-        let before = self.snapshot.load_full();
-        // Judged on fresh slots first, so that a refused manifest has touched nothing.
-        Snapshot::<R>::new(plugins.iter().map(|options| Arc::new(Slot::new(options.clone()))).collect())?;
-        let slots = plugins
-            .into_iter()
-            .map(|options| match before.by_name.get(&options.plugin.name) {
-                Some(slot) => {
-                    slot.configure(options);
-                    Arc::clone(slot)
-                }
-                None => Arc::new(Slot::new(options)),
-            })
-            .collect();
-        let after = Snapshot::new(slots)?;
-        let gone = before.by_name.iter().filter(|(name, _)| !after.by_name.contains_key(*name));
-        let gone = gone.map(|(_, slot)| Arc::clone(slot)).collect();
-        self.snapshot.store(Arc::new(after));
-        Ok(gone)
+    pub(super) fn check(plugins: &[SlotOptions]) -> Result<(), Overlap> {
+        Self::new(plugins.to_vec()).map(drop)
+    }
+
+    /// Takes these slots in the place of all others, in one step: a request finds the old ones or the new ones. Nothing
+    /// changes when they are refused.
+    ///
+    /// # Errors
+    /// As [`Registry::check`].
+    pub(super) fn seat(&self, slots: Vec<Arc<Slot<R>>>) -> Result<(), Overlap> {
+        self.snapshot.store(Arc::new(Snapshot::new(slots)?));
+        Ok(())
+    }
+
+    /// Takes one more slot.
+    ///
+    /// # Errors
+    /// As [`Registry::check`].
+    pub(super) fn add(&self, slot: Arc<Slot<R>>) -> Result<(), Overlap> {
+        let mut slots = self.slots();
+        slots.push(slot);
+        self.seat(slots)
     }
 }
 

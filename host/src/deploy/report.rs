@@ -3,9 +3,11 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::consent::Changes;
 use super::history::Line;
 use super::shadow::ComparisonReport;
 use super::{Build, Prefix, Slot, SlotState, Trial, TrialMode};
+use crate::plugins_file::EntryOrigin;
 
 /// A deploy or rollback that switched.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,6 +38,44 @@ pub(crate) struct DeployReport {
     pub drained_ms: Option<u64>,
     /// Whether the old build's last calls were cancelled.
     pub is_cut_short: Option<bool>,
+    /// How the build differs from the one that ran; none where nobody was asked about it, as in a rollback.
+    pub changes: Option<Changes>,
+}
+
+/// What a deploy of a build would do; nothing of it was done.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PlanReport {
+    pub plugin: String,
+    /// `plan`.
+    pub action: &'static str,
+    /// The number that the build would get, if nobody is quicker.
+    pub revision: i64,
+    /// The build that runs.
+    pub previous_revision: Option<i64>,
+    pub sha256: String,
+    pub size_bytes: u64,
+    /// The component's own version.
+    pub version: Option<String>,
+    pub routes: usize,
+    /// Whether a trusted key has signed it; false where the host asks for no signature.
+    pub is_signed: bool,
+    /// Migrations that are new, in their order; all of them were judged.
+    pub migrations: Vec<MigrationPlan>,
+    pub changes: Changes,
+    /// What the deploy has to say to be taken: `grant`, `force`, both or nothing.
+    pub needs: Vec<&'static str>,
+    /// How long the looking took.
+    pub prepare_ms: u64,
+}
+
+/// A migration that would be applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MigrationPlan {
+    pub name: String,
+    /// How many statements it has for this database.
+    pub statements: usize,
 }
 
 /// One line of a plugin's history, newest first.
@@ -59,7 +99,7 @@ pub(crate) struct HistoryEntry {
     pub actor: String,
     /// `switched`, `started` or `ended` for a build on trial, or `failed`.
     pub outcome: String,
-    /// Why it failed, or why the host did it by itself.
+    /// Why it failed, why the host did it by itself, or what of it somebody has accepted.
     pub reason: Option<String>,
     /// Where the build came from, as its deployer put it.
     pub source: Option<String>,
@@ -77,6 +117,8 @@ pub(crate) struct HistoryEntry {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PluginStatus {
     pub name: String,
+    /// Where the entry comes from: `file`, `added` or `changed`.
+    pub origin: EntryOrigin,
     pub state: SlotState,
     pub revision: Option<i64>,
     pub version: Option<String>,
@@ -177,6 +219,7 @@ impl DeployReport {
             watch_ms: None,
             drained_ms: None,
             is_cut_short: None,
+            changes: None,
         }
     }
 }
@@ -191,6 +234,7 @@ impl PluginStatus {
         let left = slot.watched().map(|watched| watched.until.saturating_duration_since(std::time::Instant::now()));
         Self {
             name: slot.name().to_string(),
+            origin: options.origin,
             state: slot.state(),
             revision: current.as_ref().map(|revision| revision.number()),
             version: description.map(|described| described.version.clone()),

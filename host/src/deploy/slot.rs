@@ -16,13 +16,15 @@ use super::{Build, Prefix, PublicRoute};
 use crate::capability::Plugin;
 use crate::capability::grant::{Isolation, Limits};
 use crate::engine::Revision;
-use crate::plugins_file::{PluginEntry, RouteLimit};
+use crate::plugins_file::{EntryOrigin, PluginEntry, RouteLimit};
 use crate::telemetry::meter::Meter;
 
 /// What the manifest says about one plugin, as far as routing and deploying need it.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotOptions {
     pub plugin: Arc<Plugin>,
+    /// Where the entry comes from.
+    pub origin: EntryOrigin,
     /// The component file of the first deploy.
     pub component: Option<PathBuf>,
     pub prefixes: Vec<Prefix>,
@@ -57,7 +59,8 @@ impl SlotOptions {
         let public = entry.public.iter().map(|route| PublicRoute::new(route.method.as_deref(), &route.path));
         Ok(Self {
             plugin: Arc::clone(&entry.plugin),
-            component: Some(entry.component.clone()),
+            origin: entry.origin,
+            component: entry.component.clone(),
             prefixes: entry.routes.iter().map(|route| Prefix::parse(route)).collect::<Result<_, _>>()?,
             public: public.collect::<Result<_, _>>()?,
             port: entry.port.filter(|_| direct_ports),
@@ -105,7 +108,8 @@ pub(crate) struct Watched {
     pub until: Instant,
 }
 
-/// A named place for one plugin.
+/// A named place for one plugin, under one entry of the manifest. A changed entry gets a slot of its own, which takes the
+/// place of the old one at once: whoever still holds the old one goes on under the old entry.
 pub(crate) struct Slot<R = Revision> {
     name: Arc<str>,
     options: ArcSwap<SlotOptions>,
@@ -115,10 +119,16 @@ pub(crate) struct Slot<R = Revision> {
     /// Whether there may be one: most of the time there is none, and every request asks twice.
     is_trying: AtomicBool,
     watched: Mutex<Option<Watched>>,
-    draining: Mutex<Vec<Arc<R>>>,
     failure: Mutex<Option<(SlotState, Arc<str>)>>,
-    traps_before: AtomicU64,
+    past: Arc<Past<R>>,
     meter: Arc<Meter>,
+}
+
+/// What is left of a plugin's earlier builds, under whatever entry they ran.
+struct Past<R> {
+    draining: Mutex<Vec<Arc<R>>>,
+    /// Traps of builds that are gone.
+    traps: AtomicU64,
 }
 
 impl<R> Slot<R> {
@@ -131,11 +141,15 @@ impl<R> Slot<R> {
             trial: ArcSwapOption::empty(),
             is_trying: AtomicBool::new(false),
             watched: Mutex::default(),
-            draining: Mutex::default(),
             failure: Mutex::default(),
-            traps_before: AtomicU64::new(0),
+            past: Arc::new(Past { draining: Mutex::default(), traps: AtomicU64::new(0) }),
             meter: Arc::default(),
         }
+    }
+
+    /// A slot for the same plugin under a changed entry, still empty.
+    pub(super) fn succeed(&self, options: SlotOptions) -> Self {
+        Self { past: Arc::clone(&self.past), meter: Arc::clone(&self.meter), ..Self::new(options) }
     }
 
     /// The plugin's name.
@@ -264,15 +278,15 @@ impl<R> Slot<R> {
 
     /// Traps of builds that are gone.
     pub(crate) fn traps_before(&self) -> u64 {
-        self.traps_before.load(Ordering::Relaxed)
+        self.past.traps.load(Ordering::Relaxed)
     }
 
     pub(super) fn draining(&self) -> Vec<Arc<R>> {
-        self.draining.lock().clone()
+        self.past.draining.lock().clone()
     }
 
     pub(super) fn begin_drain(&self, revision: Arc<R>) {
-        self.draining.lock().push(revision);
+        self.past.draining.lock().push(revision);
     }
 }
 
@@ -280,7 +294,7 @@ impl<R: Build> Slot<R> {
     /// Whether the plugin can answer.
     pub(crate) fn state(&self) -> SlotState {
         let is_loaded = self.current.load().is_some();
-        match (is_loaded, self.draining.lock().is_empty()) {
+        match (is_loaded, self.past.draining.lock().is_empty()) {
             (true, true) => SlotState::Loaded,
             (true, false) => SlotState::Draining,
             (false, _) => self.failure.lock().as_ref().map_or(SlotState::Missing, |(state, _)| *state),
@@ -295,14 +309,14 @@ impl<R: Build> Slot<R> {
     /// Traps since the host started, over all builds.
     pub(crate) fn traps(&self) -> u64 {
         let alive: u64 = self.builds().iter().map(|(_, revision)| revision.statistics().traps).sum();
-        self.traps_before.load(Ordering::Relaxed) + alive
+        self.past.traps.load(Ordering::Relaxed) + alive
     }
 
     pub(super) fn end_drain(&self, revision: &Arc<R>) {
-        let mut draining = self.draining.lock();
+        let mut draining = self.past.draining.lock();
         if let Some(index) = draining.iter().position(|other| Arc::ptr_eq(other, revision)) {
             draining.swap_remove(index);
-            self.traps_before.fetch_add(revision.statistics().traps, Ordering::Relaxed);
+            self.past.traps.fetch_add(revision.statistics().traps, Ordering::Relaxed);
         }
     }
 }

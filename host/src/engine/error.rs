@@ -12,8 +12,8 @@ pub(crate) enum PrepareError {
     /// It exports none of the interfaces that Berth calls.
     #[error("{0}")]
     WrongWorld(String),
-    /// It imports what the grant does not allow: one sentence each.
-    #[error("{}", .0.join("; "))]
+    /// It imports what the grant does not allow: one sentence each, of which the first are told.
+    #[error("{}", tell(.0))]
     NotGranted(Vec<String>),
     /// It could not be instantiated, described or warmed.
     #[error("{0}")]
@@ -48,6 +48,18 @@ pub(crate) enum CallError {
     #[error("the guest gave no valid answer: {0}")]
     BadAnswer(String),
 }
+
+/// The first sentences, and how many there are more: a component may have any number of imports.
+fn tell(sentences: &[String]) -> String {
+    let told = sentences.iter().take(SENTENCES_TOLD_MAX).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match sentences.len().saturating_sub(SENTENCES_TOLD_MAX) {
+        0 => told,
+        more => format!("{told}; and {more} more"),
+    }
+}
+
+/// Sentences that are told of one component.
+const SENTENCES_TOLD_MAX: usize = 5;
 
 /// The first line of an error's whole chain that says something: short enough for a log line.
 pub(super) fn first_line(error: &wasmtime::Error) -> String {

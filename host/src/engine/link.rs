@@ -1,10 +1,15 @@
 //! Which interfaces a component gets: those its grant allows, and no others.
 
+use std::collections::BTreeSet;
+
 use wasmtime::component::Linker;
 
 use super::state::State;
 use super::{Flavour, PrepareError};
 use crate::capability::{self, grant::Grant};
+
+/// Characters of an import's name in a sentence: a component may have names of any length.
+const NAME_CHARS_TOLD: usize = 120;
 
 /// What the manifest must say before an interface is linked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,7 @@ impl Need {
     }
 
     fn sentence(self, import: &str) -> String {
+        let import: String = import.chars().take(NAME_CHARS_TOLD).collect();
         let setting = match self {
             Self::Nothing => return format!("it imports {import}, which Berth does not offer"),
             Self::Tables => "tables",
@@ -69,14 +75,40 @@ impl Need {
         };
         format!("it imports {import}, but its grant has no `{setting}`")
     }
+
+    /// What the grant opens to whoever imports this, in words.
+    fn words(self, grant: &Grant) -> Vec<String> {
+        let each = |word: &str, names: &[String]| names.iter().map(|name| format!("{word} {name}")).collect::<Vec<_>>();
+        match self {
+            Self::Nothing => Vec::new(),
+            // A transaction publishes too.
+            Self::Tables => [each("tables", &grant.tables), each("publish", &grant.publish)].concat(),
+            Self::Cache => vec!["cache".to_owned()],
+            Self::Queue if grant.publish.is_empty() => vec!["its own queue".to_owned()],
+            Self::Queue => each("publish", &grant.publish),
+            Self::Secrets => vec!["secrets".to_owned()],
+            Self::Mail => vec!["mail".to_owned()],
+            Self::Egress => [each("outbound", &grant.outbound), each("call", &grant.call)].concat(),
+        }
+    }
+}
+
+/// What imports open to a component under its grant, in words: `publish planning.#`, `outbound api.example.com`, `cache`.
+/// Interfaces that need no grant open nothing that anybody has to know of.
+pub(crate) fn opened<'a>(imports: impl Iterator<Item = &'a str>, grant: &Grant) -> BTreeSet<String> {
+    imports.filter_map(need).flat_map(|need| need.words(grant)).collect()
+}
+
+fn need(import: &str) -> Option<Need> {
+    OFFERED.iter().find(|(beginning, _)| import.starts_with(beginning)).map(|(_, need)| *need)
 }
 
 /// The imports that the grant does not allow, one sentence each.
 pub(super) fn refusals<'a>(imports: impl Iterator<Item = &'a str>, grant: &Grant) -> Vec<String> {
     imports
-        .filter_map(|import| match OFFERED.iter().find(|(beginning, _)| import.starts_with(beginning)) {
-            Some((_, need)) if need.is_met(grant) => None,
-            Some((_, need)) => Some(need.sentence(import)),
+        .filter_map(|import| match need(import) {
+            Some(need) if need.is_met(grant) => None,
+            Some(need) => Some(need.sentence(import)),
             None => Some(Need::Nothing.sentence(import)),
         })
         .collect()
@@ -142,8 +174,33 @@ fn link_all(linker: &mut Linker<State>, flavour: Flavour, grant: &Grant) -> wasm
 
 #[cfg(test)]
 mod tests {
-    use super::refusals;
+    use super::{opened, refusals};
     use crate::capability::grant::Grant;
+
+    #[test]
+    fn what_imports_open_is_told_in_the_words_of_the_grant() {
+        let grant = Grant {
+            publish: vec!["billing.*".into()],
+            outbound: vec!["api.example.com".into()],
+            call: vec!["planning".into()],
+            ..Grant::default()
+        };
+        let imports = [
+            "wasi:http/outgoing-handler@0.2.12",
+            "wasi:http/client@0.3.0",
+            "berth:platform/queue@0.1.0",
+            "berth:platform/auth@0.1.0",
+            "wasi:io/poll@0.2.12",
+        ];
+        let words: Vec<String> = opened(imports.into_iter(), &grant).into_iter().collect();
+        assert_eq!(words, ["call planning", "outbound api.example.com", "publish billing.*"]);
+        let writer = Grant { tables: vec!["bill_".into()], ..grant.clone() };
+        let words: Vec<String> = opened(["berth:platform/database@0.1.0"].into_iter(), &writer).into_iter().collect();
+        assert_eq!(words, ["publish billing.*", "tables bill_"], "a transaction publishes too");
+        let consumer = Grant { consume: vec!["a.#".into()], ..Grant::default() };
+        assert!(opened(["berth:platform/queue@0.1.0"].into_iter(), &consumer).contains("its own queue"));
+        assert!(opened(["wasi:cli/environment@0.2.12"].into_iter(), &grant).is_empty());
+    }
 
     #[test]
     fn what_is_not_granted_is_refused_with_a_sentence() {

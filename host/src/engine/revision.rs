@@ -70,6 +70,8 @@ pub(crate) struct RevisionStatistics {
     pub last_trap: Option<String>,
     /// Idle warm instances.
     pub warm: usize,
+    /// Linear memory of its instances, idle or at work.
+    pub memory_bytes: u64,
 }
 
 struct Indices {
@@ -111,6 +113,7 @@ pub(crate) struct Revision {
     calls: AtomicU64,
     traps: AtomicU64,
     timeouts: AtomicU64,
+    memory_bytes: Arc<AtomicU64>,
     last_trap: Mutex<Option<String>>,
     /// When a trap was last published as an event.
     trap_told: Mutex<Option<Instant>>,
@@ -189,6 +192,7 @@ impl Engine {
             calls: AtomicU64::new(0),
             traps: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
+            memory_bytes: Arc::default(),
             last_trap: Mutex::new(None),
             trap_told: Mutex::new(None),
         };
@@ -236,6 +240,7 @@ impl Revision {
             timeouts: self.timeouts.load(Ordering::Relaxed),
             last_trap: self.last_trap.lock().clone(),
             warm: self.shelf.count(),
+            memory_bytes: self.memory_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -488,7 +493,8 @@ impl Revision {
                 _ => return Err(CallError::Busy),
             },
         };
-        let mut store = Store::new(self.pre.engine(), State::new(self.guest(call), self.engine.rooms.clone()));
+        let state = State::new(self.guest(call), self.engine.rooms.clone(), Arc::clone(&self.memory_bytes));
+        let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.limiter);
         store.set_epoch_deadline(1);
         let ticked = Ticked::default();

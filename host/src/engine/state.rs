@@ -3,6 +3,7 @@
 //! A guest has no filesystem, no sockets, no environment and no arguments; its standard output goes to its log.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -33,8 +34,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The data of a fresh store for `guest`.
-    pub(crate) fn new(guest: Guest, rooms: Arc<Rooms>) -> Self {
+    /// The data of a fresh store for `guest`, whose memory is counted in `memory_bytes`.
+    pub(crate) fn new(guest: Guest, rooms: Arc<Rooms>, memory_bytes: Arc<AtomicU64>) -> Self {
         let output = GuestOutput::default();
         let wasi = WasiCtx::builder().stdout(output.clone()).stderr(output.clone()).build();
         let mut http = WasiHttpCtx::new();
@@ -42,7 +43,7 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         let hooks = http_out::EgressHooks::new(rooms.http_out.clone());
-        let limiter = Limiter::new(guest.plugin.limits.memory_mib);
+        let limiter = Limiter::new(guest.plugin.limits.memory_mib, memory_bytes);
         Self { guest, rooms, table, limiter, output, database: database::CallState::default(), wasi, http, hooks }
     }
 

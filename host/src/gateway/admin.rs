@@ -1,6 +1,10 @@
-//! `/api/admin/…`: plugins, builds and queues. Only for the platform role.
+//! `/api/admin/…`: plugins, builds and queues, and what is to be seen of them. Only for the platform role.
 
+mod entries;
+mod events;
+mod multipart;
 mod request;
+mod seeing;
 
 use std::sync::Arc;
 
@@ -20,8 +24,9 @@ use super::respond::{self, ResponseBody};
 use super::upstream::Upstream;
 use super::{Gateway, method_not_allowed, signed_in};
 use crate::body::BodyError;
-use crate::deploy::{DeployError, DeployOptions};
+use crate::deploy::{DeployError, DeployOptions, EntryChange};
 use crate::principal::{Principal, PrincipalKind};
+pub(super) use events::Streams;
 
 /// Components that may be read into memory at once; one more is told to come again.
 const UPLOADS_MAX: usize = 4;
@@ -54,11 +59,17 @@ pub(crate) trait Administration: Send + Sync {
     fn plugins(&self) -> Value;
     /// Every host on the database and what it runs: a JSON array.
     async fn hosts(&self) -> Result<Value, DeployError>;
+    /// Every build as it fares: a JSON array.
+    fn status(&self) -> Value;
+    /// What every plugin may do, in words: a JSON array.
+    fn grants(&self) -> Value;
     /// The effective route table: a JSON array.
     fn routes(&self) -> Value;
     /// Deploys `component`; answers after the switch, or after the drain when it waits for it.
     async fn deploy(&self, plugin: &str, component: Bytes, options: DeployOptions)
     -> Result<DeployAnswer, DeployError>;
+    /// What a deploy of `component` would do; nothing changes.
+    async fn plan(&self, plugin: &str, component: Bytes, options: DeployOptions) -> Result<Value, DeployError>;
     /// Goes back to `revision`, or to the build before the present one.
     async fn rollback(
         &self,
@@ -69,6 +80,23 @@ pub(crate) trait Administration: Send + Sync {
     /// Ends the trial of a build: it takes over, or it goes.
     async fn end_trial(&self, plugin: &str, end: TrialEnd, options: DeployOptions)
     -> Result<DeployAnswer, DeployError>;
+    /// A plugin's entry in the manifest, as TOML.
+    async fn entry(&self, plugin: &str) -> Result<String, DeployError>;
+    /// Adds a plugin with its first build.
+    async fn add(
+        &self,
+        plugin: &str,
+        entry: String,
+        component: Bytes,
+        options: DeployOptions,
+    ) -> Result<DeployAnswer, DeployError>;
+    /// Changes or removes a plugin.
+    async fn change(
+        &self,
+        plugin: &str,
+        change: EntryChange,
+        options: DeployOptions,
+    ) -> Result<DeployAnswer, DeployError>;
     /// The newest builds first: a JSON array.
     async fn history(&self, plugin: &str, limit: i64) -> Result<Value, DeployError>;
 }
@@ -113,6 +141,10 @@ impl<U: Upstream> Gateway<U> {
             (["hosts"], &Method::GET) => Ok(ok(&items(self.administration()?.hosts().await?))),
             (["queues"], &Method::GET) => self.queues().await,
             (["plugins" | "routes" | "hosts" | "queues"], _) => Err(method_not_allowed("GET, HEAD")),
+            (["status" | "events" | "grants"] | ["plugins", _, "logs" | "grants"], _) => {
+                self.see(exchange, &segments, &method, &parts).await
+            }
+            (["plugins", name], _) => self.entry(plugin(name)?, &method, actor(principal), &parts, body).await,
             (["plugins", name, "history"], &Method::GET) => self.history(plugin(name)?, &parts).await,
             (["plugins", _, "history"], _) => Err(method_not_allowed("GET, HEAD")),
             (["plugins", name, "deploy"], &Method::POST) => {
@@ -167,6 +199,9 @@ impl<U: Upstream> Gateway<U> {
             return Err(GatewayError::Deploy(DeployError::Invalid("the body holds no component".to_owned())));
         }
         let options = request::deploy_options(parts, actor)?;
+        if is_set(parts, "plan")? {
+            return Ok(ok(&administration.plan(plugin, component, options).await?));
+        }
         let answer = administration.deploy(plugin, component, options).await?;
         drop(permit);
         Ok(deployed(&answer))

@@ -3,6 +3,8 @@
 //! Identity comes from the verified token alone: a header that names a user, an organization or a tenant is dropped in
 //! every spelling before anything else sees it, and a guest never sees the caller's token.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap};
 use http::{HeaderName, HeaderValue};
 
@@ -21,6 +23,8 @@ pub(crate) enum Credential<'headers> {
     None,
     Bearer(&'headers str),
     Cookie(&'headers str),
+    /// A user name and a password, still encoded; see [`basic`]. It counts only where [`super::webdav`] says so.
+    Basic(&'headers str),
     /// Something that cannot be a token of ours, such as another scheme.
     Unusable,
 }
@@ -32,7 +36,8 @@ pub(crate) fn credential(headers: &HeaderMap) -> Result<Credential<'_>, GatewayE
         if values.next().is_some() {
             return Err(GatewayError::Malformed("more than one Authorization header"));
         }
-        return Ok(bearer(value).map_or(Credential::Unusable, Credential::Bearer));
+        let basic = || of_scheme(value, "basic").map(Credential::Basic);
+        return Ok(of_scheme(value, "bearer").map(Credential::Bearer).or_else(basic).unwrap_or(Credential::Unusable));
     }
     let mut found = None;
     for token in cookies(headers).filter_map(|(name, value)| (name == ACCESS_COOKIE).then_some(value)) {
@@ -95,10 +100,24 @@ pub(crate) fn is_host_cookie(pair: &str) -> bool {
     HOST_COOKIES.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
-fn bearer(value: &HeaderValue) -> Option<&str> {
+/// The user name and the password of a credential by Basic (RFC 7617, in UTF-8).
+pub(super) fn basic(encoded: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+    text.split_once(':').map(|(name, password)| (name.to_owned(), password.to_owned()))
+}
+
+/// Whether an `Authorization` header holds a password that has the form of an API key: no guest may see that, whoever's it
+/// is.
+pub(super) fn holds_key(value: &HeaderValue) -> bool {
+    let pair = of_scheme(value, "basic").and_then(basic);
+    pair.is_some_and(|(_, password)| crate::accounts::is_api_key(&password))
+}
+
+/// What follows the name of the scheme.
+fn of_scheme<'value>(value: &'value HeaderValue, wanted: &str) -> Option<&'value str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && is_token(token)).then_some(token)
+    (scheme.eq_ignore_ascii_case(wanted) && is_token(token)).then_some(token)
 }
 
 fn is_token(token: &str) -> bool {
@@ -145,9 +164,23 @@ mod tests {
 
     #[test]
     fn another_scheme_is_no_credential_of_ours() {
-        for value in ["Basic YTpi", "Bearer", "Bearer ", "Bearer a b", "abc"] {
+        for value in ["Digest YTpi", "Bearer", "Bearer ", "Bearer a b", "Basic", "Basic a b", "abc"] {
             assert_eq!(credential(&headers(&[("authorization", value)])).unwrap(), Credential::Unusable, "{value}");
         }
+    }
+
+    #[test]
+    fn a_name_and_a_password_are_read_and_a_key_among_them_is_known() {
+        let both = headers(&[("authorization", "bAsIc YWRhQGV4YW1wbGUuY29tOmE6Yg=="), ("cookie", "accessToken=xyz")]);
+        let Credential::Basic(encoded) = credential(&both).unwrap() else { panic!("no Basic") };
+        assert_eq!(basic(encoded), Some(("ada@example.com".into(), "a:b".into())));
+        // No base64, no colon, no UTF-8.
+        for wrong in ["a", "YWI=", "/zo="] {
+            assert_eq!(basic(wrong), None, "{wrong}");
+        }
+        assert!(!holds_key(&HeaderValue::from_static("Basic YTpi")));
+        let key = format!("Basic {}", STANDARD.encode("eve@example.com:berth_secret"));
+        assert!(holds_key(&HeaderValue::from_str(&key).unwrap()));
     }
 
     #[test]

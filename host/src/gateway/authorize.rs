@@ -75,10 +75,10 @@ fn describe<'build, U: Upstream>(
     path: &str,
 ) -> Result<Option<&'build Route>, GatewayError> {
     let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
-    let found = build.match_route(method, path);
+    let found = find(build, method, path)?;
     if path.contains('%') {
         let decoded = path::decode_segments(path);
-        let other = decoded.as_deref().map(|path| build.match_route(method, path));
+        let other = decoded.as_deref().map(|path| find(build, method, path)).transpose()?;
         if !other.is_some_and(|other| is_same(&found, &other)) {
             return Err(GatewayError::Malformed("the path encodes characters that need no encoding"));
         }
@@ -87,6 +87,28 @@ fn describe<'build, U: Upstream>(
         RouteMatch::Described(route) => Some(route),
         RouteMatch::OtherMethods(_) | RouteMatch::Unknown => None,
     })
+}
+
+/// What a method and a path are to a build. A slash at the end makes no other route, as it makes none in the SDK's router:
+/// nobody gets around a permission by adding one.
+///
+/// # Errors
+/// `Malformed` where the path is described with the slash and without it, and not as the same route.
+pub(super) fn find<'build, U: Upstream>(
+    build: &'build U,
+    method: &str,
+    path: &str,
+) -> Result<RouteMatch<'build>, GatewayError> {
+    let found = build.match_route(method, path);
+    let Some(plain) = path.strip_suffix('/').filter(|plain| !plain.is_empty()) else { return Ok(found) };
+    let other = build.match_route(method, plain);
+    if matches!(found, RouteMatch::Unknown) {
+        return Ok(other);
+    }
+    if matches!(other, RouteMatch::Unknown) || is_same(&found, &other) {
+        return Ok(found);
+    }
+    Err(GatewayError::Malformed("the path ends in a slash, and means another route without it"))
 }
 
 fn is_same(left: &RouteMatch<'_>, right: &RouteMatch<'_>) -> bool {

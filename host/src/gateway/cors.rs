@@ -13,12 +13,13 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::respond::ResponseBody;
 
-pub(super) const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+pub(super) const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PROPFIND, REPORT");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, if-match, if-none-match, idempotency-key, last-event-id, x-request-id",
+    "authorization, content-type, depth, if-match, if-none-match, idempotency-key, last-event-id, x-request-id",
 );
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "etag, location, retry-after, x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset",
+    "dav, etag, location, retry-after, x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset",
 );
 const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("600");
 const TRUE: HeaderValue = HeaderValue::from_static("true");

@@ -11,6 +11,7 @@ use super::forward::deadline;
 use super::listener::Peer;
 use super::throttle::Rate;
 use crate::principal::{Call, Principal};
+use crate::telemetry;
 use crate::telemetry::meter::Meter;
 use crate::trace::{Kind, Span, Trace, Tracer};
 
@@ -30,6 +31,8 @@ pub(super) struct Exchange {
     /// Where the answer is counted.
     meter: Option<Arc<Meter>>,
     span: Span,
+    /// Who answers; known only where somebody traces it.
+    pub plugin: Option<Arc<str>>,
     /// The call of another plugin that this request is part of.
     outer: Option<Box<Call>>,
     /// Sent to a build that is only looked at.
@@ -62,7 +65,7 @@ impl Exchange {
             span.note("berth.request.id", || request_id.to_string());
         }
         let started = Instant::now();
-        let log = tracing::enabled!(target: "access", tracing::Level::INFO).then(|| AccessEntry {
+        let log = telemetry::logs_access().then(|| AccessEntry {
             request_id: Arc::clone(&request_id),
             started,
             ip: peer.ip,
@@ -81,6 +84,7 @@ impl Exchange {
             started,
             meter: None,
             span,
+            plugin: None,
             outer: None,
             is_shadow: false,
             log,
@@ -96,6 +100,7 @@ impl Exchange {
             started: Instant::now(),
             meter: None,
             span: Span::default(),
+            plugin: None,
             outer: Some(Box::new(call)),
             is_shadow: false,
             log: None,
@@ -111,6 +116,7 @@ impl Exchange {
             started: self.started,
             meter: None,
             span: self.trace().span(Kind::Internal, || "detached".to_owned()),
+            plugin: self.plugin.clone(),
             outer: self.outer.clone(),
             is_shadow: self.is_shadow,
             log: None,
@@ -168,6 +174,9 @@ impl Exchange {
     pub(super) fn is_answered_by(&mut self, plugin: &Arc<str>, revision: &Arc<str>) {
         self.span.note("berth.plugin", || plugin.to_string());
         self.span.note("berth.revision", || revision.to_string());
+        if self.span.is_recording() || self.outer.is_some() {
+            self.plugin = Some(Arc::clone(plugin));
+        }
         if let Some(log) = &mut self.log {
             log.plugin = Some(Arc::clone(plugin));
             log.revision = Some(Arc::clone(revision));

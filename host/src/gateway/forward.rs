@@ -62,6 +62,8 @@ impl<U: Upstream> Gateway<U> {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BodyError>,
     {
+        let successor;
+        let mut slot = slot;
         let limits = slot.limits();
         let mut build = slot.choose(|| caller(exchange, identity)).ok_or(GatewayError::NotLoaded)?;
         exchange.is_answered_by(slot.name(), build.short_digest());
@@ -81,6 +83,10 @@ impl<U: Upstream> Gateway<U> {
         if has_body {
             whole = Box::pin(receive::read_whole(body, &self.budget, bytes_max, IDLE_TIME_MAX)).await?;
             // Reading may have taken long: the request goes to the build that is current now, and is judged by it.
+            if let Some(changed) = self.successor(slot, parts.uri.path()) {
+                successor = changed;
+                slot = &successor;
+            }
             let newest = slot.choose(|| caller(exchange, identity)).ok_or(GatewayError::NotLoaded)?;
             if !Arc::ptr_eq(&newest, &build) {
                 build = newest;
@@ -104,6 +110,12 @@ impl<U: Upstream> Gateway<U> {
             async move { (run(&origin, &build, way, &parts, bytes, time_max).await, is_streaming, held) }
         };
         Box::pin(self.once(keyed, time_max, running)).await
+    }
+
+    /// The slot that has taken the place of `slot` on this path since it was found: its plugin's entry was changed.
+    fn successor(&self, slot: &Arc<Slot<U>>, path: &str) -> Option<Arc<Slot<U>>> {
+        let newest = self.registry.slot(slot.name()).filter(|newest| !Arc::ptr_eq(newest, slot))?;
+        self.registry.route(path).filter(|found| Arc::ptr_eq(found, &newest))
     }
 
     /// Runs a request with an idempotency key, or answers as it was answered before.
@@ -234,15 +246,18 @@ pub(super) async fn run<U: Upstream>(
     }
     let mut call = exchange.call(way.principal, Some(time_max), now);
     let request = whole_request(exchange, parts, bytes, way.is_identified);
-    let _span = guest_span(&mut call);
+    let _span = guest_span(exchange, &mut call);
     let note = Note::begin(&**build, exchange.counts(), now);
     let answer = build.handle(call, request).await;
     note.end(answer.map_err(GatewayError::from).and_then(respond::from_guest))
 }
 
 /// The guest's part of a trace: what it asks of the host belongs to it.
-fn guest_span(call: &mut Call) -> Span {
-    let span = call.trace.span(Kind::Internal, || "guest".to_owned());
+fn guest_span(exchange: &Exchange, call: &mut Call) -> Span {
+    let mut span = call.trace.span(Kind::Internal, || "guest".to_owned());
+    if let Some(plugin) = &exchange.plugin {
+        span.note("berth.plugin", || plugin.to_string());
+    }
     call.trace = span.trace_or(&call.trace);
     span
 }
@@ -295,7 +310,7 @@ async fn run_streamed<U: Upstream>(
     verdict: Option<(Verdict, usize)>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     // It ends with the head: what streams afterwards has no end that is worth waiting for.
-    let _span = guest_span(&mut call);
+    let _span = guest_span(exchange, &mut call);
     let note = Note::begin(&**build, exchange.counts(), Instant::now());
     let answer = build.serve(call, request).await;
     // A body that was refused explains whatever the guest made of it.
@@ -393,7 +408,7 @@ fn whole_request(exchange: &Exchange, parts: &Parts, bytes: Bytes, is_identified
     let header_bytes = parts.headers.len() * HEADER_BYTES;
     let mut packer = Packer::new(method, parts.uri.path(), parts.uri.query(), &exchange.request_id, header_bytes);
     for (name, value) in &parts.headers {
-        match fate(name, is_identified, &nominated) {
+        match fate(name, value, is_identified, &nominated) {
             Fate::Dropped => {}
             Fate::Kept => packer.header(name.as_str(), value.as_bytes()),
             Fate::Filtered => {
@@ -414,7 +429,7 @@ fn streamed_request(exchange: &Exchange, parts: &Parts, body: Body, is_identifie
     let nominated = nominated(&parts.headers);
     let mut headers = HeaderMap::with_capacity(parts.headers.len() + 2);
     for (name, value) in &parts.headers {
-        match fate(name, is_identified, &nominated) {
+        match fate(name, value, is_identified, &nominated) {
             Fate::Dropped => {}
             Fate::Kept => drop(headers.append(name.clone(), value.clone())),
             Fate::Filtered => {
@@ -445,7 +460,7 @@ enum Fate {
     Dropped,
 }
 
-fn fate(name: &HeaderName, is_identified: bool, nominated: &[String]) -> Fate {
+fn fate(name: &HeaderName, value: &HeaderValue, is_identified: bool, nominated: &[String]) -> Fate {
     if authenticate::is_hop_by_hop(name)
         || authenticate::is_identity(name)
         || proxy::is_proxy_word(name)
@@ -453,7 +468,7 @@ fn fate(name: &HeaderName, is_identified: bool, nominated: &[String]) -> Fate {
     {
         return Fate::Dropped;
     }
-    if *name == AUTHORIZATION && is_identified {
+    if *name == AUTHORIZATION && (is_identified || authenticate::holds_key(value)) {
         return Fate::Dropped;
     }
     if !nominated.is_empty() && nominated.iter().any(|other| other == name.as_str()) {

@@ -34,7 +34,10 @@ impl<U: Upstream> InternalDispatch for Gateway<U> {
                 Err(error) => super::refuse(&error, &call.request_id),
             }));
         }
-        let slot = self.registry.slot(target).ok_or(DispatchError::NotFound)?;
+        let name = target;
+        if self.registry.slot(name).is_none() {
+            return Err(DispatchError::NotFound);
+        }
         let (mut parts, body) = request.into_parts();
         // The callee sees a path, as it does from outside.
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -52,8 +55,10 @@ impl<U: Upstream> InternalDispatch for Gateway<U> {
         let is_head = parts.method == http::Method::HEAD;
         let result = match path::check(parts.uri.path(), parts.uri.query()) {
             // A path of another plugin does not become this one's by being sent to it.
-            Ok(()) if !self.belongs(&slot, parts.uri.path()) => Err(GatewayError::RouteNotFound),
-            Ok(()) => self.forward(&mut exchange, &slot, &identity, &parts, body).await,
+            Ok(()) => match self.registry.route(parts.uri.path()).filter(|slot| **slot.name() == *name) {
+                Some(slot) => self.forward(&mut exchange, &slot, &identity, &parts, body).await,
+                None => Err(GatewayError::RouteNotFound),
+            },
             Err(error) => Err(error),
         };
         let mut response = match result {
@@ -74,12 +79,6 @@ impl<U: Upstream> InternalDispatch for Gateway<U> {
             tracing::warn!(target: "gateway", request_id = &*call.request_id, status = 508, "internal calls go round in a circle");
         }
         outgoing(Problem::from(&GatewayError::NotLoaded).response(&call.request_id))
-    }
-}
-
-impl<U: Upstream> Gateway<U> {
-    fn belongs(&self, slot: &Arc<crate::deploy::Slot<U>>, path: &str) -> bool {
-        self.registry.route(path).is_some_and(|other| Arc::ptr_eq(&other, slot))
     }
 }
 

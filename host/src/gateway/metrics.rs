@@ -169,7 +169,8 @@ fn add_process(page: &mut Page) {
     }
 }
 
-fn resident_bytes() -> Option<f64> {
+/// Memory of the process that is resident; none where the kernel does not tell.
+pub(super) fn resident_bytes() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

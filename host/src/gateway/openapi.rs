@@ -1,11 +1,12 @@
 //! `/openapi.json`: what the present builds and the main app describe, as one OpenAPI 3.1 document.
 //!
-//! It is made again only when a build has changed. What a component describes is data: a schema that is no JSON is left
+//! It is made again only when a build or a prefix has changed. What a component describes is data: a schema that is no JSON is left
 //! out, never passed on.
 
 mod host;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -22,27 +23,29 @@ use super::route::is_main_app;
 use super::upstream::Upstream;
 use crate::accounts;
 use crate::bindings::lifecycle::Route;
-use crate::deploy::Registry;
+use crate::deploy::{Registry, Slot};
 
 /// An id as the examples show it.
 const EXAMPLE_ID: &str = "01900000-0000-7000-8000-000000000000";
 
-/// The document, with the builds it was made from.
+/// The document, with the plugins it was made from.
 #[derive(Default)]
 pub(super) struct Document {
-    last: Mutex<Option<(Vec<Build>, Bytes)>>,
+    last: Mutex<Option<(Vec<Made>, Bytes)>>,
 }
 
-/// A plugin's name and the number of its present revision.
-type Build = (String, i64);
+/// A plugin's name, the number of its present revision, and its prefixes.
+type Made = (String, Option<i64>, Vec<String>);
 
 impl Document {
     /// The document of the present builds; with the administration where it is found at the same door.
     pub(super) fn response<U: Upstream>(&self, registry: &Registry<U>, has_admin: bool) -> Response<ResponseBody> {
-        let builds: Vec<_> =
-            registry.slots().into_iter().filter_map(|slot| Some((slot.clone(), slot.current()?))).collect();
-        let present: Vec<Build> =
-            builds.iter().map(|(slot, build)| (slot.name().to_string(), build.number())).collect();
+        let slots: Vec<_> = registry.slots().into_iter().map(|slot| (slot.current(), slot)).collect();
+        let made = |(build, slot): &(Option<Arc<U>>, Arc<Slot<U>>)| {
+            let prefixes = slot.options().prefixes.iter().map(ToString::to_string).collect();
+            (slot.name().to_string(), build.as_ref().map(|build| build.number()), prefixes)
+        };
+        let present: Vec<Made> = slots.iter().map(made).collect();
         let mut last = self.last.lock();
         let bytes = match &*last {
             Some((made_from, bytes)) if *made_from == present => bytes.clone(),
@@ -54,7 +57,7 @@ impl Document {
                 }
                 let prefixes = registry.prefixes();
                 routes.extend(prefixes.iter().map(|(prefix, slot)| host::health(prefix.as_str(), slot.name())));
-                for (_, build) in &builds {
+                for build in slots.iter().filter_map(|(build, _)| build.as_ref()) {
                     routes
                         .extend(build.description().iter().flat_map(|description| description.routes.iter().cloned()));
                 }
@@ -70,12 +73,15 @@ impl Document {
     }
 }
 
+/// The methods that are told: the document has no place for those of WebDAV, and everything answers OPTIONS.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
 /// The whole document.
 fn document(routes: &[Route]) -> Value {
     let mut paths = Map::new();
     let mut names = BTreeSet::new();
     let mut tags = BTreeSet::new();
-    for route in routes {
+    for route in routes.iter().filter(|route| METHODS.contains(&route.method.as_str())) {
         tags.insert(route.tag.as_str());
         let item = paths.entry(template(&route.path)).or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(item) = item {
@@ -369,6 +375,14 @@ mod tests {
         assert_eq!(operation["responses"]["200"]["content"]["application/json"]["schema"], json!({}));
         assert_eq!(operation["responses"]["default"]["$ref"], "#/components/responses/Problem");
         assert_eq!(document["components"]["securitySchemes"]["bearerAuth"]["scheme"], "bearer");
+    }
+
+    #[test]
+    fn what_the_document_has_no_place_for_is_left_out() {
+        let document = document(&[route("PROPFIND", "/api/dav"), route("REPORT", "/api/a"), route("GET", "/api/a")]);
+        let paths = document["paths"].as_object().unwrap();
+        assert_eq!(paths.keys().collect::<Vec<_>>(), ["/api/a"]);
+        assert_eq!(paths["/api/a"].as_object().unwrap().keys().collect::<Vec<_>>(), ["get"]);
     }
 
     #[test]

@@ -16,12 +16,15 @@ use crate::capability::queue::QueueError;
 use crate::database::DatabaseError;
 use crate::deploy::DeployError;
 use crate::engine::CallError;
+use crate::plugins_file::{Fault, FaultKind};
 
 /// The media type of every error body.
 pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// After how many seconds a client should try again when something is busy, restarting or away.
 const RETRY_SOON_SECONDS: u64 = 1;
+/// Faults of an entry that are told.
+const FAULTS_MAX: usize = 100;
 
 /// What is the same for every occurrence of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ const ROUTE_NOT_FOUND: Kind = kind(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", "No
 const METHOD: Kind = kind(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed");
 const TIMEOUT: Kind = kind(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "The request took too long to arrive");
 const CONFLICT: Kind = kind(StatusCode::CONFLICT, "CONFLICT", "Conflict");
+const WANTS_MORE: Kind = kind(StatusCode::CONFLICT, "CAPABILITY_DIFF", "The build asks for more");
+const ROUTES_IN_USE: Kind = kind(StatusCode::CONFLICT, "ROUTES_IN_USE", "Routes in use would go");
 const GONE: Kind = kind(StatusCode::GONE, "GONE", "Gone");
 const PRECONDITION: Kind = kind(StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED", "The precondition failed");
 const TOO_LARGE: Kind = kind(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "The body is too large");
@@ -214,12 +219,26 @@ fn deploy(error: &DeployError) -> Problem {
         DeployError::Conflict(detail) => Problem::new(CONFLICT, detail.clone()).retry_after(RETRY_SOON_SECONDS),
         DeployError::TooLarge(bytes_max) => Problem::from(&GatewayError::BodyTooLarge(*bytes_max)),
         DeployError::Invalid(detail) => Problem::new(UNPROCESSABLE, detail.clone()),
+        DeployError::Faulty(faults) => faulty(faults),
+        DeployError::WantsMore(detail) => Problem::new(WANTS_MORE, detail.clone()),
+        DeployError::RoutesInUse(detail) => Problem::new(ROUTES_IN_USE, detail.clone()),
         DeployError::Unavailable(..) => {
             Problem::new(UNAVAILABLE, "the host cannot deploy at present; the old build serves on")
                 .retry_after(RETRY_SOON_SECONDS)
         }
         DeployError::Internal(_) => internal(),
     }
+}
+
+/// An entry that is wrong in itself, or claims what somebody else has.
+fn faulty(faults: &[Fault]) -> Problem {
+    let (kind, detail) = match faults.iter().all(|fault| fault.kind == FaultKind::Taken) {
+        true => (CONFLICT, "the plugins cannot stand beside each other so"),
+        false => (VALIDATION, "the entry is refused"),
+    };
+    let errors = faults.iter().take(FAULTS_MAX);
+    let errors = errors.map(|fault| FieldError { field: fault.place(), message: fault.sentence.clone() });
+    Problem { errors: errors.collect(), ..Problem::new(kind, detail) }
 }
 
 fn database(error: &DatabaseError) -> Problem {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::docs;
 use super::listener::Door;
 use super::upstream::Upstream;
+use super::{docs, webdav};
 use crate::deploy::{Registry, Slot};
 
 /// The component that answers its own health route.
@@ -24,6 +24,8 @@ pub(super) enum Target<U> {
     Document,
     /// `/.well-known/jwks.json`
     KeySet,
+    /// `/.well-known/caldav`
+    Calendars,
     /// `/docs`
     Browser,
     /// The main app's prefixes.
@@ -69,6 +71,7 @@ pub(super) fn find<U: Upstream>(registry: &Registry<U>, path: &str, door: &Door,
             "/" => return Target::Root,
             "/openapi.json" => return Target::Document,
             "/.well-known/jwks.json" => return Target::KeySet,
+            webdav::WELL_KNOWN => return Target::Calendars,
             _ if docs::is_path(path) => return Target::Browser,
             _ => {}
         }

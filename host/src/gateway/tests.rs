@@ -4,6 +4,7 @@ mod admin;
 mod edge;
 mod internal;
 mod plugin;
+mod webdav;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -286,6 +287,7 @@ impl Host {
             cache,
             database,
             queue,
+            logs: LogRoom::default(),
             administration: Some(administration),
             tracer: Tracer::default(),
         };
@@ -350,6 +352,7 @@ fn slot_options(setting: &Setting) -> SlotOptions {
     });
     SlotOptions {
         plugin: Arc::new(plugin),
+        origin: Default::default(),
         component: None,
         prefixes: vec![Prefix::parse("/api/plans").unwrap()],
         public: public.collect(),
@@ -453,6 +456,14 @@ impl Administration for Deploys {
         Ok(json!([{ "name": "here:3000" }]))
     }
 
+    fn status(&self) -> Value {
+        json!([{ "plugin": "planning", "revision": 2 }, { "plugin": "planning", "revision": 1 }])
+    }
+
+    fn grants(&self) -> Value {
+        json!([{ "plugin": "planning", "may": ["answer requests below /api/plans"] }])
+    }
+
     fn routes(&self) -> Value {
         json!([{ "path": "/api/plans" }])
     }
@@ -469,6 +480,17 @@ impl Administration for Deploys {
         }
         self.asked.lock().push(format!("deploy {plugin} {} {actor}", component.len()));
         Ok(DeployAnswer { report: json!({ "revision": 2 }), has_drained: waits_for_drain })
+    }
+
+    async fn plan(
+        &self,
+        plugin: &str,
+        component: Bytes,
+        options: crate::deploy::DeployOptions,
+    ) -> Result<Value, crate::deploy::DeployError> {
+        let crate::deploy::DeployOptions { signature, .. } = options;
+        self.asked.lock().push(format!("plan {plugin} {} {signature:?}", component.len()));
+        Ok(json!({ "action": "plan" }))
     }
 
     async fn rollback(
@@ -490,6 +512,31 @@ impl Administration for Deploys {
     ) -> Result<DeployAnswer, crate::deploy::DeployError> {
         self.asked.lock().push(format!("{end:?} {plugin} {}", options.actor));
         Ok(DeployAnswer { report: json!({ "revision": 2 }), has_drained: options.waits_for_drain })
+    }
+
+    async fn entry(&self, plugin: &str) -> Result<String, crate::deploy::DeployError> {
+        Ok(format!("name = {plugin:?}\n"))
+    }
+
+    async fn add(
+        &self,
+        plugin: &str,
+        entry: String,
+        component: Bytes,
+        options: crate::deploy::DeployOptions,
+    ) -> Result<DeployAnswer, crate::deploy::DeployError> {
+        self.asked.lock().push(format!("add {plugin} {entry} {} {}", component.len(), options.actor));
+        Ok(DeployAnswer { report: json!({ "revision": 1 }), has_drained: true })
+    }
+
+    async fn change(
+        &self,
+        plugin: &str,
+        change: crate::deploy::EntryChange,
+        options: crate::deploy::DeployOptions,
+    ) -> Result<DeployAnswer, crate::deploy::DeployError> {
+        self.asked.lock().push(format!("{change:?} {plugin} {}", options.actor));
+        Ok(DeployAnswer { report: json!({ "action": "set" }), has_drained: options.waits_for_drain })
     }
 
     async fn history(&self, plugin: &str, limit: i64) -> Result<Value, crate::deploy::DeployError> {

@@ -4,7 +4,7 @@ use std::ops::{Range, RangeInclusive};
 
 use toml_edit::{Item, Key, Table, TableLike, Value};
 
-use super::Fault;
+use super::{Fault, FaultKind};
 use crate::settings::nearest;
 
 /// Entries of one list in the manifest.
@@ -17,16 +17,39 @@ pub(super) struct Word {
     pub span: Option<Range<usize>>,
 }
 
-/// The text, for the lines, and the faults so far.
+/// The texts, for the lines, and the faults so far.
 pub(super) struct Judge<'a> {
-    file: &'a str,
-    text: &'a str,
+    sources: Vec<Source<'a>>,
+    /// Which of them is being judged.
+    current: usize,
     faults: Vec<Fault>,
 }
 
+/// The file, or an entry that lies over it.
+struct Source<'a> {
+    name: String,
+    text: &'a str,
+}
+
 impl<'a> Judge<'a> {
-    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, faults: Vec::new() }
+    pub(super) fn new(file: &str, text: &'a str) -> Self {
+        Self { sources: vec![Source { name: file.to_owned(), text }], current: 0, faults: Vec::new() }
+    }
+
+    /// Goes on with another text.
+    pub(super) fn begin(&mut self, name: String, text: &'a str) {
+        self.current = self.sources.len();
+        self.sources.push(Source { name, text });
+    }
+
+    /// Which text is being judged.
+    pub(super) fn source(&self) -> usize {
+        self.current
+    }
+
+    /// Goes back to a text.
+    pub(super) fn go_back(&mut self, source: usize) {
+        self.current = source;
     }
 
     /// Nothing when no fault was found; the faults in the order of the lines otherwise.
@@ -37,13 +60,26 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn fault_at(&mut self, span: Option<Range<usize>>, sentence: String) {
-        let line = span.map(|span| line_of(self.text, span.start));
-        self.faults.push(Fault { file: self.file.to_owned(), line, sentence });
+        self.report(span, sentence, FaultKind::Wrong);
     }
 
-    /// The line a span begins on, for sentences that point at another place.
-    pub(super) fn line(&self, span: Option<&Range<usize>>) -> usize {
-        span.map_or(1, |span| line_of(self.text, span.start))
+    /// A fault that is none of the entry's own: somebody else has what it claims.
+    pub(super) fn taken_at(&mut self, span: Option<Range<usize>>, sentence: String) {
+        self.report(span, sentence, FaultKind::Taken);
+    }
+
+    fn report(&mut self, span: Option<Range<usize>>, sentence: String, kind: FaultKind) {
+        let source = self.sources.get(self.current);
+        let (file, text) = source.map_or(("", ""), |source| (source.name.as_str(), source.text));
+        let line = span.map(|span| line_of(text, span.start));
+        self.faults.push(Fault { file: file.to_owned(), line, sentence, kind });
+    }
+
+    /// Where a span of a text begins, for sentences that point at another place: `line 4`, and of what it is a line.
+    pub(super) fn place(&self, source: usize, span: Option<&Range<usize>>) -> String {
+        let Some(found) = self.sources.get(source) else { return "line 1".to_owned() };
+        let line = span.map_or(1, |span| line_of(found.text, span.start));
+        if source == self.current { format!("line {line}") } else { format!("line {line} of {}", found.name) }
     }
 
     /// Complains about every key of `table` that is not in `known`.

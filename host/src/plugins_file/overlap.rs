@@ -51,6 +51,7 @@ const HOST_TABLES: &[&str] = &[
 pub(super) fn judge(judge: &mut Judge<'_>, plugins: &[Draft]) {
     for (position, plugin) in plugins.iter().enumerate() {
         let earlier = plugins.get(..position).unwrap_or_default();
+        judge.go_back(plugin.source);
         judge_name_and_port(judge, plugin, earlier);
         judge_calls(judge, plugin, plugins);
     }
@@ -62,25 +63,28 @@ pub(super) fn judge(judge: &mut Judge<'_>, plugins: &[Draft]) {
 struct Claim<'a> {
     plugin: &'a str,
     word: &'a Word,
+    source: usize,
 }
 
 fn claims<'a>(plugins: &'a [Draft], pick: fn(&Draft) -> &Vec<Word>) -> Vec<Claim<'a>> {
     plugins
         .iter()
-        .flat_map(|plugin| pick(plugin).iter().map(|word| Claim { plugin: &plugin.name.value, word }))
+        .flat_map(|plugin| {
+            pick(plugin).iter().map(|word| Claim { plugin: &plugin.name.value, word, source: plugin.source })
+        })
         .collect()
 }
 
 fn judge_name_and_port(judge: &mut Judge<'_>, plugin: &Draft, earlier: &[Draft]) {
     let name = &plugin.name;
     if let Some(other) = earlier.iter().find(|other| !name.value.is_empty() && other.name.value == name.value) {
-        let line = judge.line(other.name.span.as_ref());
-        judge.fault_at(name.span.clone(), format!("the name {} is taken in line {line}", name.value));
+        let place = judge.place(other.source, other.name.span.as_ref());
+        judge.taken_at(name.span.clone(), format!("the name {} is taken in {place}", name.value));
     }
     if let Some((port, span)) = &plugin.port
         && let Some(other) = earlier.iter().find(|other| other.port.as_ref().is_some_and(|(taken, _)| taken == port))
     {
-        judge.fault_at(span.clone(), format!("port {port} is taken by {}", other.name.value));
+        judge.taken_at(span.clone(), format!("port {port} is taken by {}", other.name.value));
     }
 }
 
@@ -98,8 +102,9 @@ fn judge_calls(judge: &mut Judge<'_>, plugin: &Draft, plugins: &[Draft]) {
 fn judge_routes(judge: &mut Judge<'_>, claims: &[Claim<'_>]) {
     for (position, claim) in claims.iter().enumerate() {
         let route = claim.word.value.as_str();
+        judge.go_back(claim.source);
         if let Some(host) = HOST_ROUTES.iter().find(|host| is_below(route, host) || is_below(host, route)) {
-            judge.fault_at(
+            judge.taken_at(
                 claim.word.span.clone(),
                 format!("route {route} overlaps {host}, which the host answers itself"),
             );
@@ -109,9 +114,9 @@ fn judge_routes(judge: &mut Judge<'_>, claims: &[Claim<'_>]) {
             let taken = other.word.value.as_str();
             is_below(route, taken) || is_below(taken, route)
         }) {
-            let line = judge.line(other.word.span.as_ref());
-            let sentence = format!("route {route} overlaps {} of {} in line {line}", other.word.value, other.plugin);
-            judge.fault_at(claim.word.span.clone(), sentence);
+            let place = judge.place(other.source, other.word.span.as_ref());
+            let sentence = format!("route {route} overlaps {} of {} in {place}", other.word.value, other.plugin);
+            judge.taken_at(claim.word.span.clone(), sentence);
         }
     }
 }
@@ -122,17 +127,18 @@ fn judge_tables(judge: &mut Judge<'_>, claims: &[Claim<'_>]) {
         if prefix.is_empty() {
             continue;
         }
+        judge.go_back(claim.source);
         let is_host = HOST_TABLE_PREFIXES.iter().any(|host| overlaps(prefix, host))
             || HOST_TABLES.iter().any(|table| table.starts_with(prefix));
         if is_host {
-            judge.fault_at(claim.word.span.clone(), format!("table prefix {prefix} is reserved for the host's tables"));
+            judge.taken_at(claim.word.span.clone(), format!("table prefix {prefix} is reserved for the host's tables"));
         }
         let earlier = claims.get(..position).unwrap_or_default();
         if let Some(other) = earlier.iter().find(|other| overlaps(prefix, &other.word.value)) {
-            let line = judge.line(other.word.span.as_ref());
+            let place = judge.place(other.source, other.word.span.as_ref());
             let sentence =
-                format!("table prefix {prefix} overlaps {} of {} in line {line}", other.word.value, other.plugin);
-            judge.fault_at(claim.word.span.clone(), sentence);
+                format!("table prefix {prefix} overlaps {} of {} in {place}", other.word.value, other.plugin);
+            judge.taken_at(claim.word.span.clone(), sentence);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml_edit::{Table, TableLike};
 
 use super::document::{Judge, Word};
-use super::{PluginEntry, PublicRoute, RouteLimit, TimerEntry, words};
+use super::{EntryOrigin, PluginEntry, PublicRoute, RouteLimit, TimerEntry, words};
 use crate::capability::Plugin;
 use crate::capability::grant::{Grant, Isolation, Limits};
 use crate::settings::nearest;
@@ -42,8 +42,11 @@ const HOST_EVENTS: [&str; 10] =
 
 /// A plugin as far as it could be read, with the places of what is compared later.
 pub(super) struct Draft {
+    /// In which of the judge's texts the places are.
+    pub source: usize,
+    pub origin: EntryOrigin,
     pub name: Word,
-    pub component: PathBuf,
+    pub component: Option<PathBuf>,
     pub routes: Vec<Word>,
     pub port: Option<(u16, Option<Range<usize>>)>,
     pub public: Vec<PublicRoute>,
@@ -66,6 +69,7 @@ impl Draft {
             config: self.config,
         };
         PluginEntry {
+            origin: self.origin,
             plugin: Arc::new(plugin),
             component: self.component,
             routes: values(self.routes),
@@ -78,11 +82,19 @@ impl Draft {
     }
 }
 
-/// Reads one plugin and reports what is wrong with it alone.
-pub(super) fn judge(judge: &mut Judge<'_>, table: &Table, span: Option<Range<usize>>, folder: &Path) -> Draft {
+/// Reads one plugin and reports what is wrong with it alone. `laid` is the plugin that an entry outside the file is for:
+/// such an entry need not repeat the name, and its first build was deployed and need not lie in a file.
+pub(super) fn judge(
+    judge: &mut Judge<'_>,
+    table: &Table,
+    span: Option<Range<usize>>,
+    folder: &Path,
+    laid: Option<&str>,
+) -> Draft {
     judge.known_keys(table, "[[plugin]]", PLUGIN_KEYS);
-    let name = judge_name(judge, table, span.clone());
-    let component = required(judge, table, "component", span.clone()).value;
+    let name = judge_name(judge, table, span.clone(), laid);
+    let has_component = laid.is_none() || table.contains_key("component");
+    let component = has_component.then(|| required(judge, table, "component", span.clone()).value);
     let routes = judge_routes(judge, table, span);
     let public = judge_public(judge, table, &routes);
     let port_span = table.get("port").and_then(toml_edit::Item::span);
@@ -92,8 +104,10 @@ pub(super) fn judge(judge: &mut Judge<'_>, table: &Table, span: Option<Range<usi
         None => (Grant::default(), Vec::new(), Vec::new()),
     };
     Draft {
+        source: judge.source(),
+        origin: EntryOrigin::File,
         name,
-        component: folder.join(component),
+        component: component.map(|component| folder.join(component)),
         port: port.map(|port| (port, port_span)),
         public,
         isolation: judge_isolation(judge, table),
@@ -110,8 +124,14 @@ pub(super) fn judge(judge: &mut Judge<'_>, table: &Table, span: Option<Range<usi
     }
 }
 
-fn judge_name(judge: &mut Judge<'_>, table: &Table, span: Option<Range<usize>>) -> Word {
-    let name = required(judge, table, "name", span);
+fn judge_name(judge: &mut Judge<'_>, table: &Table, span: Option<Range<usize>>, laid: Option<&str>) -> Word {
+    let name = match laid {
+        Some(laid) if !table.contains_key("name") => Word { value: laid.to_owned(), span },
+        _ => required(judge, table, "name", span),
+    };
+    if let Some(laid) = laid.filter(|laid| !name.value.is_empty() && *laid != name.value) {
+        judge.fault_at(name.span.clone(), format!("the entry is for {laid}, but names {}", name.value));
+    }
     if !name.value.is_empty() && !words::is_kebab(&name.value) {
         let sentence =
             format!("\"{}\" is not a plugin's name: small letters, digits and single hyphens, at most 40", name.value);

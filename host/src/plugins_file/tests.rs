@@ -6,8 +6,22 @@ use std::time::Duration;
 use super::*;
 
 fn parse(text: &str) -> Result<Manifest, Vec<String>> {
-    Manifest::parse("plugins.toml", Path::new("/base"), text)
+    parse_with(text, &[])
+}
+
+fn file(text: &str) -> Result<Arc<ManifestFile>, Vec<Fault>> {
+    ManifestFile::new("plugins.toml", Path::new("/base"), text.to_owned()).map(Arc::new)
+}
+
+/// With entries that lie over the file.
+fn parse_with(text: &str, laid: &[Laid]) -> Result<Manifest, Vec<String>> {
+    file(text)
+        .and_then(|file| Manifest::judge(&file, laid))
         .map_err(|faults| faults.iter().map(ToString::to_string).collect())
+}
+
+fn laid(plugin: &str, entry: Option<&str>) -> Laid {
+    Laid { plugin: plugin.to_owned(), entry: entry.map(str::to_owned) }
 }
 
 fn faults(text: &str) -> Vec<String> {
@@ -63,7 +77,8 @@ routes = ["/api/executions"]
     .expect("a manifest");
     assert!(manifest.host.direct_ports);
     let planning = manifest.plugin("planning").expect("planning");
-    assert_eq!(planning.component, Path::new("/base/target/plugins/planning.wasm"));
+    assert_eq!(planning.component.as_deref(), Some(Path::new("/base/target/plugins/planning.wasm")));
+    assert_eq!(planning.origin, EntryOrigin::File);
     assert_eq!(planning.plugin.grant.call, ["execution-service"]);
     assert_eq!(planning.plugin.limits.memory_mib, 128);
     assert_eq!(planning.plugin.limits.request_timeout, Duration::from_secs(1));
@@ -74,8 +89,8 @@ routes = ["/api/executions"]
     assert_eq!(planning.public.first().map(|route| route.path.as_str()), Some("/api/plans/shared/{token}"));
     let execution = manifest.plugin("execution-service").expect("execution-service");
     assert_eq!(
-        (execution.component.as_path(), execution.isolation),
-        (Path::new("/abs/e.wasm"), Isolation::Organization)
+        (execution.component.as_deref(), execution.isolation),
+        (Some(Path::new("/abs/e.wasm")), Isolation::Organization)
     );
 }
 
@@ -180,9 +195,89 @@ fn a_public_route_lies_below_the_plugins_routes() {
 }
 
 #[test]
+fn trusted_keys_are_public_keys() {
+    let key = crate::signature::Signer::generate().public_key();
+    let manifest = parse(&format!("[host]\ntrusted_keys = [\"{key}\"]\n")).expect("a manifest");
+    assert_eq!(manifest.host.trusted_keys.len(), 1);
+    only_fault("[host]\ntrusted_keys = [\n\"AAAA\"]\n", 3, "32 bytes in base64");
+}
+
+#[test]
 fn what_is_not_toml_names_its_line() {
     only_fault("[host]\ndirect_ports = \n", 2, "is not TOML");
     only_fault("[host\n", 1, "is not TOML");
+}
+
+#[test]
+fn an_entry_that_lies_over_the_file_counts_in_its_place() {
+    let added = laid("second", Some("routes = [\"/api/second\"]\n[grant]\ncache = true\n"));
+    let changed = laid("hello", Some("[[plugin]]\nroutes = [\"/api/hi\"]\n[plugin.limits]\nmemory_mib = 9\n"));
+    let manifest = parse_with(HELLO, &[added.clone(), changed]).expect("a manifest");
+    let second = manifest.plugin("second").expect("second");
+    assert!(second.plugin.grant.cache && second.origin == EntryOrigin::Added && second.component.is_none());
+    let hello = manifest.plugin("hello").expect("hello");
+    assert_eq!((hello.origin, hello.routes.as_slice()), (EntryOrigin::Changed, ["/api/hi".to_owned()].as_slice()));
+    assert_eq!(hello.plugin.limits.memory_mib, 9);
+    let without = parse_with(HELLO, &[added, laid("hello", None)]).expect("a manifest");
+    assert!(without.plugin("hello").is_none() && without.plugin("second").is_some());
+}
+
+#[test]
+fn an_entry_over_the_file_is_judged_with_it_as_if_it_stood_there() {
+    let faults = |entry: &str| parse_with(HELLO, &[laid("second", Some(entry))]).expect_err("a fault");
+    let found = faults("routes = [\"/api/hello/x\"]\ncolour = 1\n\n[grant]\ntable = [\"x_\"]\ncall = [\"nobody\"]\n");
+    assert_eq!(
+        found,
+        [
+            "entry of second:1: route /api/hello/x overlaps /api/hello of hello in line 4 of plugins.toml",
+            "entry of second:2: [[plugin]] has no key colour; known are name, component, routes, port, public, \
+             isolation, grant, timers, limits, rate_limits, config",
+            "entry of second:5: [plugin.grant] has no key table; did you mean tables?",
+            "entry of second:6: call names nobody, but there is no such plugin",
+        ]
+    );
+    assert!(faults("cache = [").concat().starts_with("entry of second:1: is not TOML"));
+    assert!(faults("name = \"third\"\nroutes = []").concat().contains("is for second, but names third"));
+    assert!(faults("[[plugin]]\n[[plugin]]\n").concat().contains("one [[plugin]] and nothing else"));
+    assert!(faults("").concat().contains("needs routes"));
+    // Whoever was removed cannot be called.
+    let calls = two("grant = { call = [\"two\"] }", "");
+    let found = parse_with(&calls, &[laid("two", None)]).expect_err("a fault");
+    assert!(found.concat().contains("plugins.toml:5: call names two"), "{found:?}");
+}
+
+#[test]
+fn what_is_taken_is_told_apart_from_what_is_wrong() {
+    let kinds = |entry: &str| {
+        let file = file(HELLO).expect("TOML");
+        let faults = Manifest::judge(&file, &[laid("second", Some(entry))]).expect_err("a fault");
+        faults.iter().map(|fault| fault.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds("routes = [\"/api/hello\"]"), [FaultKind::Taken]);
+    assert_eq!(kinds("routes = [\"/api/auth\"]\nport = 0"), [FaultKind::Taken, FaultKind::Wrong]);
+}
+
+#[test]
+fn an_entry_has_one_form_whatever_its_layout_was() {
+    let layouts = [
+        "[[plugin]]\nroutes = [\"/a\", # the first\n \"/b\"]\nname = 'x'\n[plugin.grant]\ncache = true\ntables = [\"x_\"]\n",
+        "grant = { tables = [\"x_\"], cache = true }\nroutes = [\"/a\", \"/b\"]\n",
+        "grant.cache = true\ngrant.tables = [\"x_\"]\nroutes = [\"\\u002fa\", \"/b\"]\n",
+    ];
+    let wanted = "grant = { cache = true, tables = [\"x_\"] }\nname = \"x\"\nroutes = [\"/a\", \"/b\"]\n";
+    for layout in layouts {
+        assert_eq!(plain("x", layout, true).expect("an entry"), wanted, "{layout}");
+    }
+    let with_component = format!("component = \"x.wasm\"\n{wanted}");
+    assert_eq!(plain("x", &with_component, true).expect("an entry"), with_component);
+    assert_eq!(plain("x", &with_component, false).expect("an entry"), wanted, "no file is a newer build");
+    let file = file(layouts[0]).expect("TOML");
+    assert_eq!(file.entry("x"), Some(wanted));
+    assert_eq!(
+        merged("x", wanted, "grant.cache = false\ngrant.mail = true\nroutes = [\"/c\"]\n[limits]\nbody_mib = 2")
+            .expect("an entry"),
+        "grant = { cache = false, mail = true, tables = [\"x_\"] }\nlimits = { body_mib = 2 }\nname = \"x\"\nroutes = [\"/c\"]\n"
+    );
 }
 
 #[test]

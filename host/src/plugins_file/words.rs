@@ -14,7 +14,7 @@ const RESERVED_NAMES: [&str; 6] = ["host", "berth", "internal", "localhost", "sy
 /// Characters of a table prefix: PostgreSQL names end at 63.
 const TABLE_PREFIX_CHARACTERS_MAX: usize = 30;
 const PATTERN_CHARACTERS_MAX: usize = 200;
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT"];
 
 /// Kebab case, as `execution-service`.
 pub(super) fn is_kebab(word: &str) -> bool {
@@ -186,7 +186,8 @@ mod tests {
         let route = public_route("GET /api/invitations/:token").expect("a route");
         assert_eq!((route.method.as_deref(), route.path.as_str()), (Some("GET"), "/api/invitations/{token}"));
         assert_eq!(public_route("/api/files/{*rest}").expect("a route").path, "/api/files/{*rest}");
-        for word in ["FETCH /api/x", "/api/{*rest}/x", "api/x", "/api/{}", "/api//x", ""] {
+        assert!(public_route("PROPFIND /api/x").is_some());
+        for word in ["FETCH /api/x", "MKCOL /api/x", "/api/{*rest}/x", "api/x", "/api/{}", "/api//x", ""] {
             assert_eq!(public_route(word), None, "{word}");
         }
     }

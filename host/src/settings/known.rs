@@ -25,6 +25,7 @@ pub(super) const KNOWN: &[&str] = &[
     "BERTH_MAIL_FROM",
     "BERTH_OTLP_ENDPOINT",
     "BERTH_OTLP_SAMPLE",
+    "BERTH_FEED_ORGANIZATION",
     "BERTH_LOG",
     "BERTH_LOG_FORMAT",
     "BERTH_DIRECT_PORTS",

@@ -9,9 +9,10 @@ use ipnet::IpNet;
 
 use super::known::{PROVIDER_PARTS, is_known, provider_part, unknown_sentence};
 use super::{
-    CacheUrl, DatabaseUrl, Fault, Hidden, LogFormat, LoginProvider, MailSettings, MasterKey, QueueUrl, RunFlags,
-    TlsFiles, WithoutCache,
+    CacheUrl, DatabaseUrl, Fault, FeedOrganization, Hidden, LogFormat, LoginProvider, MailSettings, MasterKey,
+    QueueUrl, RunFlags, TlsFiles, WithoutCache,
 };
+use crate::signature::{TRUSTED_KEYS_MAX, TrustedKey, key_fault};
 
 /// Characters of an operator token: short enough for a header, long enough not to be guessed.
 const OPERATOR_TOKEN_CHARACTERS: std::ops::RangeInclusive<usize> = 16..=512;
@@ -98,10 +99,22 @@ impl Reader {
         self.keep(&name, value.parse().ok(), || format!("\"{value}\" is neither true nor false"))
     }
 
-    /// A list separated by commas; none when the variable is absent.
-    pub(super) fn words(&mut self, variable: &str) -> Option<Vec<String>> {
-        let (_, value) = self.text(variable)?;
-        Some(split(&value))
+    /// Public keys separated by commas; none when the variable is absent.
+    pub(super) fn keys(&mut self, variable: &str) -> Option<Vec<TrustedKey>> {
+        let (name, value) = self.text(variable)?;
+        let words = split(&value);
+        // An empty list would trust everybody, in place of the manifest's keys.
+        if words.is_empty() || words.len() > TRUSTED_KEYS_MAX {
+            self.fault(&name, format!("must name 1 to {TRUSTED_KEYS_MAX} keys"));
+        }
+        let mut keys = Vec::new();
+        for word in words {
+            match TrustedKey::parse(&word) {
+                Some(key) => keys.push(key),
+                None => self.fault(&name, key_fault(&word)),
+            }
+        }
+        Some(keys)
     }
 
     pub(super) fn web_url(&mut self, variable: &str) -> Option<String> {
@@ -267,6 +280,15 @@ impl Reader {
             providers.insert(provider, LoginProvider { issuer, client_id, client_secret: Hidden::new(client_secret) });
         }
         providers
+    }
+
+    pub(super) fn feed_organization(&mut self) -> Option<FeedOrganization> {
+        let (name, value) = self.text("BERTH_FEED_ORGANIZATION")?;
+        let organization = match value.as_str() {
+            "operator" => Some(FeedOrganization::Operator),
+            id => uuid::Uuid::try_parse(id).ok().map(|id| FeedOrganization::Id(id.to_string())),
+        };
+        self.keep(&name, organization, || format!("\"{value}\" is neither operator nor the id of an organization"))
     }
 
     pub(super) fn log_filter(&mut self) -> Option<String> {

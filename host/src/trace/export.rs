@@ -1,5 +1,6 @@
-//! Sending spans: OTLP over HTTP, in batches, from a thread of its own.
+//! Sending spans: OTLP over HTTP, in batches, from a thread of its own; and to a sink within this host.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
 
 use super::Tracer;
+use super::tap::{SpanSink, Tap};
 
 /// Spans that wait to be sent; one more is dropped.
 const WAITING_MAX: usize = 8_192;
@@ -26,11 +28,13 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(3);
 /// Bytes of a collector's answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Where spans go (`BERTH_OTLP_ENDPOINT`) and how many.
-#[derive(Clone, Debug)]
+/// Where spans go and how many.
+#[derive(Clone, Default)]
 pub(crate) struct TraceOptions {
-    /// As in `http://127.0.0.1:4318`; `/v1/traces` is added.
-    pub endpoint: String,
+    /// As in `http://127.0.0.1:4318`; `/v1/traces` is added (`BERTH_OTLP_ENDPOINT`).
+    pub endpoint: Option<String>,
+    /// Who takes them within this host, and the plugin that keeps them in the end.
+    pub sink: Option<(Arc<dyn SpanSink>, &'static str)>,
     /// The share of trees that are recorded, 0 to 1.
     pub ratio: f64,
     /// What tells this host from others.
@@ -51,35 +55,20 @@ pub(crate) struct Exporter(Option<SdkTracerProvider>);
 
 impl Exporter {
     /// Nothing is traced.
-    pub(crate) fn off() -> Self {
+    fn off() -> Self {
         Self(None)
     }
 
-    /// Starts the thread. Must be called within the runtime that then sends.
+    /// Starts what sends; nothing is traced where nobody wants it. Must be called within the runtime that then sends.
     ///
     /// # Errors
     /// When the client cannot be made.
     pub(crate) fn start(options: &TraceOptions) -> Result<Self, TraceError> {
-        let http = reqwest::Client::builder().timeout(SEND_TIME_MAX).build().map_err(TraceError::Client)?;
-        let endpoint = options.endpoint.trim_end_matches('/');
-        let endpoint =
-            if endpoint.ends_with("/v1/traces") { endpoint.to_owned() } else { format!("{endpoint}/v1/traces") };
-        let exporter = SpanExporter::builder()
-            .with_http()
-            .with_http_client(Sender { http, runtime: tokio::runtime::Handle::current() })
-            .with_endpoint(endpoint)
-            .with_timeout(SEND_TIME_MAX)
-            .build()
-            .map_err(TraceError::Exporter)?;
-        let batches = BatchConfigBuilder::default()
-            .with_max_queue_size(WAITING_MAX)
-            .with_max_export_batch_size(BATCH_MAX)
-            .with_scheduled_delay(BATCH_DELAY)
-            .build();
-        let provider = SdkTracerProvider::builder()
-            .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
-            .with_sampler(Sampler::TraceIdRatioBased(options.ratio))
-            .with_resource(
+        if options.endpoint.is_none() && options.sink.is_none() {
+            return Ok(Self::off());
+        }
+        let mut provider =
+            SdkTracerProvider::builder().with_sampler(Sampler::TraceIdRatioBased(options.ratio)).with_resource(
                 Resource::builder_empty()
                     .with_attributes([
                         KeyValue::new("service.name", "berth"),
@@ -87,9 +76,14 @@ impl Exporter {
                         KeyValue::new("service.instance.id", options.instance.clone()),
                     ])
                     .build(),
-            )
-            .build();
-        Ok(Self(Some(provider)))
+            );
+        if let Some(endpoint) = &options.endpoint {
+            provider = provider.with_span_processor(to_collector(endpoint)?);
+        }
+        if let Some((sink, keeper)) = &options.sink {
+            provider = provider.with_span_processor(Tap::new(Arc::clone(sink), keeper));
+        }
+        Ok(Self(Some(provider.build())))
     }
 
     /// Begins trees; does nothing when nothing is traced.
@@ -105,6 +99,26 @@ impl Exporter {
             tracing::debug!("the last spans were not sent");
         }
     }
+}
+
+/// Batches for a collector, from a thread of their own.
+fn to_collector(endpoint: &str) -> Result<BatchSpanProcessor, TraceError> {
+    let http = reqwest::Client::builder().timeout(SEND_TIME_MAX).build().map_err(TraceError::Client)?;
+    let endpoint = endpoint.trim_end_matches('/');
+    let endpoint = if endpoint.ends_with("/v1/traces") { endpoint.to_owned() } else { format!("{endpoint}/v1/traces") };
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(Sender { http, runtime: tokio::runtime::Handle::current() })
+        .with_endpoint(endpoint)
+        .with_timeout(SEND_TIME_MAX)
+        .build()
+        .map_err(TraceError::Exporter)?;
+    let batches = BatchConfigBuilder::default()
+        .with_max_queue_size(WAITING_MAX)
+        .with_max_export_batch_size(BATCH_MAX)
+        .with_scheduled_delay(BATCH_DELAY)
+        .build();
+    Ok(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
 }
 
 /// The exporter's thread is none of the runtime's: what it sends is sent there.

@@ -1,4 +1,5 @@
-//! PostgreSQL, Redis and RabbitMQ for the tests: those that listen on their usual ports, and private ones.
+//! PostgreSQL, Redis and RabbitMQ for the tests: those that listen on their usual ports, and private ones; and private
+//! registries of images.
 //!
 //! Used by `cargo xtask` for a whole run and by single promises that stop and kill a server. It must never touch a server
 //! that it has not started itself, beyond making a database of its own in it.
@@ -17,10 +18,12 @@ pub enum Kind {
     Postgres,
     Redis,
     Rabbit,
+    /// A registry of images, which nothing stands on: only what is deployed may come from there.
+    Registry,
 }
 
 impl Kind {
-    /// All three.
+    /// Those that a host can stand on.
     pub const ALL: [Self; 3] = [Self::Postgres, Self::Redis, Self::Rabbit];
 
     /// As people call it.
@@ -30,6 +33,7 @@ impl Kind {
             Self::Postgres => "PostgreSQL",
             Self::Redis => "Redis",
             Self::Rabbit => "RabbitMQ",
+            Self::Registry => "a registry",
         }
     }
 
@@ -40,6 +44,7 @@ impl Kind {
             Self::Postgres => "BERTH_TEST_POSTGRES_URL",
             Self::Redis => "BERTH_TEST_REDIS_URL",
             Self::Rabbit => "BERTH_TEST_AMQP_URL",
+            Self::Registry => "BERTH_TEST_REGISTRY_URL",
         }
     }
 
@@ -50,6 +55,7 @@ impl Kind {
             Self::Postgres => "postgres",
             Self::Redis => "redis-server",
             Self::Rabbit => "rabbitmq-server",
+            Self::Registry => "docker-registry",
         }
     }
 
@@ -60,6 +66,7 @@ impl Kind {
             Self::Postgres => "postgresql",
             Self::Redis => "redis-server",
             Self::Rabbit => "rabbitmq-server",
+            Self::Registry => "docker-registry",
         }
     }
 
@@ -70,6 +77,7 @@ impl Kind {
             Self::Postgres => (&[0, 0, 0, 8, 4, 210, 22, 47], b"N"),
             Self::Redis => (b"PING\r\n", b"+PONG"),
             // The protocol header is answered by a method frame on channel 0.
+            Self::Registry => (b"GET /v2/ HTTP/1.0\r\n\r\n", b"HTTP/1."),
             Self::Rabbit => (b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00"),
         }
     }

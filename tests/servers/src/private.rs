@@ -56,6 +56,7 @@ impl Private {
             Kind::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
             Kind::Redis => format!("redis://127.0.0.1:{port}/"),
             Kind::Rabbit => format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
+            Kind::Registry => format!("oci://127.0.0.1:{port}"),
         }
     }
 
@@ -68,6 +69,7 @@ impl Private {
             Kind::Postgres => self.postgres()?,
             Kind::Redis => self.redis()?,
             Kind::Rabbit => self.rabbit()?,
+            Kind::Registry => self.registry()?,
         };
         self.process = Some(launch(command, &self.folder)?);
         let end = Instant::now() + START_PATIENCE;
@@ -176,6 +178,39 @@ impl Private {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
             .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq"))
             .env("RABBITMQ_CONF_ENV_FILE", folder.join("none"));
+        Ok(command)
+    }
+}
+
+/// Whom a private registry lets in, with a password of its own.
+const REGISTRY_LOGIN: (&str, &str) = ("berth", "password-of-the-tests");
+/// The password as the registry knows it (bcrypt, 16 rounds: it is no secret).
+const REGISTRY_HASH: &str = "$2b$04$m3zJVMSxa8JXOuDXXST0quS5g7.EMkx68vdJIIqqFyyWLoROPmahy";
+
+impl Private {
+    /// Name and password of a registry's only user.
+    #[must_use]
+    pub const fn registry_login() -> (&'static str, &'static str) {
+        REGISTRY_LOGIN
+    }
+
+    fn registry(&self) -> Result<Command> {
+        let show = |name: &str| self.folder.join(name).display().to_string();
+        let (config, users) = (show("config.yml"), show("users"));
+        std::fs::write(&users, format!("{}:{REGISTRY_HASH}\n", REGISTRY_LOGIN.0))?;
+        let text = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {:?}\n\
+             http:\n  addr: 127.0.0.1:{}\nauth:\n  htpasswd:\n    realm: tests\n    path: {users:?}\n",
+            show("images"),
+            self.port
+        );
+        std::fs::write(&config, text)?;
+        let mut command = dying_with_its_owner("docker-registry")?;
+        command.arg("serve").arg(config);
+        // Settings of its own have variables too.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REGISTRY_")) {
+            command.env_remove(name);
+        }
         Ok(command)
     }
 }

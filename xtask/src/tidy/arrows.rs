@@ -23,7 +23,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("settings", 1),
 ];
 /// May be used by all, and use nothing above the database.
-const SHARED: &[&str] = &["principal", "body", "schedule", "tasks", "telemetry", "trace"];
+const SHARED: &[&str] = &["principal", "body", "schedule", "signature", "tasks", "telemetry", "trace"];
 /// The settings are handed down by `app` as values: only these may name their room.
 const MAY_KNOW_SETTINGS: &[&str] = &["main", "cli", "app", "plugins_file"];
 /// Upward by height, and right: the bindings name the handle types that a room keeps behind a WIT resource.

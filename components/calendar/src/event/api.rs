@@ -88,6 +88,7 @@ fn list(Query(wanted): Query<Wanted>, page: PageQuery) -> Result<Json<Events>> {
     let organization_id = auth::organization_id()?;
     let filter = Filter {
         calendar_id: wanted.calendar_id,
+        outside: Vec::new(),
         project_id: wanted.project_id,
         user_id: wanted.user_id,
         agent_id: wanted.agent_id,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use berth_sdk::{cache, prelude::*};
+use berth_sdk::{cache, database::Value, prelude::*};
 use chrono::{Datelike, Months, NaiveDate};
 
 use super::{
@@ -18,6 +18,8 @@ pub const DAYS_MAX: u64 = 366;
 const ROWS_MAX: i64 = 2_000;
 /// Occurrences of one range, of all its events.
 const ENTRIES_MAX: usize = 10_000;
+/// The code of a range with more rows.
+pub const TOO_LARGE: &str = "RANGE_TOO_LARGE";
 /// How long a month stays in the cache.
 const CACHED: Duration = Duration::from_secs(300);
 /// Entries of a month that is worth keeping.
@@ -30,6 +32,8 @@ const MONTHS_MAX: usize = 4;
 pub struct Filter {
     /// Those in this calendar.
     pub calendar_id: Option<Id>,
+    /// Those in none of these calendars.
+    pub outside: Vec<Id>,
     /// Those of this project.
     pub project_id: Option<Id>,
     /// Those that this user takes part in.
@@ -46,7 +50,8 @@ pub struct Filter {
 
 impl Filter {
     fn is_calendar(&self) -> bool {
-        self.project_id.is_none()
+        self.outside.is_empty()
+            && self.project_id.is_none()
             && self.user_id.is_none()
             && self.agent_id.is_none()
             && self.plan_id.is_none()
@@ -54,7 +59,18 @@ impl Filter {
             && self.status.is_none()
     }
 
-    fn apply(&self, mut select: Select<Event>, organization_id: &Id) -> Select<Event> {
+    /// The rows that are wanted, whenever they are.
+    pub fn select(&self, organization_id: &Id) -> Select<Event> {
+        let select = Select::new().of_organization(organization_id);
+        self.conditions(organization_id)
+            .into_iter()
+            .fold(select, |select, (sql, values)| select.condition(&sql, values))
+    }
+
+    /// What holds of the rows that are wanted, beside being the organization's: SQL in which each `?` stands for the next
+    /// value.
+    pub fn conditions(&self, organization_id: &Id) -> Vec<(String, Vec<Value>)> {
+        let mut all: Vec<(String, Vec<Value>)> = Vec::new();
         let columns = [
             ("calendar_id", &self.calendar_id),
             ("project_id", &self.project_id),
@@ -63,24 +79,33 @@ impl Filter {
         ];
         for (column, value) in columns {
             if let Some(value) = value {
-                select = select.equal(column, value);
+                all.push((format!("{column} = ?"), vec![value.into()]));
             }
         }
+        if !self.outside.is_empty() {
+            let sql = format!("calendar_id IS NULL OR calendar_id NOT IN ({})", places(self.outside.len()));
+            all.push((sql, self.outside.iter().map(Value::from).collect()));
+        }
         if let Some(user_id) = &self.user_id {
-            select = select.condition(
-                "user_id = ? OR organizer_id = ? OR id IN (SELECT event_id FROM calendar_attendees \
-                 WHERE organization_id = ? AND user_id = ? AND response <> 'declined')",
-                [user_id, user_id, organization_id, user_id],
-            );
+            let sql = "user_id = ? OR organizer_id = ? OR id IN (SELECT event_id FROM calendar_attendees \
+                 WHERE organization_id = ? AND user_id = ? AND response <> 'declined')";
+            let values = [user_id, user_id, organization_id, user_id];
+            all.push((sql.into(), values.into_iter().map(Value::from).collect()));
         }
         if !self.types.is_empty() {
-            select = select.one_of("event_type", self.types.iter().copied());
+            let sql = format!("event_type IN ({})", places(self.types.len()));
+            all.push((sql, self.types.iter().map(|kind| Value::from(*kind)).collect()));
         }
-        match self.status {
-            Some(status) => select.equal("status", status),
-            None => select.condition("status <> ?", ["cancelled"]),
-        }
+        all.push(match self.status {
+            Some(status) => ("status = ?".into(), vec![status.into()]),
+            None => ("status <> ?".into(), vec!["cancelled".into()]),
+        });
+        all
     }
+}
+
+fn places(count: usize) -> String {
+    vec!["?"; count].join(", ")
 }
 
 /// The rows that may have something in the range.
@@ -91,14 +116,16 @@ pub fn rows(
     from: Timestamp,
     to: Timestamp,
 ) -> Result<Vec<Stored<Event>>> {
-    let select = Select::<Event>::new()
-        .of_organization(organization_id)
-        .condition("start_time < ? AND until_time > ?", [to, from])
-        .limit(ROWS_MAX + 1);
-    let rows = filter.apply(select, organization_id).all(database)?;
+    let select = filter.select(organization_id).condition("start_time < ? AND until_time > ?", [to, from]);
+    bounded(database, select)
+}
+
+/// All rows of a selection; 422 `RANGE_TOO_LARGE` when there are more than can be put together.
+pub fn bounded(database: &dyn Executor, select: Select<Event>) -> Result<Vec<Stored<Event>>> {
+    let rows = select.limit(ROWS_MAX + 1).all(database)?;
     if i64::try_from(rows.len()).is_ok_and(|count| count > ROWS_MAX) {
         return Err(Problem::unprocessable(format!("The range has more than {ROWS_MAX} events; ask for less of it."))
-            .with_code("RANGE_TOO_LARGE"));
+            .with_code(TOO_LARGE));
     }
     Ok(rows)
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     access,
-    filter::{Filter, anywhere, like},
+    filter::{Filter, anywhere_in, like},
 };
 
 /// Rules of an organization.
@@ -195,7 +195,8 @@ impl Conditions {
             }
         }
         if let Some(text) = &self.message_contains {
-            filter.and("LOWER(message) LIKE ? ESCAPE '!'", [anywhere(text).into()]);
+            let (sql, values) = anywhere_in(&["message"], text);
+            filter.and(&sql, values);
         }
         Ok(filter)
     }

@@ -115,7 +115,7 @@ pub(crate) enum Reason {
     Altered,
     /// Rows are missing before it.
     Removed,
-    /// Its number was there already.
+    /// Its number was there already, or is none of the chain's.
     Inserted,
     /// It was replaced by another row whose own hash is right.
     Replaced,
@@ -203,15 +203,17 @@ impl Walk {
 
     /// Says whether the chain ends where it should.
     pub fn finish(&self, last_sequence: i64, last_hash: &str) -> Option<Break> {
-        if self.sequence < last_sequence {
-            return Some(Break {
-                reason: Reason::Truncated,
-                log_id: self.last_id.clone(),
-                sequence: self.sequence + 1,
-                detail: format!("The rows {} to {last_sequence} are missing at the end.", self.sequence + 1),
-            });
+        if self.sequence < last_sequence { Some(self.cut_off(last_sequence)) } else { self.compare(last_hash) }
+    }
+
+    /// Says that the chain once went on up to a row.
+    pub fn cut_off(&self, last_sequence: i64) -> Break {
+        Break {
+            reason: Reason::Truncated,
+            log_id: self.last_id.clone(),
+            sequence: self.sequence + 1,
+            detail: format!("The rows {} to {last_sequence} are missing at the end.", self.sequence + 1),
         }
-        self.compare(last_hash)
     }
 }
 

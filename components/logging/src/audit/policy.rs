@@ -96,10 +96,11 @@ pub(crate) fn all(database: &dyn Executor) -> Result<Vec<Policy>> {
 
 /// An SQL expression of the moment (in milliseconds) before which a row is gone by its policy; 0 where it is never. Texts
 /// and numbers in it are this program's own.
-fn border(policies: &[Policy], now: Timestamp, days: impl Fn(&Policy) -> Option<i64>) -> String {
-    if policies.is_empty() {
-        return "0".into();
-    }
+fn border<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
+    now: Timestamp,
+    days: impl Fn(&Policy) -> Option<i64>,
+) -> String {
     // By the day, so that the text of the statement stays the same for a while.
     let today = now.millis() / DAY_MS * DAY_MS;
     let mut sql = String::from("CASE");
@@ -115,6 +116,9 @@ fn border(policies: &[Policy], now: Timestamp, days: impl Fn(&Policy) -> Option<
         let border = days(policy).map_or(0, |days| today - days * DAY_MS);
         sql.push_str(&format!(" WHEN {condition} THEN {border}"));
     }
+    if sql == "CASE" {
+        return "0".into();
+    }
     sql.push_str(" ELSE 0 END");
     sql
 }
@@ -129,13 +133,14 @@ pub(crate) fn leave_archived(filter: &mut Filter) -> Result<()> {
     Ok(())
 }
 
-/// A condition of the rows that must stay; none where every row must.
+/// A condition of the rows that must stay; none where every row must. What is immutable is so whatever a more particular policy
+/// says: that one may have come later.
 pub(crate) fn must_stay(policies: &[Policy], now: Timestamp) -> Option<String> {
     let deletes = |policy: &Policy| (!policy.immutable).then_some(policy.delete_after_days);
-    policies
-        .iter()
-        .any(|policy| deletes(policy).is_some())
-        .then(|| format!("received_ms >= {}", border(policies, now, deletes)))
+    let (immutable, others): (Vec<&Policy>, Vec<&Policy>) = policies.iter().partition(|policy| policy.immutable);
+    let is_any_deleted = !others.is_empty();
+    let border = border(immutable.into_iter().chain(others), now, deletes);
+    is_any_deleted.then(|| format!("received_ms >= {border}"))
 }
 
 #[cfg(test)]
@@ -163,6 +168,18 @@ mod tests {
             must_stay(&policies, now).unwrap(),
             format!(
                 "received_ms >= CASE WHEN category = 'SECURITY' THEN 0 WHEN 1 = 1 THEN {} ELSE 0 END",
+                today - 30 * DAY_MS
+            )
+        );
+        // A more particular policy does not undo an immutable one.
+        let particular = [
+            Policy { severity: Some(Severity::Info), ..policy(Some(Category::Security), 30, false) },
+            policy(Some(Category::Security), 100, true),
+        ];
+        assert_eq!(
+            must_stay(&particular, now).unwrap(),
+            format!(
+                "received_ms >= CASE WHEN category = 'SECURITY' THEN 0 WHEN category = 'SECURITY' AND severity = 'INFO' THEN {} ELSE 0 END",
                 today - 30 * DAY_MS
             )
         );

@@ -2,7 +2,7 @@
 
 use berth_sdk::prelude::*;
 
-use super::chain::{Break, COLUMNS, Row, Walk};
+use super::chain::{Break, COLUMNS, Reason, Row, Walk};
 use crate::access;
 
 /// Rows of one request; a longer chain is verified by several.
@@ -195,19 +195,30 @@ fn judge(chain: &str, head: &Head, question: Option<&Question>) -> Result<Verdic
     let to = asked_to.min(head.last_sequence);
     let mut known = checkpoints(chain, after, to)?;
     let compared = i64::try_from(known.len()).unwrap_or(i64::MAX);
+    let is_whole = asked_to >= head.last_sequence;
+    let mut lost = None;
     if let Some(anchor) = question.and_then(|question| question.anchor.as_ref()) {
-        if anchor.sequence <= head.pruned_sequence || anchor.sequence > to {
+        if is_whole && anchor.sequence > to {
+            // Whoever kept it has seen rows that the chain says it never had.
+            lost = Some(anchor.sequence);
+        } else if anchor.sequence <= head.pruned_sequence || anchor.sequence > to {
             return Err(Problem::field("anchor.sequence", "must be the number of a row that is verified"));
+        } else {
+            known.push((anchor.sequence, anchor.hash.to_lowercase()));
         }
-        known.push((anchor.sequence, anchor.hash.to_lowercase()));
     }
     let mut walker = Walk::after(after, &hash_after(&Pool, chain, after, head)?);
     let mut found = walk(&Pool, chain, &mut walker, to, ROWS_MAX, &known)?;
     // Where the walk ended before its end without having looked at all it may, rows are missing.
     let was_cut = walker.sequence < to && walker.checked >= ROWS_MAX;
     if found.is_none() && !was_cut {
-        let is_whole = to == head.last_sequence;
         found = if is_whole { walker.finish(to, &head.last_hash) } else { walker.finish(to, &walker.hash.clone()) };
+        if is_whole && found.is_none() {
+            found = match lost.max(checkpoint_beyond(chain)?) {
+                Some(sequence) => Some(walker.cut_off(sequence)),
+                None => stray(chain, head)?,
+            };
+        }
     }
     let is_complete = found.is_none() && !was_cut;
     Ok(Verdict {
@@ -225,6 +236,35 @@ fn judge(chain: &str, head: &Head, question: Option<&Question>) -> Result<Verdic
         is_complete,
         next_sequence: was_cut.then_some(walker.sequence + 1),
     })
+}
+
+/// The last verified checkpoint of rows that the chain says it never had. One statement, as below: nobody appends meanwhile.
+fn checkpoint_beyond(chain: &str) -> Result<Option<i64>> {
+    let row = database::query_one(
+        "SELECT last_sequence FROM audit_hash_checkpoints WHERE chain = $1 AND status = 'VERIFIED' AND last_sequence > \
+         COALESCE((SELECT c.last_sequence FROM audit_chains c WHERE c.chain = $1), 0) ORDER BY last_sequence DESC LIMIT 1",
+        params![chain],
+    )?;
+    Ok(row.map(|row| row.get("last_sequence")).transpose()?)
+}
+
+/// A row where the chain has none: after its last one, in the place of those that retention deleted, or without a chain.
+fn stray(chain: &str, head: &Head) -> Result<Option<Break>> {
+    const BESIDE: &str = "SELECT a.id AS id, a.sequence AS sequence FROM audit_chains c JOIN audit_logs a ON a.chain = c.chain \
+         WHERE c.chain = $1 AND a.sequence > c.last_sequence \
+         UNION ALL SELECT a.id AS id, a.sequence AS sequence FROM audit_chains c JOIN audit_logs a ON a.chain = c.chain \
+         WHERE c.chain = $1 AND a.sequence <= c.pruned_sequence ORDER BY sequence LIMIT 1";
+    const WITHOUT: &str = "SELECT a.id AS id, a.sequence AS sequence FROM audit_logs a \
+         WHERE a.chain = $1 AND NOT EXISTS (SELECT 1 FROM audit_chains c WHERE c.chain = $1) ORDER BY sequence LIMIT 1";
+    let sql = if head.last_sequence == 0 { WITHOUT } else { BESIDE };
+    let Some(row) = database::query_one(sql, params![chain])? else { return Ok(None) };
+    let (log_id, sequence) = (Some(row.get("id")?), row.get("sequence")?);
+    Ok(Some(Break {
+        reason: Reason::Inserted,
+        log_id,
+        sequence,
+        detail: "The chain has no row of this number.".into(),
+    }))
 }
 
 /// Verified checkpoints between two rows, with their hashes.

@@ -5,7 +5,7 @@ use berth_sdk::prelude::*;
 use super::{Delivery, DeliveryStatus, backoff, process, settle};
 use crate::{
     channel::Settings,
-    kinds::Criticality,
+    kinds::{Channel, Criticality},
     limits,
     notification::{Notification, Status},
     provider::{
@@ -57,15 +57,15 @@ pub fn deliver(envelope: &Envelope) -> Result<()> {
             finish(delivery, DeliveryStatus::Sent, None)
         }
         Sending::Refused(error) => {
-            finish(delivery, DeliveryStatus::Bounced, Some(error))?;
-            fall_back(&row, &work.delivery_id)
+            fall_back(&row, delivery.channel)?;
+            finish(delivery, DeliveryStatus::Bounced, Some(error))
         }
         Sending::Failed { error, may_pass } => {
             if may_pass && delivery.attempt_count < delivery.max_attempts {
                 return again(delivery, row.criticality, error);
             }
-            finish(delivery, DeliveryStatus::Failed, Some(error))?;
-            fall_back(&row, &work.delivery_id)
+            fall_back(&row, delivery.channel)?;
+            finish(delivery, DeliveryStatus::Failed, Some(error))
         }
     }
 }
@@ -107,13 +107,13 @@ fn finish(mut delivery: Stored<Delivery>, status: DeliveryStatus, error: Option<
     })
 }
 
-/// The next channel of the chain that a channel falls back to.
-fn fall_back(row: &Stored<Notification>, delivery_id: &Id) -> Result<()> {
-    let Some(delivery) = entity::find::<Delivery>(&Pool, delivery_id)? else { return Ok(()) };
-    for channel in Settings::all()?.fallback(delivery.channel) {
+/// The next channel of the chain that a channel falls back to. Before the failed delivery ends, so that a failure here is tried
+/// again, and nobody hears of a failed notification that is still on its way.
+fn fall_back(row: &Stored<Notification>, failed: Channel) -> Result<()> {
+    for channel in Settings::all()?.fallback(failed) {
         if process::add_channel(row, &[channel])? {
             logging::info!("a notification falls back to another channel", notification_id = row.id, channel = channel);
-            return database::transaction(|transaction| settle(transaction, &row.id));
+            break;
         }
     }
     Ok(())

@@ -76,11 +76,11 @@ pub fn escalate(envelope: &Envelope) -> Result<()> {
     let Some(level) = chain.levels.get(done) else { return Ok(()) };
     let acts = level.acts(row.acknowledged_at.is_some(), row.resolved_at.is_some());
     let copies = if acts { copies(&row, level)? } else { Vec::new() };
-    let told = advance(&row, &chain, done, acts.then_some(level), copies)?;
-    if told && level.is_for_the_recipient() {
+    if acts && level.is_for_the_recipient() {
+        // Before the level counts as done, so that a failure here is tried again; a channel that was added is not added twice.
         process::add_channel(&row, &level.channels)?;
     }
-    Ok(())
+    advance(&row, &chain, done, acts.then_some(level), copies)
 }
 
 fn chain_of(row: &Stored<Notification>) -> Result<Option<Found>> {
@@ -127,25 +127,25 @@ fn ids(members: Vec<directory::Member>) -> Vec<Id> {
     members.into_iter().map(|member| member.id).collect()
 }
 
-/// Notes the level as done and sets the next one; tells others. False when somebody else did it, or somebody took note.
+/// Notes the level as done and sets the next one; tells others. Nothing happens when somebody else did it, or took note.
 fn advance(
     row: &Stored<Notification>,
     chain: &Found,
     done: usize,
     level: Option<&Level>,
     copies: Vec<Notification>,
-) -> Result<bool> {
+) -> Result<()> {
     let now = clock::now();
     database::transaction(|transaction| {
         let mut fresh = entity::read::<Notification>(transaction, &row.id)?;
         if fresh.escalation_level != row.escalation_level || fresh.acknowledged_at.is_some() {
-            return Ok(false);
+            return Ok(());
         }
         let sent_at = fresh.inbox_at.unwrap_or(fresh.created_at);
         fresh.escalation_level = i64::try_from(done + 1).unwrap_or(i64::MAX);
         fresh.escalation_due_at = levels::due(&chain.levels, done + 1, sent_at, now);
         entity::save(transaction, &mut fresh)?;
-        let Some(level) = level else { return Ok(false) };
+        let Some(level) = level else { return Ok(()) };
         let told = create::create(transaction, copies)?;
         let facts = json!({
             "id": fresh.id, "notificationId": fresh.id, "userId": fresh.user_id, "type": fresh.r#type,
@@ -154,6 +154,6 @@ fn advance(
             "chainId": chain.id,
         });
         transaction.send(&Message::new("notification.escalated", &facts)?.with_key(fresh.id.as_str()))?;
-        Ok(true)
+        Ok(())
     })
 }

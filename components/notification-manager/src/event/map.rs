@@ -75,11 +75,11 @@ const MAPPINGS: &[Mapping] = mappings! {
     "session.revoked": Security Medium false, "session", USER, Actor, "A session was ended", "Reason: {{reason}}.";
     "sessions.bulk_revoked": Security Medium false, "session", USER, Actor, "Your sessions were ended", "{{count}} sessions were ended. Reason: {{reason}}.";
     "planning.plan.created": ProjectManagement Low false, "plan", STARTER, Actor, "Plan created: {{title}}", "The plan {{title}} was created.";
-    "planning.plan.executed": ProjectManagement Medium false, "plan", STARTER, Actor, "Plan is being executed: {{title}}", "The plan {{title}} is being executed.";
+    "planning.plan.executed": ProjectManagement Medium false, "plan", STARTER, Actor, "Plan executed: {{status}}", "The execution of the plan has ended: {{status}}.";
     "ai.completion.completed": AiPlanning Low false, "completion", USER, Actor, "A completion is ready", "{{model}} has answered.";
     "ai.completion.failed": AiPlanning Medium false, "completion", USER, Actor, "A completion failed", "{{error}}";
-    "usage.quota.warning": Billing Medium false, "quota", OWNER, Administrators, "A quota is nearly used up: {{name}}", "{{name}}: {{currentUsage}} of {{limit}} used.";
-    "usage.quota.exceeded": Billing High false, "quota", OWNER, Administrators, "A quota is used up: {{name}}", "{{name}}: {{currentUsage}} of {{limit}} used.";
+    "usage.quota.warning": Billing Medium false, "quota", OWNER, Administrators, "A quota is nearly used up: {{name}}", "{{name}}: {{currentValue}} of {{limitValue}} used.";
+    "usage.quota.exceeded": Billing High false, "quota", OWNER, Administrators, "A quota is used up: {{name}}", "{{name}}: {{currentValue}} of {{limitValue}} used.";
     "usage.budget.warning": Billing Medium false, "budget", OWNER, Administrators, "A budget is nearly spent: {{name}}", "{{percentage}} % of the budget {{name}} are spent.";
     "usage.budget.exceeded": Billing High false, "budget", OWNER, Administrators, "A budget is overspent: {{name}}", "The budget {{name}} is spent.";
     "task.assigned": ProjectManagement Medium true, "task", ASSIGNEE, Actor, "Task for you: {{title}}", "The task {{title}} was assigned to you.";

@@ -114,13 +114,14 @@ pub struct Updated {
     updated: i64,
 }
 
-/// `PUT /api/notifications/read-all`: what was there before the request, in one statement.
+/// `PUT /api/notifications/read-all`: what stood in the inbox before the request, in one statement. What is held or scheduled
+/// has not been seen by anybody and stays unread.
 pub fn read_all() -> Result<Json<Updated>> {
     let (user_id, organization_id, now) = (auth::user_id()?, auth::organization_id()?, clock::now());
     let updated = database::transaction(|transaction| {
         let updated = transaction.execute(
             "UPDATE notification_notifications SET read = $3, read_at = $4, updated_at = $4, version = version + 1 \
-             WHERE organization_id = $1 AND user_id = $2 AND read = $5 AND created_at <= $4",
+             WHERE organization_id = $1 AND user_id = $2 AND read = $5 AND in_inbox = $3 AND created_at <= $4",
             params![&organization_id, &user_id, true, now, false],
         )?;
         if updated > 0 {

@@ -31,7 +31,7 @@ pub enum Reach {
 pub struct Stats {
     /// Everything.
     pub total: i64,
-    /// What is unread.
+    /// What is unread in the inbox.
     pub unread: i64,
     /// By status.
     pub by_status: BTreeMap<String, i64>,
@@ -57,8 +57,8 @@ pub struct ChannelCount {
 struct Line {
     status: String,
     category: String,
-    read: bool,
     total: i64,
+    unread: i64,
 }
 
 #[data]
@@ -88,8 +88,9 @@ pub fn stats(Query(wish): Query<StatsQuery>) -> Result<Json<Stats>> {
     let lines: Vec<Line> = database::query_as(
         &Pool,
         &format!(
-            "SELECT status, category, read, COUNT(*) AS total FROM notification_notifications WHERE {condition} \
-             GROUP BY status, category, read"
+            "SELECT status, category, COUNT(*) AS total, \
+             SUM(CASE WHEN in_inbox = TRUE AND read = FALSE THEN 1 ELSE 0 END) AS unread \
+             FROM notification_notifications WHERE {condition} GROUP BY status, category"
         ),
         &parameters,
     )?;
@@ -114,7 +115,7 @@ fn summed(lines: &[Line], channels: &[ChannelLine]) -> Stats {
     };
     for line in lines {
         stats.total += line.total;
-        stats.unread += if line.read { 0 } else { line.total };
+        stats.unread += line.unread;
         *stats.by_status.entry(line.status.clone()).or_default() += line.total;
         *stats.by_category.entry(line.category.clone()).or_default() += line.total;
     }

@@ -59,8 +59,7 @@ pub fn receive(Params(id): Params<Id>, request: Request) -> Result<Accepted<Rece
         return Err(refused("The signature does not fit."));
     }
     let body = String::from_utf8(request.body).map_err(|_| Problem::bad_request("The body must be JSON."))?;
-    let input: SendInput = serde_json::from_str(&body)
-        .map_err(|error| Problem::bad_request(format!("The body does not fit: {error}.")))?;
+    let input = read(&body)?;
     if !door.event_types.is_empty()
         && !door.event_types.iter().any(|pattern| events::matches(pattern, &input.event_type))
     {
@@ -73,6 +72,17 @@ pub fn receive(Params(id): Params<Id>, request: Request) -> Result<Accepted<Rece
     events::enqueue_message(&work)?;
     let recipient_count = i64::try_from(input.recipient_ids.len()).unwrap_or(i64::MAX);
     Ok(Accepted(Received { accepted: true, recipient_count }))
+}
+
+/// What a body asks for; 400 with every fault, so that nothing is taken that would be refused later.
+fn read(body: &str) -> Result<SendInput> {
+    let mut input: SendInput =
+        serde_json::from_str(body).map_err(|error| Problem::bad_request(format!("The body does not fit: {error}.")))?;
+    let mut faults = Faults::default();
+    validate::Tidy::tidy(&mut input, &validate::Rule::default(), &validate::Path::default(), &mut faults);
+    faults.finish()?;
+    input.check()?;
+    Ok(input)
 }
 
 fn refused(detail: &str) -> Problem {
@@ -105,11 +115,7 @@ fn door(id: &Id) -> Result<Option<Door>> {
 /// `notification.received`: makes the notifications, for the webhook's organization.
 pub fn take(envelope: &Envelope) -> Result<()> {
     let work: Work = envelope.data()?;
-    let mut input: SendInput =
-        serde_json::from_str(&work.body).map_err(|_| Problem::bad_request("It does not fit."))?;
-    let mut faults = Faults::default();
-    validate::Tidy::tidy(&mut input, &validate::Rule::default(), &validate::Path::default(), &mut faults);
-    faults.finish()?;
+    let input = read(&work.body)?;
     let now = clock::now();
     let made = database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
@@ -136,5 +142,22 @@ mod tests {
         assert_eq!((problem.status, problem.code.as_ref()), (401, "SIGNATURE_INVALID"));
         let whole = request.with_header("berth-signature", &format!("sha256={}", "ab".repeat(32)));
         assert_eq!(credentials(&whole).unwrap(), (17, vec![0xab; 32]));
+    }
+
+    #[test]
+    fn a_body_is_judged_before_it_is_taken() {
+        let fields = |body: berth_sdk::serde_json::Value| -> Vec<String> {
+            read(&body.to_string())
+                .err()
+                .map_or_else(Vec::new, |problem| problem.errors.into_iter().map(|error| error.field).collect())
+        };
+        let body = |more: berth_sdk::serde_json::Value| {
+            let mut body = json!({"eventType": "x.y", "recipientIds": ["u1"], "title": "t", "body": "b"});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            body
+        };
+        assert_eq!(fields(body(json!({}))), [] as [&str; 0]);
+        assert_eq!(fields(body(json!({"recipientIds": []}))), ["recipientIds"]);
+        assert_eq!(fields(body(json!({"eventType": "a b"}))), ["eventType"]);
     }
 }

@@ -206,13 +206,16 @@ fn steps(question: &Question, series: &[Series]) -> Result<Vec<Line>> {
     let hours = "SELECT series_id, hour_ms / {step} AS bucket, SUM(points) AS points, SUM(total) AS total, MIN(least) AS least, \
         MAX(most) AS most, MAX(last_ms) AS last_ms FROM telemetry_rollups WHERE organization_id = $1 AND hour_ms >= $2 \
         AND hour_ms < $3 AND series_id IN ({ids}) GROUP BY series_id, hour_ms / {step}";
-    let is_old = question.stretch.from_ms < clock::now().minus(Duration::from_secs(RAW_DAYS * 86_400)).millis();
     let is_last = question.aggregation == Aggregation::Last;
-    let inner = if is_old && question.step_ms >= HOUR_MS { hours } else { raw };
+    let (inner, table, value, moment) = if is_by_hours(question) {
+        (hours, "telemetry_rollups", "last_value", "last_ms")
+    } else {
+        (raw, "telemetry_metrics", "value", "recorded_ms")
+    };
     // The value of the last moment of each step.
     let last = format!(
-        "SELECT s.*, p.value AS last_value FROM ({inner}) s JOIN telemetry_metrics p ON p.organization_id = $1 \
-         AND p.series_id = s.series_id AND p.recorded_ms = s.last_ms"
+        "SELECT s.*, p.{value} AS last_value FROM ({inner}) s JOIN {table} p ON p.organization_id = $1 \
+         AND p.series_id = s.series_id AND p.{moment} = s.last_ms"
     );
     let mut groups: Groups<Step> = BTreeMap::new();
     each_row(question, series, if is_last { &last } else { inner }, |series, row| {
@@ -241,6 +244,16 @@ fn steps(question: &Question, series: &[Series]) -> Result<Vec<Line>> {
     }))
 }
 
+/// Whether a stretch begins before the points that are kept one by one.
+fn is_old(stretch: Stretch) -> bool {
+    stretch.from_ms < clock::now().minus(Duration::from_secs(RAW_DAYS * 86_400)).millis()
+}
+
+/// Whether the hours answer a question.
+fn is_by_hours(question: &Question) -> bool {
+    is_old(question.stretch) && question.step_ms >= HOUR_MS
+}
+
 /// A sum of whole numbers, which PostgreSQL answers as a decimal one.
 fn number(row: &database::Row, column: &str) -> Result<i64> {
     match row.get::<Stored>(column)? {
@@ -254,10 +267,15 @@ fn number(row: &database::Row, column: &str) -> Result<i64> {
 
 /// What was added to counters in each step. A counter that fell began anew.
 fn increases(question: &Question, series: &[Series]) -> Result<Vec<Line>> {
-    let sql = "SELECT series_id, recorded_ms, value, LAG(value) OVER (PARTITION BY series_id ORDER BY recorded_ms) AS before \
+    let raw = "SELECT series_id, recorded_ms, value, value AS total, \
+        LAG(value) OVER (PARTITION BY series_id ORDER BY recorded_ms) AS before \
         FROM telemetry_metrics WHERE organization_id = $1 AND recorded_ms >= $2 AND recorded_ms < $3 AND series_id IN ({ids})";
+    let hours = "SELECT series_id, hour_ms AS recorded_ms, last_value AS value, total, \
+        LAG(last_value) OVER (PARTITION BY series_id ORDER BY hour_ms) AS before \
+        FROM telemetry_rollups WHERE organization_id = $1 AND hour_ms >= $2 AND hour_ms < $3 AND series_id IN ({ids})";
+    let sql = if is_by_hours(question) { hours } else { raw };
     let sql = format!(
-        "SELECT series_id, recorded_ms / {{step}} AS bucket, SUM(value) AS given, COUNT(before) AS differences, \
+        "SELECT series_id, recorded_ms / {{step}} AS bucket, SUM(total) AS given, COUNT(before) AS differences, \
          SUM(CASE WHEN before IS NULL THEN 0 WHEN value >= before THEN value - before ELSE value END) AS added \
          FROM ({sql}) ordered GROUP BY series_id, recorded_ms / {{step}}"
     );
@@ -328,6 +346,8 @@ fn histogram_quantiles(question: &Question, series: &[Series], share: f64) -> Re
 fn question(query: &PageQuery, name: String) -> Result<Question> {
     let stretch = Stretch::of(query, Duration::from_secs(3_600), Duration::from_secs(90 * 86_400))?;
     let step_ms = stretch.step_ms(query.filter("step").as_deref())?;
+    // What is older is known by the hour alone.
+    let step_ms = if is_old(stretch) { step_ms.max(HOUR_MS) } else { step_ms };
     let aggregation = match query.filter("agg").or_else(|| query.filter("aggregation")) {
         None => Aggregation::Avg,
         Some(text) => Aggregation::parse(&text).ok_or_else(|| {
@@ -387,18 +407,22 @@ pub(crate) fn read(query: PageQuery) -> Result<Json<Value>> {
 }
 
 fn names(query: &PageQuery) -> Result<Json<Value>> {
+    if query.sort_by.as_deref().is_some_and(|field| field != "name") {
+        return Err(Problem::field("sortBy", "must be name"));
+    }
     let organization_id = auth::organization_id()?;
     let row = database::query_one(
         "SELECT COUNT(*) AS total FROM telemetry_metric_names WHERE organization_id = $1",
         params![&organization_id],
     )?;
     let total: i64 = row.map_or(Ok(0), |row| row.get("total"))?;
-    let text = database::query_json(
+    let direction = if query.descending == Some(true) { "DESC" } else { "ASC" };
+    let sql = format!(
         "SELECT name AS \"name\", kind AS \"kind\", unit AS \"unit\", series_count AS \"seriesCount\", \
          dropped_count AS \"droppedCount\", first_at AS \"firstAt\", last_at AS \"lastAt\" FROM telemetry_metric_names \
-         WHERE organization_id = $1 ORDER BY name LIMIT $2 OFFSET $3",
-        params![&organization_id, query.limit, query.offset],
-    )?;
+         WHERE organization_id = $1 ORDER BY name {direction} LIMIT $2 OFFSET $3"
+    );
+    let text = database::query_json(&sql, params![&organization_id, query.limit, query.offset])?;
     let items: Value = serde_json::from_slice(&text).map_err(|_| Problem::internal())?;
     Ok(Json(json!({ "items": items, "total": total, "limit": query.limit, "offset": query.offset })))
 }

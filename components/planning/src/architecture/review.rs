@@ -14,7 +14,7 @@ pub(crate) struct DesignReview {
     pub design_id: Id,
     #[field(readonly)]
     pub requested_by: Option<Id>,
-    /// Who may decide; anybody but who asked when there are none.
+    /// Who may decide; when there are none anybody who may change the project, but not who asked.
     pub reviewers: Vec<Id>,
     pub status: ReviewStatus,
     pub comments: Vec<Value>,
@@ -114,6 +114,9 @@ pub(super) fn decide(
         let mut review = entity::read::<DesignReview>(transaction, &id)?;
         if_match.check(review.version)?;
         require_reviewer(&review)?;
+        if review.reviewers.is_empty() {
+            project::require_edit(transaction, &review.project_id)?;
+        }
         if review.status.is_decision() {
             return Err(Problem::conflict(format!("The review is {} already.", review.status)));
         }

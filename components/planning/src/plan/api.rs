@@ -15,6 +15,7 @@ use super::{
     store::{Document, insert_steps},
     templates,
 };
+use crate::project;
 
 /// The body of `POST /api/plans`.
 #[data]
@@ -64,6 +65,8 @@ pub(crate) fn create(Json(input): Json<NewPlan>) -> Result<Document> {
             if intent.is_empty() {
                 return Err(Problem::field("intent", "is required without steps and template"));
             }
+            // Nobody is asked for somebody who could not keep the answer.
+            project::require_edit(&Pool, &input.project_id)?;
             let draft = generate::plan(intent, &input.project_id)?;
             (input.title.clone().unwrap_or(draft.title), draft.steps)
         }
@@ -113,6 +116,7 @@ pub(crate) struct Feedback {
 /// `POST /api/plans/{id}/refine`: new steps from the old ones and what somebody says of them.
 pub(crate) fn refine(Params(id): Params<Id>, if_match: IfMatch, Json(input): Json<Feedback>) -> Result<Document> {
     let document = Document::read(&Pool, &id)?;
+    project::require_edit(&Pool, &document.plan.project_id)?;
     document.plan.require_editable()?;
     let seen = document.plan.version;
     if_match.check(seen)?;
@@ -139,6 +143,7 @@ pub(crate) fn validate(Params(id): Params<Id>, input: Option<Json<Acceptance>>) 
     let accept = input.is_some_and(|Json(input)| input.accept_irreversible);
     database::transaction(|transaction| {
         let mut document = Document::read(transaction, &id)?;
+        project::require_edit(transaction, &document.plan.project_id)?;
         if accept {
             accept_irreversible(transaction, &mut document)?;
         }
@@ -186,8 +191,9 @@ pub(crate) fn approve(Params(id): Params<Id>, if_match: IfMatch) -> Result<Docum
     })
 }
 
-/// Approves a plan; 409 unless it is validated.
+/// Approves a plan: 403 unless the caller may change it, 409 unless it is validated.
 pub(crate) fn make_ready(transaction: &Transaction, document: &mut Document) -> Result<()> {
+    project::require_edit(transaction, &document.plan.project_id)?;
     if document.plan.status != PlanStatus::Validated {
         let status = document.plan.status;
         return Err(Problem::conflict(format!("Only a validated plan can be approved; this one is {status}.")));

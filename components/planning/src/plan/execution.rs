@@ -6,6 +6,7 @@ use super::{
     Plan, PlanStatus, api, mirror,
     store::{Document, steps_of},
 };
+use crate::project;
 
 /// The body of `POST /api/plans/{id}/execute`.
 #[data]
@@ -24,6 +25,7 @@ pub(crate) struct Started {
 /// `POST /api/plans/{id}/execute`: only a ready plan, or a validated one where the setting `auto_approve` is on.
 pub(crate) fn execute(Params(id): Params<Id>, input: Option<Json<Start>>) -> Result<Accepted<Started>> {
     let plan = entity::read::<Plan>(&Pool, &id)?;
+    project::require_edit(&Pool, &plan.project_id)?;
     match plan.status {
         PlanStatus::Ready => {}
         PlanStatus::Validated if config::get_or("auto_approve", false) => {
@@ -72,6 +74,7 @@ pub(crate) fn cancel(Params(id): Params<Id>) -> Result<Json<Value>> {
 
 fn command(id: &Id, name: &str) -> Result<Json<Value>> {
     let plan = entity::read::<Plan>(&Pool, id)?;
+    project::require_edit(&Pool, &plan.project_id)?;
     let none = || Problem::conflict("The plan has no active execution.").with_code("NO_ACTIVE_EXECUTION");
     if plan.status != PlanStatus::Executing {
         return Err(none());

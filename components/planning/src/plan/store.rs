@@ -10,6 +10,7 @@ use berth_sdk::{
 use plan_rules::{Step, hash};
 
 use super::{Plan, StepRow};
+use crate::project;
 
 /// A plan with its steps, as `GET /api/plans/{id}` answers.
 pub(crate) struct Document {
@@ -92,10 +93,11 @@ pub(crate) fn reorder(transaction: &Transaction, steps: &[(Id, i64)]) -> Result<
     Ok(())
 }
 
-/// Opens a plan for a change of its steps: 404, 409 while executing, 412.
+/// Opens a plan for a change of its steps: 404, 403, 409 while executing, 412.
 pub(crate) fn open(transaction: &Transaction, id: &str, if_match: IfMatch) -> Result<Document> {
     let document = Document::read(transaction, id)?;
     if_match.check(document.plan.version)?;
+    project::require_edit(transaction, &document.plan.project_id)?;
     document.plan.require_editable()?;
     Ok(document)
 }

@@ -1,8 +1,11 @@
 //! Who may do what with a project.
 
-use berth_sdk::{auth::PrincipalKind, prelude::*};
+use berth_sdk::{auth::PrincipalKind, database::Value, prelude::*};
 
 use super::{Project, Visibility};
+
+/// The most projects that one request names.
+const NAMED_MAX: usize = 100;
 
 /// What somebody may do.
 #[choice]
@@ -15,12 +18,15 @@ pub(crate) enum Level {
 impl Level {
     /// Whether this level is enough where `wanted` is needed.
     fn covers(self, wanted: Self) -> bool {
-        let rank = |level| match level {
+        self.rank() >= wanted.rank()
+    }
+
+    fn rank(self) -> u8 {
+        match self {
             Self::Viewer => 0,
             Self::Editor => 1,
             Self::Owner => 2,
-        };
-        rank(self) >= rank(wanted)
+        }
     }
 }
 
@@ -102,58 +108,187 @@ pub(crate) fn change(Params(id): Params<Id>, Json(list): Json<NewList>) -> Resul
     })
 }
 
-/// 403 unless the caller has this level. What the organization sees is governed by permissions alone, but for its access
-/// list; administrators and who made the project may do everything.
-pub(crate) fn require(database: &dyn Executor, project: &Stored<Project>, wanted: Level) -> Result<()> {
-    let principal = auth::principal();
-    let is_open = project.visibility == Visibility::Organization && wanted != Level::Owner;
-    if principal.is_super_admin || principal.is_platform || is_open || project.created_by == principal.user_id {
-        return Ok(());
+/// The lines of an access list that name a user or one of the caller's teams, as a condition; and these teams.
+pub(super) fn listed(user_id: &str) -> (Condition, Vec<String>) {
+    let teams = auth::teams();
+    let mut sql = String::from("project_access.user_id = ?");
+    let mut values = vec![Value::from(user_id)];
+    if !teams.is_empty() {
+        sql.push_str(&format!(" OR project_access.team_id IN ({})", vec!["?"; teams.len()].join(", ")));
+        values.extend(teams.iter().map(Value::from));
     }
-    let user_id = principal.user_id.unwrap_or_default();
-    let held =
-        Select::<AccessEntry>::new().equal("project_id", &project.id).equal("user_id", user_id).first(database)?;
-    // Who may delete in the whole organization may do so in an open project.
-    let by_permission = project.visibility == Visibility::Organization && auth::has("projects.project.delete");
-    if by_permission || held.is_some_and(|entry| entry.level.covers(wanted)) {
-        return Ok(());
-    }
-    Err(Problem::forbidden(format!("It needs the level {wanted} in the project.")))
+    (Condition { sql, values }, teams)
 }
 
-/// Whether the caller may change what hangs on a project: 404 when they do not see it, 403 when they only see it. What
-/// the organization sees is governed by permissions alone.
-pub(crate) fn require_edit(database: &dyn Executor, project_id: &Id) -> Result<()> {
+/// What decides how much the caller may do with a project.
+#[derive(Clone, Debug)]
+struct Standing {
+    visibility: Visibility,
+    /// They made it, or administer the organization.
+    is_its_own: bool,
+    /// They are in the project's team.
+    is_in_team: bool,
+    /// They may delete projects in the whole organization.
+    may_delete: bool,
+    /// What the access list gives them or their teams.
+    listed: Vec<Level>,
+}
+
+impl Standing {
+    /// What the caller may do; none when the project does not exist for them. What the organization or the team sees is
+    /// governed by permissions alone, but for its access list.
+    fn level(&self) -> Option<Level> {
+        let by_sight = match self.visibility {
+            Visibility::Organization if self.may_delete => Some(Level::Owner),
+            Visibility::Organization => Some(Level::Editor),
+            Visibility::Team if self.is_in_team => Some(Level::Editor),
+            Visibility::Team | Visibility::Private => None,
+        };
+        let own = self.is_its_own.then_some(Level::Owner);
+        self.listed.iter().copied().chain(by_sight).chain(own).max_by_key(|level| level.rank())
+    }
+}
+
+/// What of a project's row decides.
+#[data]
+struct Shared {
+    id: Id,
+    visibility: Visibility,
+    team_id: Option<Id>,
+    created_by: Option<Id>,
+}
+
+/// A line of an access list that gives the caller something.
+#[data]
+struct Given {
+    project_id: Id,
+    level: Level,
+}
+
+/// What the caller may do with projects of their organization; those that do not exist for them are left out. Access lists
+/// are read only of projects where what is known without them is less than `enough`.
+fn levels_of(database: &dyn Executor, projects: &[Shared], enough: Level) -> Result<Vec<(Id, Level)>> {
     let principal = auth::principal();
+    let is_administrator = principal.is_super_admin || principal.is_platform || principal.kind == PrincipalKind::System;
+    let user_id = principal.user_id.unwrap_or_default();
+    let (lines, teams) = listed(&user_id);
+    let may_delete = auth::has("projects.project.delete");
+    let mut standings: Vec<(&Id, Standing)> = projects
+        .iter()
+        .map(|project| {
+            let standing = Standing {
+                visibility: project.visibility,
+                is_its_own: is_administrator || project.created_by.as_ref().is_some_and(|id| id.as_str() == user_id),
+                is_in_team: project.team_id.as_ref().is_some_and(|id| teams.iter().any(|team| team == id.as_str())),
+                may_delete,
+                listed: Vec::new(),
+            };
+            (&project.id, standing)
+        })
+        .collect();
+    let is_open = |standing: &Standing| standing.level().is_none_or(|level| !level.covers(enough));
+    let open: Vec<&Id> = standings.iter().filter(|(_, standing)| is_open(standing)).map(|(id, _)| *id).collect();
+    if !open.is_empty() {
+        let given: Vec<Given> = Select::<AccessEntry>::new()
+            .one_of("project_id", open)
+            .condition(&lines.sql, lines.values)
+            .columns(database, "project_id AS \"projectId\", level")?;
+        for (id, standing) in &mut standings {
+            standing.listed = given.iter().filter(|line| line.project_id == **id).map(|line| line.level).collect();
+        }
+    }
+    let level = |(id, standing): (&Id, Standing)| standing.level().map(|level| (id.clone(), level));
+    Ok(standings.into_iter().filter_map(level).collect())
+}
+
+/// The level of one project; see [`levels_of`].
+fn level(database: &dyn Executor, project: Shared, enough: Level) -> Result<Option<Level>> {
+    Ok(levels_of(database, &[project], enough)?.into_iter().next().map(|(_, level)| level))
+}
+
+/// 403 unless the caller has this level in a project that they see.
+pub(crate) fn require(database: &dyn Executor, project: &Stored<Project>, wanted: Level) -> Result<()> {
+    let shared = Shared {
+        id: project.id.clone(),
+        visibility: project.visibility,
+        team_id: project.team_id.clone(),
+        created_by: project.created_by.as_deref().map(Id::from),
+    };
+    match level(database, shared, wanted)? {
+        Some(level) if level.covers(wanted) => Ok(()),
+        _ => Err(Problem::forbidden(format!("It needs the level {wanted} in the project."))),
+    }
+}
+
+/// Whether the caller may change what hangs on a project: 404 when they do not see it, 403 when they only see it.
+pub(crate) fn require_edit(database: &dyn Executor, project_id: &Id) -> Result<()> {
     let missing = || Problem::missing(Project::DEFINITION.name);
     let row = database
         .query_one(
-            "SELECT visibility, created_by FROM project_projects WHERE id = $1 AND organization_id = $2 AND deleted_at IS NULL",
+            "SELECT visibility, team_id, created_by FROM project_projects \
+             WHERE id = $1 AND organization_id = $2 AND deleted_at IS NULL",
             params![project_id, auth::organization_id()?],
         )?
         .ok_or_else(missing)?;
-    let (visibility, created_by): (Visibility, Option<String>) = (row.get("visibility")?, row.get("created_by")?);
-    let by_role = principal.is_super_admin || principal.is_platform || principal.kind == PrincipalKind::System;
-    if by_role || visibility == Visibility::Organization || (created_by.is_some() && created_by == principal.user_id) {
-        return Ok(());
+    let shared = Shared {
+        id: project_id.clone(),
+        visibility: row.get("visibility")?,
+        team_id: row.get("team_id")?,
+        created_by: row.get("created_by")?,
+    };
+    match level(database, shared, Level::Editor)? {
+        Some(level) if level.covers(Level::Editor) => Ok(()),
+        Some(_) => Err(Problem::forbidden("It needs the level editor in the project.")),
+        None => Err(missing()),
     }
-    let held = database.query(
-        "SELECT level FROM project_access WHERE project_id = $1 AND user_id = $2",
-        params![project_id, principal.user_id.unwrap_or_default()],
-    )?;
-    let levels = held.into_iter().map(|row| row.get("level")).collect::<Result<Vec<Level>, _>>()?;
-    if levels.is_empty() {
-        return Err(missing());
+}
+
+/// Which projects.
+#[data]
+pub(crate) struct Which {
+    /// Their ids with commas between them, at most 100.
+    #[field(min = 1, max = 6_500)]
+    ids: String,
+}
+
+/// What the caller may do with projects.
+#[data]
+pub(crate) struct Levels {
+    /// Projects that the caller does not see are not among them.
+    items: Vec<OwnLevel>,
+}
+
+/// What the caller may do with one project.
+#[data]
+pub(crate) struct OwnLevel {
+    project_id: Id,
+    level: Level,
+}
+
+/// `GET /api/projects/levels?ids`: for other services, which show and change only what the caller may see and change.
+pub(crate) fn levels(Query(which): Query<Which>) -> Result<Json<Levels>> {
+    let ids: Vec<Id> = which.ids.split(',').map(Id::parse).collect::<Result<_>>().map_err(|_| must_be_ids())?;
+    if ids.len() > NAMED_MAX {
+        return Err(must_be_ids());
     }
-    if levels.iter().any(|level| level.covers(Level::Editor)) {
-        return Ok(());
-    }
-    Err(Problem::forbidden("It needs the level editor in the project."))
+    let projects: Vec<Shared> = Select::<Project>::new()
+        .one_of("id", &ids)
+        .columns(&Pool, "id, visibility, team_id AS \"teamId\", created_by AS \"createdBy\"")?;
+    let items = levels_of(&Pool, &projects, Level::Owner)?
+        .into_iter()
+        .map(|(project_id, level)| OwnLevel { project_id, level });
+    Ok(Json(Levels { items: items.collect() }))
+}
+
+fn must_be_ids() -> Problem {
+    Problem::field("ids", format!("must be at most {NAMED_MAX} ids with commas between them"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Level, Line, NewList};
+    use proptest::prelude::*;
+
+    use super::{Level, Line, NewList, Standing, Visibility};
 
     #[test]
     fn a_higher_level_covers_the_lower_ones() {
@@ -172,5 +307,45 @@ mod tests {
             list(vec![line(Some("u1"), Level::Owner), line(Some("u1"), Level::Viewer)]).unwrap_err().errors[0].field,
             "access[1]"
         );
+    }
+
+    fn standing(visibility: Visibility, listed: &[Level]) -> Standing {
+        Standing { visibility, is_its_own: false, is_in_team: false, may_delete: false, listed: listed.to_vec() }
+    }
+
+    #[test]
+    fn a_project_exists_for_its_team_and_for_those_on_its_list() {
+        let team = Standing { is_in_team: true, ..standing(Visibility::Team, &[]) };
+        assert_eq!((team.level(), standing(Visibility::Team, &[]).level()), (Some(Level::Editor), None));
+        assert_eq!(Standing { visibility: Visibility::Private, ..team }.level(), None);
+        assert_eq!(standing(Visibility::Private, &[Level::Viewer, Level::Editor]).level(), Some(Level::Editor));
+        assert_eq!(standing(Visibility::Organization, &[Level::Viewer]).level(), Some(Level::Editor));
+        let creator = Standing { is_its_own: true, ..standing(Visibility::Private, &[]) };
+        assert_eq!(creator.level(), Some(Level::Owner));
+    }
+
+    proptest! {
+        /// Nothing that somebody is given takes something else away, and nobody owns what they were not given.
+        #[test]
+        fn more_rights_never_make_less(
+            visibility in 0usize..3, listed in prop::collection::vec(0usize..3, 0..4), own: bool, team: bool, delete: bool, more in 0usize..3
+        ) {
+            let listed: Vec<Level> = listed.into_iter().map(|index| Level::ALL[index]).collect();
+            let visibility = Visibility::ALL[visibility];
+            let before = Standing { is_its_own: own, is_in_team: team, may_delete: delete, ..standing(visibility, &listed) };
+            let mut after = before.clone();
+            after.listed.push(Level::ALL[more]);
+            let rank = |standing: &Standing| standing.level().map(Level::rank);
+            prop_assert!(rank(&after) >= rank(&before));
+            let (creator, member) = (
+                Standing { is_its_own: true, ..before.clone() },
+                Standing { is_in_team: true, ..before.clone() },
+            );
+            prop_assert_eq!(creator.level(), Some(Level::Owner));
+            prop_assert!(rank(&member) >= rank(&before));
+            if before.level() == Some(Level::Owner) {
+                prop_assert!(own || listed.contains(&Level::Owner) || (delete && visibility == Visibility::Organization));
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     project,
 };
 
-/// The most deployments of a release.
+/// How many of the latest deployments of a release count.
 const DEPLOYMENTS_MAX: i64 = 500;
 
 /// The body of `POST /api/releases/{id}/deploy`.
@@ -107,7 +107,7 @@ pub(super) fn finish(
     if_match: IfMatch,
     Json(outcome): Json<Outcome>,
 ) -> Result<Stored<Deployment>> {
-    use DeploymentStatus::{Completed, Failed, InProgress, Pending};
+    use DeploymentStatus::{Completed, Failed};
     database::transaction(|transaction| {
         let mut release = entity::read::<Release>(transaction, &id)?;
         project::require_edit(transaction, &release.project_id)?;
@@ -116,11 +116,7 @@ pub(super) fn finish(
             return Err(Problem::missing("deployment"));
         }
         if_match.check(deployment.version)?;
-        let allowed = matches!(
-            (deployment.status, outcome.status),
-            (Pending, InProgress | Completed | Failed) | (InProgress, Completed | Failed)
-        );
-        if !allowed {
+        if !deployment.status.may_become(outcome.status) {
             let detail = format!("A deployment that is {} does not become {}.", deployment.status, outcome.status);
             return Err(Problem::conflict(detail).with_code("ILLEGAL_TRANSITION"));
         }
@@ -166,7 +162,10 @@ pub(super) fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<
 
 /// The deployments of a release in the order they were made.
 fn deployments(database: &dyn Executor, release_id: &Id) -> Result<Vec<Stored<Deployment>>> {
-    Select::new().equal("release_id", release_id).sort("createdAt").limit(DEPLOYMENTS_MAX).all(database)
+    let mut latest: Vec<Stored<Deployment>> =
+        Select::new().equal("release_id", release_id).sort("-createdAt").limit(DEPLOYMENTS_MAX).all(database)?;
+    latest.reverse();
+    Ok(latest)
 }
 
 fn announce(

@@ -23,6 +23,14 @@ impl ReleaseStatus {
     }
 }
 
+impl DeploymentStatus {
+    /// What somebody may say of a deployment; it is rolled back by its own route alone.
+    pub(crate) fn may_become(self, to: Self) -> bool {
+        use DeploymentStatus::{Completed, Failed, InProgress, Pending};
+        matches!((self, to), (Pending, InProgress | Completed | Failed) | (InProgress, Completed | Failed))
+    }
+}
+
 /// The first environment before `wanted` in which the release does not run; each deployment in the order it was made.
 /// What counts in an environment is the latest deployment to it.
 pub(crate) fn skipped(
@@ -82,6 +90,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_over_stays_over(
+            moves in prop::collection::vec((0usize..4, 0usize..5), 0..30)
+        ) {
+            let (mut release, mut deployment) = (ReleaseStatus::Planned, DeploymentStatus::Pending);
+            for (to, then) in moves {
+                let (to, then) = (ReleaseStatus::ALL[to], DeploymentStatus::ALL[then]);
+                if release.may_be_set(to) {
+                    prop_assert!(release != ReleaseStatus::Cancelled && to != ReleaseStatus::Deployed);
+                    release = to;
+                }
+                if deployment.may_become(then) {
+                    prop_assert!(matches!(deployment, DeploymentStatus::Pending | DeploymentStatus::InProgress));
+                    prop_assert!(!matches!(then, DeploymentStatus::Pending | DeploymentStatus::RolledBack));
+                    deployment = then;
+                }
+            }
+        }
+
         #[test]
         fn nothing_goes_out_before_what_it_needs(
             count in 1usize..8, pairs in prop::collection::vec((0usize..8, 0usize..8), 0..16)

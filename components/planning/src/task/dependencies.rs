@@ -6,8 +6,12 @@ use plan_rules::graph::Graph;
 use super::Task;
 use crate::project;
 
-/// The most edges that are looked at in one project.
-const EDGES_MAX: i64 = 10_000;
+/// How many edges one query reads.
+const EDGES_PAGE: usize = 5_000;
+/// The most edges of an organization; beyond them nobody can say any more whether one closes a cycle.
+const EDGES_MAX: usize = 100_000;
+/// How deep subtasks may nest.
+const DEPTH_MAX: usize = 50;
 
 /// How two tasks hang together.
 #[choice]
@@ -57,7 +61,7 @@ pub(crate) fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<
     Select::new().condition("from_task_id = ? OR to_task_id = ?", [&task.id, &task.id]).page(&Pool, &query)
 }
 
-/// `POST /api/tasks/{id}/dependencies`: 400 self, 404, 409 cycle or there already.
+/// `POST /api/tasks/{id}/dependencies`: 400 self, 404, 409 cycle or there already, 422 when there are too many.
 pub(crate) fn add(Params(id): Params<Id>, Json(input): Json<NewDependency>) -> Result<Created<Stored<Dependency>>> {
     if input.to_task_id == id {
         return Err(Problem::field("toTaskId", "must be another task"));
@@ -66,11 +70,21 @@ pub(crate) fn add(Params(id): Params<Id>, Json(input): Json<NewDependency>) -> R
         let from = entity::read::<Task>(transaction, &id)?;
         project::require_edit(transaction, &from.project_id)?;
         let to = entity::read::<Task>(transaction, &input.to_task_id)?;
+        // Two edges that close a cycle only together come one after the other.
+        project::lock(transaction, &[&from.project_id, &to.project_id])?;
         let known = edges(transaction)?;
-        if known.iter().any(|(left, right, kind)| *left == from.id && *right == to.id && *kind == input.r#type) {
+        let is_known = Select::<Dependency>::new()
+            .equal("from_task_id", &from.id)
+            .equal("to_task_id", &to.id)
+            .equal("type", input.r#type)
+            .count(transaction)?
+            > 0;
+        if is_known {
             return Err(Problem::conflict("This dependency is there already."));
         }
-        let graph = Graph::from_edges(known.iter().filter_map(|(left, right, kind)| kind.waiting(left, right)));
+        let graph = Graph::from_edges(
+            known.iter().filter_map(|edge| edge.r#type.waiting(&edge.from_task_id, &edge.to_task_id)),
+        );
         if let Some((first, second)) = input.r#type.waiting(&from.id, &to.id)
             && graph.would_cycle(first, second)
         {
@@ -95,16 +109,39 @@ pub(crate) fn remove(Params((id, dependency_id)): Params<(Id, Id)>) -> Result<No
     Ok(NoContent)
 }
 
-/// Every dependency of the organization; a task may wait for one of another project.
-fn edges(database: &dyn Executor) -> Result<Vec<(Id, Id, DependencyType)>> {
-    let rows = Select::<Dependency>::new().condition("type <> ?", ["related"]).limit(EDGES_MAX).all(database)?;
-    Ok(rows.into_iter().map(|row| (row.data.from_task_id, row.data.to_task_id, row.data.r#type)).collect())
+/// An edge, as far as it matters for cycles.
+#[data]
+struct Edge {
+    id: Id,
+    from_task_id: Id,
+    to_task_id: Id,
+    r#type: DependencyType,
+}
+
+/// Every dependency of the organization on which somebody waits; a task may wait for one of another project. 422 when
+/// there are too many to look at.
+fn edges(database: &dyn Executor) -> Result<Vec<Edge>> {
+    let mut edges: Vec<Edge> = Vec::new();
+    while edges.len() < EDGES_MAX {
+        let after = edges.last().map_or_else(String::new, |edge| edge.id.to_string());
+        let page: Vec<Edge> = Select::<Dependency>::new()
+            .condition("type <> ? AND id > ?", ["related", after.as_str()])
+            .sort("id")
+            .limit(i64::try_from(EDGES_PAGE).unwrap_or(i64::MAX))
+            .columns(database, "id, from_task_id AS \"fromTaskId\", to_task_id AS \"toTaskId\", type")?;
+        let is_last = page.len() < EDGES_PAGE;
+        edges.extend(page);
+        if is_last {
+            return Ok(edges);
+        }
+    }
+    Err(Problem::unprocessable(format!("An organization has at most {EDGES_MAX} dependencies between tasks.")))
 }
 
 /// 409 while something that the task requires is open.
 pub(crate) fn require_done(database: &dyn Executor, id: &Id) -> Result<()> {
     let row = database.query_one(
-        "SELECT t.id AS id, t.title AS title FROM project_task_dependencies d JOIN project_tasks t ON t.id = d.to_task_id \
+        "SELECT t.id AS id FROM project_task_dependencies d JOIN project_tasks t ON t.id = d.to_task_id \
          WHERE d.from_task_id = $1 AND d.type = 'requires' AND t.deleted_at IS NULL \
          AND t.status NOT IN ('completed', 'cancelled') ORDER BY t.id LIMIT 1",
         params![id],
@@ -112,16 +149,19 @@ pub(crate) fn require_done(database: &dyn Executor, id: &Id) -> Result<()> {
     match row {
         None => Ok(()),
         Some(row) => {
-            let (task_id, title): (String, String) = (row.get("id")?, row.get("title")?);
-            let problem = Problem::conflict(format!(
-                "It requires \"{title}\", which is still open; `force` completes it anyway."
-            ));
-            Err(problem.with_code("REQUIREMENT_OPEN").with("taskId", task_id))
+            let task_id: Id = row.get("id")?;
+            // It may be in a project that the caller does not see.
+            let name = entity::find::<Task>(database, &task_id)?
+                .map_or_else(|| "a task of another project".to_string(), |task| format!("\"{}\"", task.title));
+            let problem =
+                Problem::conflict(format!("It requires {name}, which is still open; `force` completes it anyway."));
+            Err(problem.with_code("REQUIREMENT_OPEN").with("taskId", task_id.as_str()))
         }
     }
 }
 
-/// A parent is another task of the same project, and not one below this task: 400, 422, 409.
+/// A parent is another task of the same project, and not one below this task: 400, 422, 409. The project must be locked
+/// where the task is there already, so that two tasks do not become each other's parents at once.
 pub(crate) fn check_parent(database: &dyn Executor, id: Option<&Id>, task: &Task) -> Result<()> {
     let Some(parent_id) = &task.parent_task_id else { return Ok(()) };
     if Some(parent_id) == id {
@@ -132,15 +172,14 @@ pub(crate) fn check_parent(database: &dyn Executor, id: Option<&Id>, task: &Task
         return Err(Problem::unprocessable("The parent belongs to another project."));
     }
     let mut above = parent.data.parent_task_id;
-    let mut steps = 0;
-    while let Some(next) = above {
-        steps += 1;
-        if Some(&next) == id || steps > EDGES_MAX {
+    for _ in 0..DEPTH_MAX {
+        let Some(next) = above else { return Ok(()) };
+        if Some(&next) == id {
             return Err(Problem::conflict("It would become its own ancestor.").with_code("DEPENDENCY_CYCLE"));
         }
         above = entity::find::<Task>(database, &next)?.and_then(|task| task.data.parent_task_id);
     }
-    Ok(())
+    Err(Problem::unprocessable(format!("Tasks nest at most {DEPTH_MAX} levels deep.")))
 }
 
 /// Takes a task that goes out of the dependencies; its subtasks lose their parent.

@@ -3,18 +3,20 @@
 use std::time::{Duration, Instant};
 
 use berth_sdk::{
-    http_out,
+    http_out::{self, Call},
     prelude::*,
     serde_json::{Map, Value},
 };
 
-use super::{Execution, ExecutionStatus, Filled, caller_module, facts, fill};
+use super::{Execution, ExecutionStatus, Filled, caller_module, facts, fill, stream};
 use crate::{prompt::PromptCategory, resolve};
 
 /// How long the model may take.
 const TIMEOUT: Duration = Duration::from_secs(28);
 /// Bytes of an answer that are kept.
-const OUTPUT_BYTES_MAX: usize = 1 << 20;
+pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// How often a row that somebody else changed at the same moment is closed.
+const ATTEMPTS_MAX: u32 = 5;
 
 /// What is to be asked.
 #[data]
@@ -29,6 +31,9 @@ pub struct ExecuteInput {
     stream: bool,
     #[field(min = 1)]
     version: Option<i64>,
+    /// Or the newest version with this label.
+    #[field(min = 1, max = 100)]
+    label: Option<String>,
     #[field(default = true)]
     enable_experiments: bool,
     #[field(min = 1, max = 100, plain)]
@@ -52,24 +57,49 @@ pub struct Executed {
     warnings: Vec<String>,
 }
 
-/// `POST /api/prompts/{id}/execute`.
-pub fn execute(Params(id): Params<Id>, Json(input): Json<ExecuteInput>) -> Result<Json<Executed>> {
-    if input.stream {
-        return Err(Problem::not_implemented("Answers do not come piece by piece yet; leave out stream."));
+/// An answer, whole or piece by piece.
+pub enum Answered {
+    /// Whole.
+    Whole(Box<Executed>),
+    /// Piece by piece.
+    Stream(Sse),
+}
+
+impl berth_sdk::http::Answer for Answered {
+    fn into_response(self) -> Result<Response> {
+        match self {
+            Self::Whole(executed) => Response::json(200, &executed),
+            Self::Stream(events) => events.into_response(),
+        }
     }
+
+    fn describe(route: &mut berth_sdk::router::Route) {
+        <Json<Executed> as berth_sdk::http::Answer>::describe(route);
+        route.is_streaming = true;
+    }
+}
+
+/// `POST /api/prompts/{id}/execute`; with `stream` as server-sent events: `started`, a `delta` for each piece, and `completed` or
+/// `error`.
+pub fn execute(Params(id): Params<Id>, Json(input): Json<ExecuteInput>) -> Result<Answered> {
     let user_id = auth::principal().user_id.map(Id::from);
     let known = resolve::known(&id)?;
-    let filled = fill(known, input.version, user_id.as_deref(), input.enable_experiments, &input.variables)?;
+    let version = resolve::asked(&known, input.version, input.label.as_deref())?;
+    let filled = fill(known, version, user_id.as_deref(), input.enable_experiments, &input.variables)?;
     let mut execution = filled.execution(user_id, caller_module(input.caller_module));
     execution.status = ExecutionStatus::Running;
     execution.model.clone_from(&input.model);
     execution.correlation_id = Some(auth::principal().request_id);
     let row = database::transaction(|transaction| entity::create(transaction, execution))?;
+    if input.stream {
+        let call = completion(&filled, input.model.as_deref(), &row.caller_module, true);
+        return stream::answer(&filled, row, &call).map(Answered::Stream);
+    }
     let key = row.id.clone();
-    let (row, answer) = ask(&filled, row, input.model.as_deref(), &key)?;
+    let (row, answer) = ask(&filled, row, input.model.as_deref(), &key, None)?;
     let answer = answer?;
     let rendered = filled.rendered(row.id.clone());
-    Ok(Json(Executed {
+    Ok(Answered::Whole(Box::new(Executed {
         execution_id: rendered.execution_id,
         prompt_id: rendered.prompt_id,
         version_id: rendered.version_id,
@@ -82,7 +112,7 @@ pub fn execute(Params(id): Params<Id>, Json(input): Json<ExecuteInput>) -> Resul
         output_tokens: answer.output_tokens,
         latency_ms: row.latency_ms.unwrap_or(0),
         warnings: rendered.warnings,
-    }))
+    })))
 }
 
 /// What a model says.
@@ -101,20 +131,57 @@ pub struct Answer {
 /// Asks, and closes the row. The inner result is what came back; the outer one fails only when the row cannot be closed.
 pub fn ask(
     filled: &Filled,
-    mut row: Stored<Execution>,
+    row: Stored<Execution>,
     model: Option<&str>,
     idempotency_key: &str,
+    target: Option<&Map<String, Value>>,
 ) -> Result<(Stored<Execution>, Result<Answer>)> {
     let began = Instant::now();
-    let answer = completion(filled, model, &row.caller_module, idempotency_key);
-    row.latency_ms = Some(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
-    match &answer {
+    let call = completion(filled, model, &row.caller_module, false).idempotency_key(idempotency_key).timeout(TIMEOUT);
+    let answer = call.fetch::<Value>().and_then(|reply| read(&reply));
+    let row = close(&row.id, &filled.known.name, began.elapsed(), &answer, target)?;
+    Ok((row, answer))
+}
+
+/// Closes the row with what came, and tells of it. The assistant's event of the same run may change the row at the same moment;
+/// then it is closed anew. A schedule's `target` goes along with the event.
+pub fn close(
+    id: &Id,
+    name: &str,
+    elapsed: Duration,
+    answer: &Result<Answer>,
+    target: Option<&Map<String, Value>>,
+) -> Result<Stored<Execution>> {
+    let kind = if answer.is_ok() { "prompt.execution.completed" } else { "prompt.execution.failed" };
+    let mut attempt = 1;
+    loop {
+        let result = database::transaction(|transaction| {
+            let mut row = entity::read::<Execution>(transaction, id)?;
+            row.latency_ms = Some(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX));
+            note(&mut row, answer);
+            entity::save(transaction, &mut row)?;
+            let mut facts = facts(&row, name);
+            if let (Some(target), Some(facts)) = (target, facts.as_object_mut()) {
+                facts.insert("target".into(), json!(target));
+            }
+            transaction.send(&events::Message::new(kind, &facts)?.with_key(row.id.as_str()))?;
+            Ok::<_, Problem>(row)
+        });
+        match result {
+            Err(problem) if problem.code == "CHANGED_MEANWHILE" && attempt < ATTEMPTS_MAX => attempt += 1,
+            result => return result,
+        }
+    }
+}
+
+fn note(row: &mut Execution, answer: &Result<Answer>) {
+    match answer {
         Ok(answer) => {
             row.status = ExecutionStatus::Completed;
             row.was_successful = Some(true);
             row.output = Some(within(&answer.output, OUTPUT_BYTES_MAX).to_string());
-            row.input_tokens = answer.input_tokens;
-            row.output_tokens = answer.output_tokens;
+            row.input_tokens = answer.input_tokens.or(row.input_tokens);
+            row.output_tokens = answer.output_tokens.or(row.output_tokens);
             row.model = answer.model.clone().or_else(|| row.model.clone());
         }
         Err(problem) => {
@@ -123,17 +190,10 @@ pub fn ask(
             row.error = Some(format!("{}: {}", problem.code, problem.detail).chars().take(2_000).collect());
         }
     }
-    let kind = if answer.is_ok() { "prompt.execution.completed" } else { "prompt.execution.failed" };
-    database::transaction(|transaction| {
-        entity::save(transaction, &mut row)?;
-        let facts = facts(&row, &filled.known.name);
-        transaction.send(&events::Message::new(kind, &facts)?.with_key(row.id.as_str()))?;
-        Ok::<_, Problem>(())
-    })?;
-    Ok((row, answer))
 }
 
-fn completion(filled: &Filled, model: Option<&str>, caller_module: &str, idempotency_key: &str) -> Result<Answer> {
+/// The question to the assistant.
+fn completion(filled: &Filled, model: Option<&str>, caller_module: &str, stream: bool) -> Call {
     let role = match filled.known.category {
         PromptCategory::System => "system",
         PromptCategory::Assistant => "assistant",
@@ -150,9 +210,10 @@ fn completion(filled: &Filled, model: Option<&str>, caller_module: &str, idempot
     ]);
     body.extend(model_name.map(|model| ("model".to_string(), json!(model))));
     body.extend(wish.map(|preferred| ("preferredModel".to_string(), json!(preferred))));
-    let call = http_out::plugin("ai-service").post("/api/ai/completions").json(&body);
-    let reply: Value = call.idempotency_key(idempotency_key).timeout(TIMEOUT).fetch()?;
-    read(&reply)
+    if stream {
+        body.insert("stream".into(), true.into());
+    }
+    http_out::plugin("ai-service").post("/api/ai/completions").json(&body)
 }
 
 /// Reads a completion.
@@ -163,19 +224,29 @@ fn read(reply: &Value) -> Result<Answer> {
             .or_else(|| reply.get("content"))
             .and_then(Value::as_str)
             .ok_or_else(|| Problem::bad_gateway("The assistant answered with something else than a completion."))?;
-    let tokens = |names: [&str; 3]| {
-        let usage = reply.get("usage")?;
-        names.iter().find_map(|name| usage.get(*name).and_then(Value::as_i64))
-    };
+    let (input_tokens, output_tokens) = tokens(reply);
     Ok(Answer {
         output: output.to_string(),
         model: reply.get("model").and_then(Value::as_str).map(ToString::to_string),
-        input_tokens: tokens(["inputTokens", "promptTokens", "prompt_tokens"]),
-        output_tokens: tokens(["outputTokens", "completionTokens", "completion_tokens"]),
+        input_tokens,
+        output_tokens,
     })
 }
 
-fn within(text: &str, bytes_max: usize) -> &str {
+/// The tokens of question and answer, as far as a completion or a piece of one says them.
+pub fn tokens(reply: &Value) -> (Option<i64>, Option<i64>) {
+    let of = |names: [&str; 3]| {
+        let usage = reply.get("usage")?;
+        names.iter().find_map(|name| usage.get(*name).and_then(Value::as_i64))
+    };
+    (
+        of(["inputTokens", "promptTokens", "prompt_tokens"]),
+        of(["outputTokens", "completionTokens", "completion_tokens"]),
+    )
+}
+
+/// The beginning of a text, cut between letters.
+pub fn within(text: &str, bytes_max: usize) -> &str {
     if text.len() <= bytes_max {
         return text;
     }

@@ -34,6 +34,8 @@ pub fn routes() -> Router {
         .summary("Delete an experiment.")
         .post(&format!("{row}/start"), start)
         .summary("Start an experiment.")
+        // It puts other texts in force, as publishing does.
+        .permission(PUBLISH)
         .post(&format!("{row}/pause"), pause)
         .summary("Pause an experiment.")
         .post(&format!("{row}/stop"), stop)

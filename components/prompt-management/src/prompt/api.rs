@@ -175,6 +175,8 @@ pub fn duplicate(Params(id): Params<Id>, input: Option<Json<CopyInput>>) -> Resu
         Ok::<_, Problem>(copy)
     })
     .map_err(taken)?;
+    // A global prompt of this name may be remembered, which the copy hides.
+    forget(&copy);
     Ok(Created(copy))
 }
 

@@ -91,7 +91,7 @@ pub fn work(envelope: &Envelope) -> Result<()> {
         // The same key for every attempt at this run: the assistant does not do it twice.
         Ok((filled, row)) => {
             let key = work.due_at.map_or_else(|| work.run_key.clone(), |due| format!("{}:{due}", schedule.id));
-            run::ask(&filled, row, schedule.model.as_deref(), &key)?.1.map(|_| ())
+            run::ask(&filled, row, schedule.model.as_deref(), &key, Some(&schedule.target))?.1.map(|_| ())
         }
         Err(problem) if problem.status >= 500 => return Err(problem),
         Err(problem) => {

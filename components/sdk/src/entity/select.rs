@@ -81,7 +81,7 @@ impl<T: Entity> Select<T> {
         self
     }
 
-    /// Sorted by a field's JSON name, `-` before it for largest first.
+    /// Sorted by a field's JSON name, `-` before it for largest first. Choices go in the order in which they are declared.
     #[must_use]
     pub fn sort(mut self, sort: &str) -> Self {
         self.sort = Some(sort.to_string());
@@ -218,7 +218,16 @@ fn order_by<T: Entity>(sort: &str) -> Result<String> {
         })?;
     // SQLite puts nulls first and PostgreSQL last: say it, so that both do the same.
     let nulls = if own.is_some_and(|field| field.is_optional) { " NULLS LAST" } else { "" };
-    Ok(format!("\"{column}\" {direction}{nulls}, \"id\" {direction}"))
+    let key = match own.filter(|field| !field.choices.is_empty()) {
+        // Choices go by what they mean and not by their letters: `low` comes before `high`.
+        Some(field) => {
+            let places = field.choices.iter().enumerate();
+            let places: Vec<String> = places.map(|(place, choice)| format!("WHEN '{choice}' THEN {place}")).collect();
+            format!("CASE \"{column}\" {} END", places.join(" "))
+        }
+        None => format!("\"{column}\""),
+    };
+    Ok(format!("{key} {direction}{nulls}, \"id\" {direction}"))
 }
 
 #[cfg(test)]
@@ -258,6 +267,14 @@ mod tests {
              AND (\"title\" IN ($3, $4)) ORDER BY \"title\" ASC, \"id\" ASC"
         );
         assert_eq!(values.len(), 4);
+    }
+
+    #[test]
+    fn choices_sort_in_the_order_in_which_they_are_declared() {
+        testing::sign_in("u1", "o1");
+        let (sql, _) = Select::<Note>::new().sort("-color").statement("\"id\"").unwrap();
+        let order = "ORDER BY CASE \"color\" WHEN 'red' THEN 0 WHEN 'green' THEN 1 END DESC NULLS LAST, \"id\" DESC";
+        assert!(sql.ends_with(order), "{sql}");
     }
 
     #[test]

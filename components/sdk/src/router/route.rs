@@ -24,6 +24,7 @@ pub enum Access {
 /// use berth_sdk::router::Route;
 /// assert_eq!(Route::new("GET", "/api/plans/{id}").permission().as_deref(), Some("plans.plan.read"));
 /// assert_eq!(Route::new("POST", "/api/plans/{id}/approve").permission().as_deref(), Some("plans.plan.update"));
+/// assert_eq!(Route::new("PROPFIND", "/api/calendars/dav").permission().as_deref(), Some("calendars.calendar.read"));
 /// assert_eq!(Route::new("DELETE", "/api/dependencies/{id}").permission().as_deref(), Some("dependencies.dependency.delete"));
 /// ```
 #[derive(Clone, Debug)]
@@ -96,7 +97,8 @@ impl Route {
     }
 
     /// The permission that the host demands: `<module>.<resource>.<action>`, where the module is the first segment
-    /// after `/api`, the resource its singular, and the action `read`, `create`, `update` or `delete` by the method;
+    /// after `/api`, the resource its singular, and the action `read`, `create`, `update` or `delete` by the method, where
+    /// `OPTIONS`, `PROPFIND` and `REPORT` read;
     /// a `POST` to something under a row is an update of it.
     pub fn permission(&self) -> Option<String> {
         match &self.access {
@@ -105,7 +107,7 @@ impl Route {
             Access::Derived => {
                 let module = segments(&self.path).next().unwrap_or_default();
                 let action = match self.method {
-                    "GET" | "HEAD" => "read",
+                    "GET" | "HEAD" | "OPTIONS" | "PROPFIND" | "REPORT" => "read",
                     "POST" if self.path.contains('{') => "update",
                     "POST" => "create",
                     "DELETE" => "delete",

@@ -193,6 +193,7 @@ impl View<'_> {
     /// One statement in the call's trace. Its text holds no value: those are parameters.
     fn span(&self, what: &'static str, sql: &str) -> Span {
         let mut span = self.guest.call.trace.span(Kind::Client, || format!("database {what}"));
+        span.note("berth.plugin", || self.guest.plugin.name.to_string());
         if !sql.is_empty() {
             span.note("db.query.text", || sql.to_owned());
         }

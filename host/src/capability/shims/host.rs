@@ -262,7 +262,7 @@ mod tests {
         let room = logging::LogRoom::default();
         let mut view = LoggingView(logging::View { guest: &guest, room: &room });
         view.log(Level::Critical, "part".into(), "broken".into()).await.unwrap();
-        let line = &room.follow("planning").kept[0];
+        let line = &room.follow("planning", None).kept[0];
         assert_eq!((line.level, line.message.as_str()), (logging::Level::Error, "broken"));
         assert_eq!(line.fields, [("context".to_owned(), "part".to_owned())]);
     }

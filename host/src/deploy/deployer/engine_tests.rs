@@ -62,6 +62,7 @@ async fn deployer(folder: &Path) -> Deployer {
             limits: Limits { drain: Duration::from_secs(5), ..Limits::default() },
             config: BTreeMap::new(),
         }),
+        origin: Default::default(),
         component: None,
         prefixes: vec![Prefix::parse("/api/hello").unwrap()],
         public: ["/api/hello", "/api/hello/echo", "/api/hello/stream"]

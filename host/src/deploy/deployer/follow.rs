@@ -67,6 +67,7 @@ impl<F: Foundry> Deployer<F> {
 
     pub(super) async fn look_once(&self) -> Result<(), DatabaseError> {
         let (cluster, history) = (&self.inner.cluster, &self.inner.history);
+        self.follow_entries(history.generation().await?);
         let pointers = history.pointers().await?;
         let trials = history.trials().await?;
         for slot in self.inner.registry.slots() {

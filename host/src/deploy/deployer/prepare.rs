@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{COMPILED_KEPT, Deployer, Switched, Turn, milliseconds};
-use crate::bindings::lifecycle::{Dialect, Migration as DescribedMigration};
+use crate::bindings::lifecycle::Dialect;
 use crate::database::{self, DatabaseError, Migration};
+use crate::deploy::consent::Changes;
 use crate::deploy::drain::Draining;
 use crate::deploy::history::Line;
 use crate::deploy::verify::{Depth, verify};
-use crate::deploy::{Build, DeployError, DeployReport, Foundry, SlotOptions};
+use crate::deploy::{Build, DeployError, DeployReport, Foundry, MigrationPlan, SlotOptions};
 
 /// A build that is verified, migrated, warm and ready.
 pub(super) struct Prepared<R> {
@@ -19,6 +20,15 @@ pub(super) struct Prepared<R> {
     pub options: Arc<SlotOptions>,
     /// Migrations that were applied for it.
     pub migrations: Vec<String>,
+    /// How it differs from the build before it; none where nobody is asked: for builds that were deployed before.
+    pub changes: Option<Changes>,
+}
+
+/// A build that is linked, described and verified, and for which nothing has been changed yet.
+pub(super) struct Assembled<F: Foundry> {
+    pub revision: Arc<F::Revision>,
+    pub options: Arc<SlotOptions>,
+    compiled: F::Compiled,
 }
 
 impl<F: Foundry> Deployer<F> {
@@ -44,20 +54,44 @@ impl<F: Foundry> Deployer<F> {
         number: i64,
         depth: Depth,
     ) -> Result<Prepared<F::Revision>, DeployError> {
-        let inner = &self.inner;
+        let assembled = self.assemble(turn, options, bytes, digest, number, depth).await?;
+        self.make_ready(turn, digest, assembled).await
+    }
+
+    /// The steps that change nothing: compile, link, describe, verify.
+    pub(super) async fn assemble(
+        &self,
+        turn: &Turn<F>,
+        options: Arc<SlotOptions>,
+        bytes: Bytes,
+        digest: &str,
+        number: i64,
+        depth: Depth,
+    ) -> Result<Assembled<F>, DeployError> {
         let compiled = self.compile(turn, bytes, digest).await?;
-        let assembling = inner.foundry.revision(&compiled, number, Arc::clone(&options.plugin), options.isolation);
+        let foundry = &self.inner.foundry;
+        let assembling = foundry.revision(&compiled, number, Arc::clone(&options.plugin), options.isolation);
         let revision = self.in_time("instantiating and describing it", assembling).await??;
         verify(&options, revision.exports(), revision.description().map(|described| &**described), depth)
             .map_err(DeployError::Invalid)?;
-        let described = revision.description().map_or(&[][..], |description| &description.migrations);
-        let migrations = self.migrate(&options, described).await?;
-        self.in_time("warming it", revision.warm(inner.options.warm_instances)).await??;
+        Ok(Assembled { revision, options, compiled })
+    }
+
+    /// The steps after which it can serve: migrate, warm, ask whether it is ready.
+    pub(super) async fn make_ready(
+        &self,
+        turn: &Turn<F>,
+        digest: &str,
+        assembled: Assembled<F>,
+    ) -> Result<Prepared<F::Revision>, DeployError> {
+        let Assembled { revision, options, compiled } = assembled;
+        let migrations = self.migrate(&options, &revision).await?;
+        self.in_time("warming it", revision.warm(self.inner.options.warm_instances)).await??;
         self.in_time("its `ready`", revision.ready())
             .await?
             .map_err(|reason| DeployError::Invalid(format!("it is not ready: {}", plain(&reason))))?;
         self.keep_compiled(turn, digest, compiled);
-        Ok(Prepared { revision, options, migrations })
+        Ok(Prepared { revision, options, migrations, changes: None })
     }
 
     async fn compile(&self, turn: &Turn<F>, bytes: Bytes, digest: &str) -> Result<F::Compiled, DeployError> {
@@ -103,32 +137,19 @@ impl<F: Foundry> Deployer<F> {
             .map_err(|_| DeployError::Invalid(format!("{what} took longer than {} ms", limit.as_millis())))
     }
 
-    async fn migrate(
-        &self,
-        options: &SlotOptions,
-        described: &[DescribedMigration],
-    ) -> Result<Vec<String>, DeployError> {
-        let mut migrations: Vec<Migration> = described
-            .iter()
-            .map(|migration| Migration {
-                name: migration.name.clone().into(),
-                dialect: match migration.dialect {
-                    Dialect::Any => None,
-                    Dialect::Sqlite => Some(database::Dialect::Sqlite),
-                    Dialect::Postgres => Some(database::Dialect::Postgres),
-                },
-                sql: migration.sql.clone().into(),
-            })
-            .collect();
-        migrations.sort_by(|left, right| left.name.cmp(&right.name));
-        let plugin = &options.plugin;
+    async fn migrate(&self, options: &SlotOptions, revision: &F::Revision) -> Result<Vec<String>, DeployError> {
+        let (plugin, migrations) = (&options.plugin, migrations(revision));
         let applied = self.inner.database.migrate_plugin(&plugin.name, &plugin.grant.tables, &migrations).await;
-        applied.map_err(|error| match error {
-            DatabaseError::Invalid(_) | DatabaseError::Conflict(_) | DatabaseError::TooLarge(_) => {
-                DeployError::Invalid(format!("its migrations are refused: {error}"))
-            }
-            other => DeployError::of_host_tables(other),
-        })
+        applied.map_err(of_migrations)
+    }
+
+    /// The migrations that a deploy would apply, after the same checks.
+    pub(super) async fn plan_migrations(&self, assembled: &Assembled<F>) -> Result<Vec<MigrationPlan>, DeployError> {
+        let (plugin, migrations) = (&assembled.options.plugin, migrations(&*assembled.revision));
+        let database = &self.inner.database;
+        let planned = database.plan_plugin_migrations(&plugin.name, &plugin.grant.tables, &migrations).await;
+        let planned = planned.map_err(of_migrations)?.into_iter();
+        Ok(planned.map(|step| MigrationPlan { name: step.name, statements: step.statements.len() }).collect())
     }
 
     /// Records the build, puts it in front and lets the old one drain.
@@ -142,7 +163,8 @@ impl<F: Foundry> Deployer<F> {
     ) -> Result<(DeployReport, Option<Draining>), DeployError> {
         line.prepare_ms = milliseconds(began);
         line.version = prepared.revision.description().map(|described| described.version.clone());
-        if let Err(error) = self.inner.history.record_switch(&line).await {
+        let added = turn.added.as_ref().map(|(after, change)| (*after, change));
+        if let Err(error) = self.inner.history.record_switch(&line, added).await {
             prepared.revision.retire();
             return Err(self.fail(turn, line, began, error).await);
         }
@@ -157,7 +179,7 @@ impl<F: Foundry> Deployer<F> {
         prepared: Prepared<F::Revision>,
         watch: Option<Duration>,
     ) -> (DeployReport, Option<Draining>) {
-        let Prepared { revision, options, migrations } = prepared;
+        let Prepared { revision, options, migrations, changes } = prepared;
         let (flip_us, old) = self.put_in_front(turn, &options, &revision);
         self.inner.history.record_flip(&line.id, flip_us).await;
         let watched = old.as_ref().and_then(|old| self.begin_watch(turn, &revision, old, watch));
@@ -165,6 +187,7 @@ impl<F: Foundry> Deployer<F> {
             flip_us: Some(flip_us),
             watch_ms: watched.map(|window| u64::try_from(window.as_millis()).unwrap_or(u64::MAX)),
             migrations,
+            changes,
             ..DeployReport::of(&line, &*revision)
         };
         tracing::info!(
@@ -189,12 +212,21 @@ impl<F: Foundry> Deployer<F> {
     ) -> (u64, Option<Arc<F::Revision>>) {
         let began = Instant::now();
         let old = turn.slot.switch(Arc::clone(revision));
-        let flip_us = u64::try_from(began.elapsed().as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
-        let switched = Switched::new(options, &**revision);
-        for hook in &self.inner.hooks {
-            hook.switched(&switched);
+        if turn.added.is_some()
+            && let Err(overlap) = self.inner.registry.add(Arc::clone(&turn.slot))
+        {
+            // It was judged against all others, and none can have come since.
+            tracing::error!(plugin = %turn.slot.name(), %overlap, "an added plugin has no place");
         }
+        let flip_us = u64::try_from(began.elapsed().as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
+        self.tell_hooks(options, revision);
         (flip_us, old)
+    }
+
+    /// Tells whoever wants to know what serves now.
+    pub(super) fn tell_hooks(&self, options: &SlotOptions, revision: &Arc<F::Revision>) {
+        let switched = Switched::new(options, &**revision);
+        self.inner.hooks.iter().for_each(|hook| hook.switched(&switched));
     }
 }
 
@@ -216,6 +248,34 @@ impl Switched {
             switched.timers.extend(options.timers.clone());
         }
         switched
+    }
+}
+
+/// What a build describes, in the order in which it is applied.
+fn migrations(revision: &impl Build) -> Vec<Migration> {
+    let described = revision.description().map_or(&[][..], |description| &description.migrations);
+    let mut migrations: Vec<Migration> = described
+        .iter()
+        .map(|migration| Migration {
+            name: migration.name.clone().into(),
+            dialect: match migration.dialect {
+                Dialect::Any => None,
+                Dialect::Sqlite => Some(database::Dialect::Sqlite),
+                Dialect::Postgres => Some(database::Dialect::Postgres),
+            },
+            sql: migration.sql.clone().into(),
+        })
+        .collect();
+    migrations.sort_by(|left, right| left.name.cmp(&right.name));
+    migrations
+}
+
+fn of_migrations(error: DatabaseError) -> DeployError {
+    match error {
+        DatabaseError::Invalid(_) | DatabaseError::Conflict(_) | DatabaseError::TooLarge(_) => {
+            DeployError::Invalid(format!("its migrations are refused: {error}"))
+        }
+        other => DeployError::of_host_tables(other),
     }
 }
 

@@ -1,34 +1,111 @@
-//! Taking a changed manifest: a build whose grant, limits or settings changed is linked anew and takes its own place.
+//! Taking a changed manifest: a plugin whose entry changed gets a slot of its own with its build linked anew, and all slots
+//! change places in one step. A request therefore finds everything under the old entries or everything under the new ones.
 //!
 //! All or nothing: a manifest that one of the present builds does not fit is refused whole.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::prepare::Prepared;
 use super::start::HOST_ACTOR;
 use super::{Deployer, Turn};
+use crate::deploy::drain::Draining;
+use crate::deploy::history::Pointer;
 use crate::deploy::verify::Depth;
-use crate::deploy::{Build, DeployError, Foundry, SlotOptions};
+use crate::deploy::{Build, DeployError, Foundry, Registry, Slot, SlotOptions};
+use crate::plugins_file::ManifestFile;
+
+/// How often a changed file is tried again while a plugin that it concerns is being deployed, and the pause in between.
+const RELOADS_MAX: u32 = 20;
+const RELOAD_PAUSE: Duration = Duration::from_millis(500);
+
+/// What becomes of the slots, all of it prepared and nothing of it done.
+struct Moves<F: Foundry> {
+    /// Builds that were linked anew under a changed entry, with the turn of the slot they leave.
+    relinked: Vec<(Turn<F>, Prepared<F::Revision>)>,
+    /// New slots that are still empty: of new plugins, and of those that had no build when their entry changed.
+    fresh: Vec<(Turn<F>, Option<Pointer>)>,
+    /// Slots of plugins that go.
+    gone: Vec<Turn<F>>,
+    /// The turn of whoever asked, where none of this needs it.
+    _held: Option<Turn<F>>,
+}
 
 impl<F: Foundry> Deployer<F> {
-    /// Takes a changed manifest. Builds keep their numbers; new plugins are loaded, those that left are drained.
+    /// Takes the manifest's file as it is now. Builds keep their numbers; new plugins are loaded, those that left are
+    /// drained. A recorded change stays where the file says the same of its plugin as before.
     ///
     /// # Errors
-    /// `Conflict` while a plugin concerned is being deployed, `Invalid` when a present build does not fit its new entry or
-    /// two entries overlap. Nothing has changed then.
-    pub(crate) async fn reload(&self, plugins: Vec<SlotOptions>) -> Result<(), DeployError> {
-        let this = self.clone();
-        let reloading = tokio::spawn(async move { this.take_manifest(plugins).await });
+    /// `Faulty` with every fault; `Conflict` while a plugin concerned is being deployed, however often it was tried;
+    /// `Invalid` when a present build does not fit its new entry. Nothing has changed then.
+    pub(crate) async fn reload(&self, file: ManifestFile) -> Result<(), DeployError> {
+        let (this, file) = (self.clone(), Arc::new(file));
+        let reloading = tokio::spawn(async move {
+            let mut attempt = 0;
+            loop {
+                attempt += 1;
+                match this.take_file(&file).await {
+                    Err(DeployError::Conflict(_)) if attempt < RELOADS_MAX => tokio::time::sleep(RELOAD_PAUSE).await,
+                    ended => return ended,
+                }
+            }
+        });
         reloading.await.map_err(|error| DeployError::Internal(error.into()))?
     }
 
-    async fn take_manifest(&self, plugins: Vec<SlotOptions>) -> Result<(), DeployError> {
+    async fn take_file(&self, file: &Arc<ManifestFile>) -> Result<(), DeployError> {
+        let mut standing = self.standing().await?;
+        let mut next = standing.clone();
+        let overtaken = next.overtaken(file);
+        next.forget(&overtaken);
+        next.file = Arc::clone(file);
+        let manifest = next.judge(file, &next.laid())?;
+        let plugins = next.options(&manifest)?;
+        self.take(plugins, None, next.record(&self.inner.history, &overtaken)).await?;
+        next.tell();
+        *standing = next;
+        Ok(())
+    }
+
+    /// Makes the plugins what `plugins` says. `held` is the turn of a plugin that the caller has already. `record` is
+    /// awaited when everything is prepared: when it fails, nothing has changed. Answers the drains that follow.
+    pub(super) async fn take(
+        &self,
+        plugins: Vec<SlotOptions>,
+        held: Option<Turn<F>>,
+        record: impl Future<Output = Result<(), DeployError>> + Send,
+    ) -> Result<Vec<Draining>, DeployError> {
+        let overlapping = Registry::<F::Revision>::check(&plugins);
+        overlapping.map_err(|overlap| DeployError::Invalid(overlap.to_string()))?;
+        let moves = self.prepare_moves(&plugins, held).await?;
+        if let Err(error) = record.await {
+            moves.relinked.iter().for_each(|(_, prepared)| prepared.revision.retire());
+            return Err(error);
+        }
+        let loads = moves.fresh.iter().map(|(turn, pointer)| self.load_in(turn, pointer.clone()));
+        futures_util::future::join_all(loads).await;
+        self.end_trials(&moves).await;
+        self.move_in(plugins, &moves)
+    }
+
+    async fn prepare_moves(&self, plugins: &[SlotOptions], mut held: Option<Turn<F>>) -> Result<Moves<F>, DeployError> {
         let registry = &self.inner.registry;
-        let mut relinked: Vec<(Turn<F>, Prepared<F::Revision>)> = Vec::new();
-        for options in &plugins {
-            let Some(slot) = registry.slot(&options.plugin.name) else { continue };
-            let Some(current) = slot.current().filter(|_| is_relinked(&slot.options(), options)) else { continue };
-            let turn = self.turn(slot.name())?;
+        let (mut relinked, mut fresh, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for options in plugins {
+            let Some(slot) = registry.slot(&options.plugin.name) else {
+                fresh.push((self.turn_for(Arc::new(Slot::new(options.clone())))?, None));
+                continue;
+            };
+            if !is_relinked(&slot.options(), options) {
+                continue;
+            }
+            let turn = self.turn_or(&mut held, slot.name())?;
+            let Some(current) = turn.slot.current() else {
+                let slot = Arc::new(turn.slot.succeed(options.clone()));
+                fresh.push((Turn { slot, ..turn }, None));
+                continue;
+            };
             let prepared = self.relink(&turn, options, &*current).await.map_err(|error| match error {
                 DeployError::Invalid(reason) => {
                     DeployError::Invalid(format!("{} does not fit the new manifest: {reason}", slot.name()))
@@ -37,31 +114,23 @@ impl<F: Foundry> Deployer<F> {
             })?;
             relinked.push((turn, prepared));
         }
-        // What is on trial was linked under the old entry, and beside a build that goes now.
-        let stays = |name: &str| plugins.iter().any(|options| &*options.plugin.name == name);
-        for slot in registry.slots().iter().filter(|slot| slot.trial().is_some() && !stays(slot.name())) {
-            let turn = self.turn(slot.name())?;
-            self.abort_in(&turn, HOST_ACTOR, Some("the plugin left the manifest")).await?;
+        let stays = |slot: &Arc<Slot<F::Revision>>| plugins.iter().any(|options| options.plugin.name == *slot.name());
+        for slot in registry.slots().iter().filter(|slot| !stays(slot)) {
+            gone.push(self.turn_or(&mut held, slot.name())?);
         }
-        for (turn, _) in relinked.iter().filter(|(turn, _)| turn.slot.trial().is_some()) {
-            self.abort_in(turn, HOST_ACTOR, Some("the plugin's entry in the manifest has changed")).await?;
+        if !fresh.is_empty() {
+            let mut pointers = self.inner.history.pointers().await.map_err(DeployError::of_host_tables)?;
+            fresh.iter_mut().for_each(|(turn, pointer)| *pointer = pointers.remove(&**turn.slot.name()));
         }
-        let before: Vec<_> = registry.slots().iter().map(|slot| Arc::clone(slot.name())).collect();
-        let gone = registry.replace(plugins).map_err(|overlap| DeployError::Invalid(overlap.to_string()))?;
-        for (turn, prepared) in relinked {
-            let (_, old) = self.put_in_front(&turn, &prepared.options, &prepared.revision);
-            turn.slot.watch(None);
-            if let Some(old) = old {
-                drop(self.drain(&turn, old, None));
-            }
+        Ok(Moves { relinked, fresh, gone, _held: held })
+    }
+
+    /// The plugin's turn, which the caller may have already.
+    fn turn_or(&self, held: &mut Option<Turn<F>>, name: &str) -> Result<Turn<F>, DeployError> {
+        match held.take_if(|turn| **turn.slot.name() == *name) {
+            Some(turn) => Ok(turn),
+            None => self.turn(name),
         }
-        for slot in gone {
-            if let Some(old) = slot.clear() {
-                drop(self.drain_slot(&slot, old, None));
-            }
-            self.inner.hooks.iter().for_each(|hook| hook.removed(slot.name()));
-        }
-        self.load_new(&before).await
     }
 
     async fn relink(
@@ -78,15 +147,63 @@ impl<F: Foundry> Deployer<F> {
         self.prepare_for(turn, options, bytes, &digest, current.number(), Depth::AgainstManifest).await
     }
 
-    async fn load_new(&self, before: &[Arc<str>]) -> Result<(), DeployError> {
-        let mut pointers = self.inner.history.pointers().await.map_err(DeployError::of_host_tables)?;
-        let new = self.inner.registry.slots().into_iter().filter(|slot| !before.contains(slot.name()));
-        let loads = new.map(|slot| {
-            let pointer = pointers.remove(&**slot.name());
-            self.load(slot, pointer)
-        });
-        futures_util::future::join_all(loads).await;
-        Ok(())
+    /// What is on trial was linked under the old entry, and beside a build that goes now.
+    async fn end_trials(&self, moves: &Moves<F>) {
+        let changed = moves.relinked.iter().map(|(turn, _)| (turn, "the plugin's entry in the manifest has changed"));
+        let gone = moves.gone.iter().map(|turn| (turn, "the plugin left the manifest"));
+        let ending: Vec<_> = changed.chain(gone).filter(|(turn, _)| turn.slot.trial().is_some()).collect();
+        for (turn, reason) in ending {
+            if let Err(error) = self.abort_in(turn, HOST_ACTOR, Some(reason)).await {
+                tracing::error!(plugin = %turn.slot.name(), error = &error as &dyn std::error::Error, reason, "the end of a trial was not recorded");
+                if let Some(trial) = turn.slot.end_trial() {
+                    drop(self.drain(turn, Arc::clone(&trial.build), None));
+                }
+            }
+        }
+    }
+
+    /// The change itself: one snapshot. Old slots keep their builds for the requests that have found them already.
+    fn move_in(&self, plugins: Vec<SlotOptions>, moves: &Moves<F>) -> Result<Vec<Draining>, DeployError> {
+        let inner = &self.inner;
+        let mut new: HashMap<Arc<str>, Arc<Slot<F::Revision>>> = HashMap::new();
+        for (turn, prepared) in &moves.relinked {
+            let slot = turn.slot.succeed(SlotOptions::clone(&prepared.options));
+            slot.switch(Arc::clone(&prepared.revision));
+            new.insert(Arc::clone(slot.name()), Arc::new(slot));
+        }
+        new.extend(moves.fresh.iter().map(|(turn, _)| (Arc::clone(turn.slot.name()), Arc::clone(&turn.slot))));
+        let mut seats = Vec::with_capacity(plugins.len());
+        for options in plugins {
+            let name = Arc::clone(&options.plugin.name);
+            if let Some(slot) = new.get(&name) {
+                seats.push(Arc::clone(slot));
+            } else if let Some(slot) = inner.registry.slot(&name) {
+                slot.configure(options);
+                seats.push(slot);
+            }
+        }
+        inner.registry.seat(seats).map_err(|overlap| DeployError::Invalid(overlap.to_string()))?;
+        let mut drains = Vec::new();
+        for (turn, prepared) in &moves.relinked {
+            turn.slot.watch(None);
+            self.tell_hooks(&prepared.options, &prepared.revision);
+            if let (Some(slot), Some(old)) = (new.get(turn.slot.name()), turn.slot.current()) {
+                drains.push(self.drain_slot(slot, old, None));
+            }
+        }
+        for (turn, _) in &moves.fresh {
+            // Told when they were loaded too; but only now can they be found.
+            if let Some(revision) = turn.slot.current() {
+                self.tell_hooks(&turn.slot.options(), &revision);
+            }
+        }
+        for turn in &moves.gone {
+            turn.slot.watch(None);
+            drains.extend(turn.slot.current().map(|old| self.drain_slot(&turn.slot, old, None)));
+            inner.hooks.iter().for_each(|hook| hook.removed(turn.slot.name()));
+            inner.benches.lock().remove(turn.slot.name());
+        }
+        Ok(drains)
     }
 }
 

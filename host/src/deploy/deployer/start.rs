@@ -12,6 +12,7 @@ use crate::deploy::artifacts::{digest_of, read_file};
 use crate::deploy::history::{Action, Line, Origin, Pointer};
 use crate::deploy::verify::Depth;
 use crate::deploy::{DeployError, Foundry, Slot, SlotState};
+use crate::signature::SIGNATURE_CHARS_MAX;
 
 /// Who deploys from a file.
 pub(super) const HOST_ACTOR: &str = "host";
@@ -43,16 +44,20 @@ impl<F: Foundry> Deployer<F> {
         Ok(())
     }
 
-    /// Fills one empty slot.
-    pub(super) async fn load(&self, slot: Arc<Slot<F::Revision>>, mut pointer: Option<Pointer>) {
-        let turn = match self.turn(slot.name()) {
-            Ok(turn) => turn,
+    async fn load(&self, slot: Arc<Slot<F::Revision>>, pointer: Option<Pointer>) {
+        match self.turn_for(Arc::clone(&slot)) {
+            Ok(turn) => self.load_in(&turn, pointer).await,
             // Somebody deploys already: nothing is left to load.
-            Err(error) => return tracing::warn!(plugin = %slot.name(), error = %error, "a plugin was not loaded"),
-        };
-        let file = self.manifest_file(&turn).await;
+            Err(error) => tracing::warn!(plugin = %slot.name(), error = %error, "a plugin was not loaded"),
+        }
+    }
+
+    /// Fills one empty slot.
+    pub(super) async fn load_in(&self, turn: &Turn<F>, mut pointer: Option<Pointer>) {
+        let slot = &turn.slot;
+        let file = self.manifest_file(turn).await;
         if let Some(file) = file.as_ref().filter(|file| is_new(file, pointer.as_ref())) {
-            match self.deploy_file(&turn, file).await {
+            match self.deploy_file(turn, file).await {
                 Ok(()) => return,
                 // Another host took its file first, mostly the same one; what it recorded serves.
                 Err(DeployError::Conflict(_)) => {
@@ -64,11 +69,11 @@ impl<F: Foundry> Deployer<F> {
             }
         }
         let Some(pointer) = pointer else {
-            let path = turn.slot.options().component.as_ref().map(|path| path.display().to_string());
+            let path = slot.options().component.as_ref().map(|path| path.display().to_string());
             let place = path.map_or_else(String::new, |path| format!(" and there is no component at {path}"));
             return slot.fail(SlotState::Missing, &format!("nothing was deployed{place}"));
         };
-        if let Err(error) = self.load_recorded(&turn, &pointer, file.as_ref()).await {
+        if let Err(error) = self.load_recorded(turn, &pointer, file.as_ref()).await {
             slot.fail(SlotState::Failed, &error.to_string());
         }
     }
@@ -91,9 +96,25 @@ impl<F: Foundry> Deployer<F> {
             digest: file.digest.clone(),
             origin: Origin::File,
             // What the manifest names is wanted whole; its file was there before the host, and so were its readers.
-            options: DeployOptions { watch: Some(Duration::ZERO), ..DeployOptions::by(HOST_ACTOR) },
+            options: DeployOptions {
+                watch: Some(Duration::ZERO),
+                signature: self.signature_beside(turn).await,
+                ..DeployOptions::by(HOST_ACTOR)
+            },
         };
         self.deploy_candidate(turn, candidate).await.map(drop)
+    }
+
+    /// What lies in `<component>.sig`, where signatures are asked for at all.
+    async fn signature_beside(&self, turn: &Turn<F>) -> Option<String> {
+        if self.inner.options.trusted_keys.is_empty() {
+            return None;
+        }
+        let mut path = turn.slot.options().component.clone()?.into_os_string();
+        path.push(".sig");
+        // One that is absent, too large or unreadable is none, and a build without one is refused.
+        let bytes = read_file(path.into(), SIGNATURE_CHARS_MAX).await.ok().flatten()?;
+        std::str::from_utf8(&bytes).ok().map(|text| text.trim().to_owned())
     }
 
     /// Loads the build that the database records, under its old number. Only a failure is written down.

@@ -1,3 +1,5 @@
+mod consent;
+mod entries;
 mod follow;
 mod trials;
 
@@ -18,6 +20,7 @@ use crate::capability::queue::{QueueOptions, QueueRoom};
 use crate::database::{Database, DatabaseOptions, HOST_MIGRATIONS};
 use crate::deploy::fake::{FakeBuild, FakeFoundry, PATIENCE, until};
 use crate::deploy::{DeployError, DeployReport, Prefix, Registry, SlotOptions, SlotState};
+use crate::signature::TrustedKey;
 
 type FakeDeployer = Deployer<Arc<FakeFoundry>>;
 
@@ -65,6 +68,10 @@ async fn host(folder: &Path, plugins: Vec<SlotOptions>) -> Host {
 }
 
 async fn host_on(url: &str, folder: &Path, plugins: Vec<SlotOptions>) -> Host {
+    host_trusting(Vec::new(), url, folder, plugins).await
+}
+
+async fn host_trusting(keys: Vec<TrustedKey>, url: &str, folder: &Path, plugins: Vec<SlotOptions>) -> Host {
     let database = Database::open(url, DatabaseOptions::default()).await.unwrap();
     database.migrate("host", HOST_MIGRATIONS).await.unwrap();
     let queue = QueueRoom::open(database.clone(), QueueOptions::default()).await.unwrap();
@@ -74,6 +81,7 @@ async fn host_on(url: &str, folder: &Path, plugins: Vec<SlotOptions>) -> Host {
     let mut options = DeployerOptions::new(folder.join("artifacts"));
     options.component_bytes_max = 4_096;
     options.step_time_max = Duration::from_millis(300);
+    options.trusted_keys = keys;
     let hooks: Vec<Arc<dyn DeployHooks>> = vec![Arc::clone(&switched) as _];
     let deployer = Deployer::new(Arc::clone(&foundry), registry, database.clone(), queue, options, hooks);
     Host { deployer, foundry, database, switched }
@@ -87,6 +95,7 @@ fn plugin(name: &str, drain: Duration) -> SlotOptions {
             limits: Limits { drain, ..Limits::default() },
             config: BTreeMap::new(),
         }),
+        origin: Default::default(),
         component: None,
         prefixes: vec![Prefix::parse(&format!("/api/{name}")).unwrap()],
         public: Vec::new(),
@@ -100,6 +109,10 @@ fn plugin(name: &str, drain: Duration) -> SlotOptions {
 fn with_file(mut options: SlotOptions, path: &Path) -> SlotOptions {
     options.component = Some(path.to_owned());
     options
+}
+
+async fn done() -> Result<(), DeployError> {
+    Ok(())
 }
 
 fn component(version: &str) -> Bytes {
@@ -458,7 +471,7 @@ async fn a_changed_manifest_is_taken_whole_or_not_at_all() {
 
     let mut elsewhere = plugin("plans", PATIENCE);
     elsewhere.prefixes = vec![Prefix::parse("/api/roadmaps").unwrap()];
-    let refused = host.deployer.reload(vec![elsewhere, plugin("tasks", PATIENCE)]).await.unwrap_err();
+    let refused = host.deployer.take(vec![elsewhere, plugin("tasks", PATIENCE)], None, done()).await.unwrap_err();
     assert!(refused.to_string().contains("plans does not fit the new manifest"), "{refused}");
     assert!(Arc::ptr_eq(&host.serving().unwrap(), &before));
     assert!(host.deployer.registry().route("/api/roadmaps").is_none());
@@ -466,7 +479,13 @@ async fn a_changed_manifest_is_taken_whole_or_not_at_all() {
     let path = folder.path().join("new.wasm");
     std::fs::write(&path, component("new")).unwrap();
     let wider = plugin("plans", Duration::from_secs(1));
-    host.deployer.reload(vec![wider, with_file(plugin("new", PATIENCE), &path)]).await.unwrap();
+    let unrecorded = async { Err(DeployError::Conflict("nobody writes it down".into())) };
+    let refused = host.deployer.take(vec![wider.clone()], None, unrecorded).await.unwrap_err();
+    assert!(matches!(refused, DeployError::Conflict(_)) && Arc::ptr_eq(&host.serving().unwrap(), &before));
+
+    let old = host.deployer.registry().slot("plans").unwrap();
+    host.deployer.take(vec![wider, with_file(plugin("new", PATIENCE), &path)], None, done()).await.unwrap();
+    assert!(Arc::ptr_eq(&old.current().unwrap(), &before), "whoever found the old slot has its build");
     let after = host.serving().unwrap();
     assert!(!Arc::ptr_eq(&after, &before) && host.serves() == Some((1, "1".into())));
     assert!(host.deployer.registry().route("/api/tasks").is_none());

@@ -72,6 +72,7 @@ impl<F: Foundry> Deployer<F> {
         let report = DeployReport {
             share: (mode == TrialMode::Canary).then(|| f64::from(plan.share) / 100.0),
             migrations: prepared.migrations,
+            changes: prepared.changes,
             ..DeployReport::of(&line, &*prepared.revision)
         };
         tracing::info!(
@@ -198,9 +199,13 @@ impl<F: Foundry> Deployer<F> {
         if trial.mode == TrialMode::Shadow {
             line.reason = Some(trial.comparison.report().sentence());
         }
-        self.inner.history.record_switch(&line).await?;
-        let prepared =
-            Prepared { revision: Arc::clone(&trial.build), options: turn.slot.options(), migrations: Vec::new() };
+        self.inner.history.record_switch(&line, None).await?;
+        let prepared = Prepared {
+            revision: Arc::clone(&trial.build),
+            options: turn.slot.options(),
+            migrations: Vec::new(),
+            changes: None,
+        };
         let live = self.go_live(turn, line, prepared, watch).await;
         turn.slot.end_trial();
         Ok(live)

@@ -57,8 +57,11 @@ impl History {
             }
             other => DeployError::of_host_tables(other),
         })?;
+        self.queue.publish_in(&mut transaction, message("host.plugin.trial_started", line)).await.map_err(of_queue)?;
         self.database.announce(&mut transaction, CHANNEL).await.map_err(DeployError::of_host_tables)?;
-        transaction.commit().await.map_err(DeployError::of_host_tables)
+        transaction.commit().await.map_err(DeployError::of_host_tables)?;
+        self.queue.wake();
+        Ok(())
     }
 
     /// Writes down the next share of a canary.

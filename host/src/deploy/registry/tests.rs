@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Overlap, Registry};
 use crate::capability::Plugin;
 use crate::capability::grant::{Grant, Isolation, Limits};
-use crate::deploy::{Prefix, SlotOptions};
+use crate::deploy::{Prefix, Slot, SlotOptions};
 
 fn options(name: &str, prefixes: &[&str]) -> SlotOptions {
     SlotOptions {
@@ -16,6 +16,7 @@ fn options(name: &str, prefixes: &[&str]) -> SlotOptions {
             limits: Limits::default(),
             config: BTreeMap::new(),
         }),
+        origin: Default::default(),
         component: None,
         prefixes: prefixes.iter().map(|prefix| Prefix::parse(prefix).unwrap()).collect(),
         public: Vec::new(),
@@ -87,18 +88,24 @@ fn two_plugins_never_share_a_name_a_route_or_a_port() {
 }
 
 #[test]
-fn a_changed_manifest_keeps_the_builds_and_a_refused_one_changes_nothing() {
+fn slots_are_seated_together_or_not_at_all() {
     let registry = registry(&[("a", &["/a"]), ("b", &["/b"])]);
-    registry.slot("a").unwrap().switch(Arc::new(()));
-    assert!(registry.replace(vec![options("a", &["/z"]), options("c", &["/z"])]).is_err());
-    assert_eq!(owner(&registry, "/a").as_deref(), Some("a"));
+    let old = registry.slot("a").unwrap();
+    old.switch(Arc::new(()));
+    let new = |name, prefix| Arc::new(Slot::new(options(name, &[prefix])));
+    assert!(registry.seat(vec![new("a", "/z"), new("c", "/z")]).is_err());
+    assert!(registry.add(new("c", "/b")).is_err());
+    assert_eq!((owner(&registry, "/a").as_deref(), owner(&registry, "/z")), (Some("a"), None));
 
-    let gone = registry.replace(vec![options("a", &["/a2"]), options("c", &["/c"])]).unwrap();
-    assert_eq!(gone.iter().map(|slot| slot.name().to_string()).collect::<Vec<_>>(), ["b"]);
-    assert_eq!(owner(&registry, "/a"), None);
-    assert_eq!(owner(&registry, "/a2").as_deref(), Some("a"));
-    assert!(registry.slot("a").unwrap().current().is_some());
-    assert!(registry.slot("c").unwrap().current().is_none());
+    let moved = Arc::new(old.succeed(options("a", &["/a2"])));
+    moved.switch(Arc::new(()));
+    registry.seat(vec![moved, new("c", "/c")]).unwrap();
+    registry.add(new("d", "/d")).unwrap();
+    let owners = ["/a", "/b", "/a2", "/c", "/d"].map(|path| owner(&registry, path));
+    assert_eq!(owners.each_ref().map(Option::as_deref), [None, None, Some("a"), Some("c"), Some("d")]);
+    // Whoever found the old slot goes on under the old entry.
+    assert!(old.current().is_some() && old.options().prefixes[0].as_str() == "/a");
+    assert!(Arc::ptr_eq(old.meter(), registry.slot("a").unwrap().meter()));
 }
 
 fn segment() -> impl Strategy<Value = String> {

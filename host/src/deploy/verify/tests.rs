@@ -23,6 +23,7 @@ fn options() -> SlotOptions {
             limits: Limits::default(),
             config: BTreeMap::from([("mode".to_owned(), "x".to_owned())]),
         }),
+        origin: Default::default(),
         component: None,
         prefixes: vec![Prefix::parse("/api/plans").unwrap()],
         public: vec![PublicRoute::new(Some("GET"), "/api/plans/public/{id}").unwrap()],
@@ -102,7 +103,7 @@ fn routes_stay_under_the_plugins_own_prefixes() {
 fn malformed_routes_are_refused_each_with_its_sentence() {
     for (text, expected) in [
         ("FETCH /api/plans", "the method is not one of"),
-        ("OPTIONS /api/plans", "the method is not one of"),
+        ("PROPPATCH /api/plans", "the method is not one of"),
         ("GET /api/plans/../x", "neither plain text"),
         ("GET /api/plans/{id}/{id}", "without a name of its own"),
         ("GET /api/plans/", "neither plain text"),

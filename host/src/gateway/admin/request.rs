@@ -6,11 +6,16 @@ use http::request::Parts;
 
 use super::{GatewayError, is_set, query};
 use crate::deploy::{CanaryPlan, DeployOptions, Rollout, parse_duration};
+use crate::signature::SIGNATURE_CHARS_MAX;
 
 /// Where the build came from, for the history.
 const SOURCE_HEADER: &str = "x-berth-source";
+/// Characters of it.
+const SOURCE_CHARS_MAX: usize = 512;
+/// A detached signature of the component, base64.
+const SIGNATURE_HEADER: &str = "x-berth-signature";
 
-/// `?wait&canary=5,25,100&every=2m`, `?shadow`, `?watch=30s`.
+/// `?wait&canary=5,25,100&every=2m`, `?shadow`, `?watch=30s`, `?grant`, `?force`.
 ///
 /// # Errors
 /// A sentence that names the parameter.
@@ -19,7 +24,10 @@ pub(super) fn deploy_options(parts: &Parts, actor: String) -> Result<DeployOptio
         waits_for_drain: is_set(parts, "wait")?,
         rollout: rollout(parts)?,
         watch: watch(parts)?,
-        source: header(parts, SOURCE_HEADER),
+        source: source(parts)?,
+        grants: is_set(parts, "grant")?,
+        forces: is_set(parts, "force")?,
+        signature: signature(parts)?,
         ..DeployOptions::by(actor)
     })
 }
@@ -30,6 +38,16 @@ pub(super) fn watch(parts: &Parts) -> Result<Option<Duration>, GatewayError> {
         None => Ok(None),
         Some("off" | "0") => Ok(Some(Duration::ZERO)),
         Some(text) => parse_duration("watch", text).map(Some).map_err(GatewayError::BadParameter),
+    }
+}
+
+pub(super) fn signature(parts: &Parts) -> Result<Option<String>, GatewayError> {
+    let Some(value) = parts.headers.get(SIGNATURE_HEADER) else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if text.len() <= SIGNATURE_CHARS_MAX => Ok(Some(text.trim().to_owned())),
+        _ => Err(GatewayError::BadParameter(format!(
+            "the header {SIGNATURE_HEADER} must be base64 of at most {SIGNATURE_CHARS_MAX} characters"
+        ))),
     }
 }
 
@@ -47,6 +65,11 @@ fn rollout(parts: &Parts) -> Result<Rollout, GatewayError> {
     }
 }
 
-fn header(parts: &Parts, name: &str) -> Option<String> {
-    parts.headers.get(name)?.to_str().ok().map(str::to_owned)
+/// What the deployer says of the origin, as it will stand in the history: cut short, its digest would be worth nothing.
+pub(super) fn source(parts: &Parts) -> Result<Option<String>, GatewayError> {
+    let Some(value) = parts.headers.get(SOURCE_HEADER) else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| text.len() <= SOURCE_CHARS_MAX && !text.contains('\t'));
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| {
+        GatewayError::BadParameter(format!("`{SOURCE_HEADER}` has at most {SOURCE_CHARS_MAX} visible ASCII characters"))
+    })
 }

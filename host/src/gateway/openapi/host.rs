@@ -8,6 +8,8 @@ const LIST: &str =
 const STATUS: &str = r#"{"type":"object","required":["status"],"properties":{"status":{"type":"string"}}}"#;
 const READY: &str = r#"{"type":"object","required":["status","checks"],"properties":{"status":{"enum":["ready","not_ready"]},"checks":{"type":"object","additionalProperties":{"enum":["ok","unavailable"]}}}}"#;
 const HEALTH: &str = r#"{"type":"object","required":["service","status"],"properties":{"service":{"type":"string"},"status":{"enum":["ok","unavailable"]},"version":{"type":["string","null"]},"revision":{"type":"integer"},"sha256":{"type":"string"},"inFlight":{"type":"integer"},"traps":{"type":"integer"},"lastTrap":{"type":["string","null"]}}}"#;
+/// One plugin.
+const ENTRY: &str = "/api/admin/plugins/{name}";
 const TRUTH: &str = r#"{"type":"boolean","default":false}"#;
 
 /// The routes that are always there.
@@ -46,14 +48,56 @@ pub(super) fn administration() -> Vec<Route> {
     let mut deploy = post("/api/admin/plugins/{name}/deploy", "Deploy the component in the body.");
     deploy.request_schema = Some(r#"{"type":"string","format":"binary"}"#.to_owned());
     deploy.request_media_type = Some("application/wasm".to_owned());
+    let form = r#"{"type":"object","required":["entry","component"],"properties":{"entry":{"type":"string"},"component":{"type":"string","format":"binary"}}}"#;
+    let with_body = |method: &str, summary: &str, schema: &str, media_type: &str| Route {
+        request_schema: Some(schema.to_owned()),
+        request_media_type: Some(media_type.to_owned()),
+        ..route(method, ENTRY, summary, "admin")
+    };
+    let add = with_body("POST", "Add the plugin with this entry and its first build.", form, "multipart/form-data");
+    let toml = |method: &str, summary: &str| with_body(method, summary, r#"{"type":"string"}"#, "application/toml");
+    for (name, description) in [
+        ("plan", "Only tell what a deploy would do; 200, and nothing is swapped."),
+        ("grant", "Accept what the build asks for beyond the running one; without, that is 409 CAPABILITY_DIFF."),
+        ("force", "Accept that routes go which other plugins may call; without, that is 409 ROUTES_IN_USE."),
+    ] {
+        deploy = parameter(deploy, name, description, TRUTH);
+    }
     let revision = r#"{"type":"integer","minimum":1}"#;
     let rollback = post("/api/admin/plugins/{name}/rollback", "Go back to the build before, or to the one named.");
+    let status = route("GET", "/api/admin/status", "How the host and every build fare.", "admin");
+    let status = parameter(status, "plugin", "Of one plugin.", r#"{"type":"string"}"#);
+    // Lists that may be followed.
+    let streamed = |route: Route| {
+        let limit = r#"{"type":"integer","minimum":0,"maximum":1000,"default":100}"#;
+        let route = parameter(route, "limit", "The newest so many.", limit);
+        let route = parameter(route, "after", "Only what comes behind this id.", r#"{"type":"integer"}"#);
+        parameter(route, "follow", "Server-sent events as they come; they resume after Last-Event-ID.", TRUTH)
+    };
     let history = list("/api/admin/plugins/{name}/history", "The plugin's builds, the newest first.");
     vec![
         list("/api/admin/plugins", "Every plugin as it stands."),
+        with_answer(route("GET", ENTRY, "The plugin's entry, as TOML.", "admin"), 200, "The entry.", OBJECT),
+        with_answer(add, 201, "Its routes lead to it.", OBJECT),
+        switched(waits(toml("PUT", "Replace the plugin's entry."))),
+        switched(waits(toml("PATCH", "Change the keys of the plugin's entry that are named."))),
+        switched(waits(route("DELETE", ENTRY, "Remove the plugin. Its data, messages and history stay.", "admin"))),
         switched(waits(deploy)),
         switched(waits(parameter(rollback, "revision", "The build to go back to.", revision))),
         parameter(history, "limit", "The most builds.", r#"{"type":"integer","minimum":1,"maximum":200,"default":50}"#),
+        with_answer(status, 200, "The host, and every build.", LIST),
+        list("/api/admin/grants", "What every plugin may do, in words."),
+        with_answer(
+            route("GET", "/api/admin/plugins/{name}/grants", "The same of one.", "admin"),
+            200,
+            "Its rights.",
+            OBJECT,
+        ),
+        streamed(list(
+            "/api/admin/plugins/{name}/logs",
+            "The plugin's last lines, oldest first; `host` is the host itself.",
+        )),
+        streamed(list("/api/admin/events", "Deploys, trials, reverts, failures and traps, oldest first.")),
         list("/api/admin/routes", "Which path leads to which plugin."),
         list("/api/admin/queues", "Queues with their depth, consumers and dead letters."),
         with_answer(

@@ -187,8 +187,8 @@ fn write(body: OutgoingBody, bytes: &[u8]) -> Result<(), Fault> {
         for chunk in bytes.chunks(WRITE_BYTES_MAX) {
             match stream.blocking_write_and_flush(chunk) {
                 Ok(()) => {}
-                // The other side answered without reading all: its answer says why.
-                Err(StreamError::Closed) => break,
+                // The other side answered without reading all: its answer says why, and not that the body is shorter than was said.
+                Err(StreamError::Closed) => return Ok(()),
                 Err(StreamError::LastOperationFailed(_)) => return Err(Fault::Unavailable),
             }
         }

@@ -1,5 +1,6 @@
 //! Builds that are watched after their switch, and builds on trial.
 
+use super::entries::file;
 use super::*;
 use crate::deploy::{Build, CanaryPlan, Rollout, TrialMode};
 
@@ -164,9 +165,9 @@ async fn a_trial_needs_a_build_beside_it_and_ends_with_its_manifest() {
     assert_eq!(host.deployer.deploy("plans", component("2"), options).await.unwrap().action, "shadow");
     let slot = host.deployer.registry().slot("plans").unwrap();
     assert!((0..100).all(|user| slot.choose(|| format!("user:{user}")).unwrap().number() == 1));
-    let mut changed = plugin("plans", PATIENCE);
-    changed.isolation = Isolation::Request;
-    host.deployer.reload(vec![changed]).await.unwrap();
+    let changed = "[[plugin]]\nname = \"plans\"\ncomponent = \"plans.wasm\"\nroutes = [\"/api/plans\"]\nisolation = \"request\"\n\
+                   [plugin.grant]\ntables = [\"plan_\"]\nconsume = [\"a.#\"]\n[plugin.timers]\nown = \"1h\"\n";
+    host.deployer.reload(file(changed)).await.unwrap();
     assert!(host.on_trial().is_none());
     assert!(host.last_line().await.reason.unwrap().contains("manifest"));
 }
