@@ -18,6 +18,7 @@ mod statement;
 mod text_index;
 mod transaction;
 mod value;
+mod waiting;
 
 use std::path::Path;
 use std::time::Duration;

@@ -5,6 +5,16 @@ use serde_json::{Value, json};
 use crate::answer::text;
 use crate::{Client, Host};
 
+/// A host with the components that ship with Berth, and the owner of an organization on it.
+///
+/// # Panics
+/// When the host does not start.
+pub async fn host_with_ada() -> (Host, Client) {
+    let host = Host::start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    (host, ada)
+}
+
 /// Registers somebody and brings them into the organization of `admin` with a role such as `Viewer`. They are signed in
 /// there.
 ///

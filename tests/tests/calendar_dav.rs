@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use berth_tests::answer::text;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Answer, Client, Host, guests, members};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -98,12 +99,6 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
 
 fn count(text: &str, part: &str) -> usize {
     text.matches(part).count()
-}
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
 }
 
 async fn calendar(client: &Client, name: &str, more: &Value) -> String {

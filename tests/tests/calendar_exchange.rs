@@ -6,17 +6,12 @@ use std::process::Command;
 
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Answer, Client, Host, eventually, members, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const EVENTS: &str = "/api/calendar/events";
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 fn event(title: &str, start: &str, end: &str) -> Value {
     json!({"title": title, "startTime": start, "endTime": end, "eventType": "meeting"})

@@ -7,16 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use berth_tests::answer::text;
 use berth_tests::listener::{Listener, Received};
 use berth_tests::manifest::Manifest;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Client, Host, eventually, members};
 use serde_json::{Value, json};
 
 const PATH: &str = "/api/embeddings";
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 async fn collection(client: &Client, body: Value) -> String {
     text(&client.post(&format!("{PATH}/collections"), &body).await.expect(201), "id")

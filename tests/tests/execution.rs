@@ -3,15 +3,10 @@
 use std::collections::BTreeMap;
 
 use berth_tests::answer::text;
-use berth_tests::{Client, Host, guests, plans};
+use berth_tests::members::host_with_ada;
+use berth_tests::{guests, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 /// How often each step has completed, by its id.
 fn completions(events: &[Value]) -> BTreeMap<String, usize> {

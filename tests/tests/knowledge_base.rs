@@ -4,18 +4,13 @@
 
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Client, Host, eventually, members};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const PATH: &str = "/api/knowledge";
 const ANSWER: &str = "Every night at two [1].";
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 /// A host where a model answers every question with [`ANSWER`].
 async fn host_with_model(answer: &str) -> (Host, Client) {

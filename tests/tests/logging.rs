@@ -5,15 +5,10 @@ use std::path::Path;
 
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Client, Host, eventually, members, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 fn line(message: &str) -> Value {
     json!({"level": "info", "service": "crane", "message": message})

@@ -1,15 +1,10 @@
 //! planning: plans, projects and tasks as their users see them.
 
 use berth_tests::answer::text;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Client, Host, Manifest, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 #[tokio::test]
 async fn a_project_is_made_read_changed_listed_and_removed() {

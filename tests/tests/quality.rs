@@ -4,17 +4,12 @@
 use std::sync::Arc;
 
 use berth_tests::answer::text;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Client, Host, Manifest, eventually, guests, members};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const EXPERIMENTS: &str = "/api/experiments";
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 fn design(more: &Value) -> Value {
     let mut body = json!({"name": "Button", "primaryMetric": "clicks", "minSampleSize": 10,

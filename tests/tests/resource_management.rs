@@ -2,7 +2,8 @@
 
 use berth_tests::answer::text;
 use berth_tests::days::day;
-use berth_tests::{Client, Host, eventually, members, plans};
+use berth_tests::members::host_with_ada;
+use berth_tests::{Client, eventually, members, plans};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,12 +12,6 @@ const RESOURCES: &str = "/api/resources";
 const CAPACITY: &str = "/api/capacity";
 const ALLOCATIONS: &str = "/api/capacity/allocations";
 const TIME_OFF: &str = "/api/capacity/time-off";
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 async fn allocate(client: &Client, user: &str, hours: f64, first: i64, last: i64) -> berth_tests::Answer {
     let body = json!({"userId": user, "hours": hours, "start": day(first), "end": day(last)});

@@ -7,18 +7,13 @@ use std::sync::Arc;
 use berth_tests::answer::{Answer, text};
 use berth_tests::listener::{Listener, Received};
 use berth_tests::manifest::Manifest;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Client, Host, eventually, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Found nowhere but where it belongs.
 const PLAIN: &str = "plaintext-canary-8d1f0c5b7e";
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 /// Somebody of Ada's organization with one of the system roles.
 async fn colleague(host: &Host, ada: &Client, email: &str, role: &str) -> Client {

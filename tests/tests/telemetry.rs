@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Answer, Client, Host, eventually, members};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -16,12 +17,6 @@ use serde_json::{Value, json};
 
 const PATH: &str = "/api/observability";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 /// Nanoseconds since 1970, some milliseconds from now.
 fn nanos(millis: i64) -> u64 {

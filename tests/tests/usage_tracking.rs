@@ -5,14 +5,9 @@ use std::sync::Arc;
 
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
+use berth_tests::members::host_with_ada;
 use berth_tests::{Client, Host, eventually, plans};
 use serde_json::{Value, json};
-
-async fn host_with_ada() -> (Host, Client) {
-    let host = Host::start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
-    (host, ada)
-}
 
 fn completion(id: &str, tokens: u64) -> Value {
     json!({"eventId": id, "categoryCode": "ai.completion", "metrics": {"totalTokens": tokens, "count": 1}})

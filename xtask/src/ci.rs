@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::workspace::{self, GUEST_TARGET};
+use crate::workspace::{self, GUEST_PROFILE, GUEST_TARGET};
 use crate::{build, test, tidy};
 
 /// # Errors
@@ -15,12 +15,15 @@ pub(crate) fn ci() -> Result<()> {
     test::test(&[])
 }
 
-/// The lints, natively for everything and once more for what is only compiled in guests.
+/// The lints, natively for everything and once more for what is only compiled in guests. In the profiles of the builds that
+/// follow, so that macros, build scripts and what these compile are made once for both.
 fn lint() -> Result<()> {
     let deny = ["--", "--deny", "warnings"];
-    workspace::run(workspace::cargo().args(["clippy", "--workspace", "--all-targets", "--quiet"]).args(deny))?;
+    workspace::run(
+        workspace::cargo().args(["clippy", "--release", "--workspace", "--all-targets", "--quiet"]).args(deny),
+    )?;
     let mut guests = workspace::cargo();
-    guests.args(["clippy", "--quiet", "--target", GUEST_TARGET, "--package", "berth-sdk"]);
+    guests.args(["clippy", "--quiet", "--profile", GUEST_PROFILE, "--target", GUEST_TARGET, "--package", "berth-sdk"]);
     for folder in ["components", "tests/fixtures"] {
         for component in workspace::components(&workspace::root().join(folder))? {
             guests.args(["--package", &component.name]);

@@ -5,6 +5,7 @@ use crate::{
     auth::{Principal, PrincipalKind},
     events::Message,
     platform::bench,
+    service::Service,
 };
 
 /// Lets a user of an organization call from here on, without permissions.
@@ -52,6 +53,29 @@ pub fn permit(permission: &str) {
 /// ```
 pub fn join_team(team_id: &str) {
     bench(|bench| bench.teams.push(team_id.into()));
+}
+
+/// The routes that a service should have and has not. `wanted` is `METHOD path` separated by `|`, each path below `prefix`; an empty
+/// path is the prefix itself.
+///
+/// # Panics
+/// When the service's routes contradict each other.
+///
+/// ```
+/// use berth_sdk::{prelude::*, testing::missing_routes};
+/// let service = Service::new("notes", "1.0.0").routes(Router::new().get("/api/notes/{id}", || "a note".to_string()));
+/// assert_eq!(missing_routes(&service, "/api/notes", "GET /{id}|POST "), ["POST /api/notes"]);
+/// ```
+#[must_use]
+pub fn missing_routes(service: &Service, prefix: &str, wanted: &str) -> Vec<String> {
+    #[expect(clippy::unwrap_used, reason = "a service that contradicts itself fails its test")]
+    let routes = service.router().unwrap().routes();
+    let known: Vec<String> = routes.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    let full = |route: &str| {
+        let (method, path) = route.trim().split_once(' ').unwrap_or((route.trim(), ""));
+        format!("{method} {prefix}{path}")
+    };
+    wanted.split('|').map(full).filter(|route| !known.contains(route)).collect()
 }
 
 /// Sets a setting.

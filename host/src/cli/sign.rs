@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::source::COMPONENT_BYTES_MAX;
 use super::{CommandError, output};
 use crate::signature::{SIGNATURE_CHARS_MAX, Signer};
 
 /// Bytes of a key file; ours have less than 200.
 const KEY_BYTES_MAX: u64 = 4 * 1024;
-/// Bytes of a component that is signed, as many as the deploy command sends.
-const COMPONENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct KeygenArguments {

@@ -18,7 +18,7 @@ use super::{CommandError, sign};
 pub(super) use oci::Image;
 
 /// Bytes of a component; the host's own limit may be lower.
-const COMPONENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+pub(super) const COMPONENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// What is to be deployed.
 #[derive(Clone, Debug, clap::Args)]

@@ -3,7 +3,7 @@
 //! A connection is not tested before each use, which saves a round trip; only one that was idle for a while is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -11,6 +11,7 @@ use deadpool::managed::{Manager, Metrics, Object, PoolError, RecycleError, Recyc
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
+use super::super::waiting::Waiting;
 use super::super::{DatabaseError, DatabaseOptions};
 use super::error::{from_driver, is_dead};
 use super::wall::Standing;
@@ -152,19 +153,3 @@ impl Drop for Busy {
 
 /// A connection that is not in the middle of a statement.
 pub(super) type Idle = Object<Links>;
-
-/// A place in the queue for connections.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize, max: usize) -> Result<Self, DatabaseError> {
-        let place = Self(count);
-        if count.fetch_add(1, Ordering::AcqRel) >= max { Err(DatabaseError::Busy) } else { Ok(place) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}

@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::DatabaseError;
+use super::super::waiting::Waiting;
 use super::error::from_driver;
 use super::wall::Gate;
 
@@ -191,22 +192,6 @@ impl Connection {
     /// Lets statements run without a deadline: for COMMIT and ROLLBACK, which must not be cut short.
     pub(super) fn clear_deadline(&self) {
         self.deadline.store(NEVER, Ordering::Relaxed);
-    }
-}
-
-/// A place in the queue.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize, max: usize) -> Result<Self, DatabaseError> {
-        let place = Self(count);
-        if count.fetch_add(1, Ordering::AcqRel) >= max { Err(DatabaseError::Busy) } else { Ok(place) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
