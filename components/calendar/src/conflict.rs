@@ -411,7 +411,7 @@ fn check(
     rename(&mut fields);
     extras.check()?;
     fields.entry("title").or_insert_with(|| "?".into());
-    let known = environment::ask(&fields)?;
+    let known = environment::ask(&fields, None)?;
     if let Some(known) = &known {
         known.complete(&mut fields);
     }

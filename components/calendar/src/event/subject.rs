@@ -1,4 +1,4 @@
-//! Who and what an event takes: people, agents, environments. Whoever writes an event holds its subjects until the end of the
+//! Who and what an event takes: people, agents, rooms, environments. Whoever writes an event holds its subjects until the end of the
 //! transaction, so that two writers cannot both find the same hour free.
 
 use std::collections::BTreeSet;
@@ -26,9 +26,10 @@ pub fn hold(transaction: &Transaction, event: &Event, attendees: &[Stored<Attend
     let agent = event.agent_id.as_ref().map(|id| format!("agent:{id}"));
     let environment = event.environment_name.as_ref().zip(event.project_id.as_ref());
     let environment = environment.map(|(name, project_id)| format!("environment:{project_id}:{name}"));
+    let room = event.room.as_ref().map(|room| format!("room:{room}"));
     let people = people(event, attendees).into_iter().map(|id| format!("user:{id}"));
     // In one order, so that two writers never wait for each other.
-    let subjects: BTreeSet<String> = people.chain(agent).chain(environment).collect();
+    let subjects: BTreeSet<String> = people.chain(agent).chain(room).chain(environment).collect();
     for subject in subjects {
         transaction.execute(
             "INSERT INTO calendar_subjects (id, touched_at) VALUES ($1, $2) \
