@@ -345,6 +345,19 @@ async fn conflicts_are_found_kept_and_refused_where_they_are_not_wanted() {
     let other_path = format!("{EVENTS}/{}", text(&other, "id"));
     bob.put(&other_path, &json!({"startTime": "2026-03-16T12:00:00Z"})).await.done(200);
     assert_eq!(bob.get(&format!("{other_path}/conflicts")).await.expect(200)["items"][0]["status"], "resolved");
+    // What was done about a conflict of private events is told to who takes part in one of them.
+    let quiet =
+        with(event("Doctor", "2026-05-04T09:00:00Z", "2026-05-04T10:00:00Z"), &json!({"visibility": "private"}));
+    made(&bob, &quiet).await;
+    let again = made(&bob, &quiet).await;
+    let conflict = format!("/api/calendar/conflicts/{}", text(&again["conflicts"][0], "id"));
+    bob.put(&conflict, &json!({"status": "ignored", "resolution": "Both legs at once."})).await.done(200);
+    assert_eq!(bob.get(&conflict).await.expect(200)["resolution"], "Both legs at once.");
+    ada.get(&conflict).await.problem(404, "NOT_FOUND");
+    for path in ["/api/calendar/conflicts".to_owned(), format!("{EVENTS}/{}/conflicts", text(&again, "id"))] {
+        let listed = ada.get(&format!("{path}?limit=200")).await.expect(200);
+        assert!(!listed.to_string().contains("legs"), "{listed}");
+    }
     // Two deployments to one environment, and one agent twice.
     let deploy = with(
         event("Deploy", "2026-04-01T09:00:00Z", "2026-04-01T10:00:00Z"),

@@ -298,7 +298,7 @@ pub fn tick(_: &Envelope) -> Result<()> {
             break;
         }
     }
-    Ok(())
+    event::subject::sweep(clock::now())
 }
 
 /// Deals with those that are due first; how many there were.
