@@ -220,6 +220,32 @@ async fn one_occurrence_the_following_or_all_are_changed() {
 }
 
 #[tokio::test]
+async fn a_series_that_does_not_take_place_takes_what_stands_apart_along() {
+    let (host, ada) = host_with_ada().await;
+    let body =
+        with(event("Weekly", "2026-03-02T09:00:00Z", "2026-03-02T10:00:00Z"), &json!({"rrule": "FREQ=WEEKLY;COUNT=3"}));
+    let path = format!("{EVENTS}/{}", text(&made(&ada, &body).await, "id"));
+    let one = format!("{path}?scope=this&recurrenceId=2026-03-09T09:00:00Z");
+    let apart = ada.put(&one, &json!({"startTime": "2026-03-10T09:00:00Z"})).await.expect(200);
+    assert_eq!(listed(&ada, "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z").await.len(), 3);
+    ada.put(&format!("{path}?scope=all"), &json!({"status": "cancelled"})).await.done(200);
+    assert!(listed(&ada, "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z").await.is_empty());
+    assert_eq!(ada.get(&format!("{EVENTS}/{}", text(&apart, "id"))).await.expect(200)["status"], "cancelled");
+    // Who is asked to the rest of a series at another time has to say again whether they come.
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let body = with(
+        event("Rounds", "2026-06-01T09:00:00Z", "2026-06-01T10:00:00Z"),
+        &json!({"rrule": "FREQ=WEEKLY;COUNT=4", "attendees": [{"userId": members::id(&bob)}]}),
+    );
+    let path = format!("{EVENTS}/{}", text(&made(&ada, &body).await, "id"));
+    bob.post(&format!("{path}/respond"), &json!({"response": "accepted"})).await.done(200);
+    let rest = format!("{path}?scope=following&recurrenceId=2026-06-15T09:00:00Z");
+    let rest = ada.put(&rest, &json!({"startTime": "2026-06-15T15:00:00Z"})).await.expect(200);
+    assert_eq!(rest["attendees"][0]["response"], "pending", "{rest}");
+    assert_eq!(ada.get(&path).await.expect(200)["attendees"][0]["response"], "accepted");
+}
+
+#[tokio::test]
 async fn attendees_answer_and_no_more_and_private_is_busy_to_others() {
     let (host, ada) = host_with_ada().await;
     let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
@@ -250,6 +276,21 @@ async fn attendees_answer_and_no_more_and_private_is_busy_to_others() {
         }
     }
     ada.get(&format!("{path}/export.ics")).await.problem(403, "FORBIDDEN");
+    // Not by asking for what it is, and not by changing it: what is seen as busy can be taken away and no more.
+    let of_kind = ada.get(&format!("{EVENTS}?from=2026-03-01T00:00:00Z&to=2026-03-03T00:00:00Z&type=meeting")).await;
+    assert_eq!(of_kind.expect(200)["total"], 0);
+    let day = ada.get("/api/calendar/views/day?date=2026-03-02&type=meeting").await.expect(200);
+    assert_eq!(day["total"], 0, "{day}");
+    for change in [json!({}), json!({"visibility": "organization"})] {
+        ada.put(&path, &change).await.problem(403, "FORBIDDEN");
+    }
+    // What somebody has set for themselves stays when the organizer reminds everybody.
+    let own = format!("{path}/reminders");
+    vic.put(&own, &json!({"reminders": [{"minutesBefore": 30}]})).await.done(200);
+    bob.put(&path, &json!({"reminders": [{"minutesBefore": 10}]})).await.done(200);
+    let reminders = vic.get(&own).await.expect(200);
+    let leads: Vec<&Value> = reminders.as_array().into_iter().flatten().map(|one| &one["minutesBefore"]).collect();
+    assert_eq!(leads, [&json!(10), &json!(30)], "{reminders}");
     // A new time asks everybody again.
     bob.put(&path, &json!({"startTime": "2026-03-02T11:00:00Z"})).await.done(200);
     let attendees = bob.get(&path).await.expect(200)["attendees"].clone();
@@ -299,6 +340,19 @@ async fn conflicts_are_found_kept_and_refused_where_they_are_not_wanted() {
     let other_path = format!("{EVENTS}/{}", text(&other, "id"));
     bob.put(&other_path, &json!({"startTime": "2026-03-16T12:00:00Z"})).await.done(200);
     assert_eq!(bob.get(&format!("{other_path}/conflicts")).await.expect(200)["items"][0]["status"], "resolved");
+    // What was done about a conflict of private events is told to who takes part in one of them.
+    let quiet =
+        with(event("Doctor", "2026-05-04T09:00:00Z", "2026-05-04T10:00:00Z"), &json!({"visibility": "private"}));
+    made(&bob, &quiet).await;
+    let again = made(&bob, &quiet).await;
+    let conflict = format!("/api/calendar/conflicts/{}", text(&again["conflicts"][0], "id"));
+    bob.put(&conflict, &json!({"status": "ignored", "resolution": "Both legs at once."})).await.done(200);
+    assert_eq!(bob.get(&conflict).await.expect(200)["resolution"], "Both legs at once.");
+    ada.get(&conflict).await.problem(404, "NOT_FOUND");
+    for path in ["/api/calendar/conflicts".to_owned(), format!("{EVENTS}/{}/conflicts", text(&again, "id"))] {
+        let listed = ada.get(&format!("{path}?limit=200")).await.expect(200);
+        assert!(!listed.to_string().contains("legs"), "{listed}");
+    }
     // Two deployments to one environment, and one agent twice.
     let deploy = with(
         event("Deploy", "2026-04-01T09:00:00Z", "2026-04-01T10:00:00Z"),
@@ -329,6 +383,23 @@ async fn of_many_who_want_one_hour_one_gets_it() {
     }
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
     assert!(statuses.iter().all(|status| matches!(status, 201 | 409)), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn of_many_who_want_one_room_one_gets_it() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let cem = members::bring(&host, &ada, "cem@example.com", "Member").await;
+    for day in 2..8 {
+        let body = with(
+            event("Ours", &format!("2026-03-0{day}T09:00:00Z"), &format!("2026-03-0{day}T10:00:00Z")),
+            &json!({"rejectOnConflict": true, "location": "Room 1"}),
+        );
+        let (one, two, three) = tokio::join!(ada.post(EVENTS, &body), bob.post(EVENTS, &body), cem.post(EVENTS, &body));
+        let mut statuses = [one.status, two.status, three.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409, 409], "{}", one.text());
+    }
 }
 
 #[tokio::test]
@@ -369,6 +440,9 @@ async fn environments_have_hours() {
     let good = made(&ada, &deploy("2026-11-23T08:00:00Z", "2026-11-23T09:00:00Z")).await;
     let path = format!("{EVENTS}/{}", text(&good, "id"));
     ada.put(&path, &json!({"startTime": "2026-11-22T08:00:00Z"})).await.problem(422, "TIME_RULE_VIOLATION");
+    // What does not take place may be at any time, but must not take place again there.
+    ada.put(&path, &json!({"startTime": "2026-11-22T08:00:00Z", "status": "cancelled"})).await.done(200);
+    ada.put(&path, &json!({"status": "confirmed"})).await.problem(422, "TIME_RULE_VIOLATION");
     // Planning's own rules count as well, by the environment's id.
     let config = json!({"timeRules": {"allowedHours": ["20:00-22:00"], "timezone": "UTC"}});
     let environment = ada
@@ -383,6 +457,12 @@ async fn environments_have_hours() {
         ada.post(EVENTS, &body).await.problem(422, "TIME_RULE_VIOLATION")["suggestedTime"],
         "2026-11-23T20:00:00.000Z"
     );
+    let evening = json!({"startTime": "2026-11-23T20:00:00Z", "endTime": "2026-11-23T21:00:00Z"});
+    let staged = made(&ada, &with(body.clone(), &evening)).await;
+    assert_eq!((&staged["environmentName"], &staged["projectId"]), (&json!("staging"), &json!(project)), "{staged}");
+    let moved =
+        ada.put(&format!("{EVENTS}/{}", text(&staged, "id")), &json!({"startTime": "2026-11-24T08:00:00Z"})).await;
+    assert_eq!(moved.problem(422, "TIME_RULE_VIOLATION")["suggestedTime"], "2026-11-24T20:00:00.000Z");
     let unknown = ada.post(EVENTS, &with(body, &json!({"environmentId": "nowhere"}))).await;
     unknown.problem(400, "VALIDATION_ERROR");
     assert_eq!(unknown.faulty_fields(), ["environmentId"]);

@@ -102,6 +102,21 @@ async fn calendars_go_out_and_come_back() {
     let again = import(&file).await.expect(200);
     assert_eq!((&again["created"], &again["updated"]), (&json!(0), &json!(2)), "{again}");
     assert_eq!(shown(&listed(&eve, from, to).await), expected);
+    // Who is told by their address alone is the same person, and a file is no way round the hours of an environment.
+    let own = with(
+        event("Lock", "2026-05-04T10:00:00Z", "2026-05-04T11:00:00Z"),
+        &json!({"attendees": [{"userId": "crew", "email": "Crew@example.com"}],
+            "timeRules": {"allowedHours": ["09:00-17:00"], "timezone": "UTC"}}),
+    );
+    let own = format!("{EVENTS}/{}", text(&made(&eve, &own).await, "id"));
+    let file = eve.get(&format!("{own}/export.ics")).await.text();
+    let again = import(&file).await.expect(200);
+    assert_eq!((&again["updated"], &again["skipped"]), (&json!(1), &json!([])), "{again}");
+    assert_eq!(eve.get(&own).await.expect(200)["attendees"].as_array().map(Vec::len), Some(1));
+    let late = file.replace("20260504T100000Z", "20260504T200000Z").replace("20260504T110000Z", "20260504T210000Z");
+    let late = import(&late).await.expect(200);
+    assert_eq!((&late["updated"], late["skipped"].as_array().map(Vec::len)), (&json!(0), Some(1)), "{late}");
+    assert_eq!(eve.get(&own).await.expect(200)["startTime"], "2026-05-04T10:00:00.000Z");
     import("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n").await.problem(400, "INVALID_ICALENDAR");
     let deep = "BEGIN:X\r\n".repeat(50_000);
     import(&deep).await.problem(400, "INVALID_ICALENDAR");
@@ -202,7 +217,7 @@ async fn a_reminder_is_sent_once_and_not_too_late() {
 
 #[tokio::test]
 async fn an_approved_plan_is_proposed_and_its_execution_seen() {
-    let (_host, ada) = host_with_ada().await;
+    let (host, ada) = host_with_ada().await;
     let plan = plans::ready_plan(&ada, &plans::three_steps()).await;
     let timeline = async || ada.get(&format!("/api/calendar/timeline?planId={plan}")).await.expect(200);
     let proposed = eventually("events for three steps", async || {
@@ -224,6 +239,13 @@ async fn an_approved_plan_is_proposed_and_its_execution_seen() {
     );
     ada.post(&format!("{EVENTS}/from-plan"), &late).await.problem(422, "TOO_LATE");
     ada.post(&format!("{EVENTS}/from-plan"), &json!({"planId": "nothing"})).await.problem(404, "NOT_FOUND");
+    // Only into a calendar that is the caller's to fill.
+    let body = json!({"name": "Everybody", "ownerType": "organization"});
+    let shared = ada.post("/api/calendar/calendars", &body).await.expect(201);
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let into = json!({"planId": plan, "dryRun": true, "constraints": {"calendarId": shared["id"]}});
+    bob.post(&format!("{EVENTS}/from-plan"), &into).await.problem(403, "FORBIDDEN");
+    ada.post(&format!("{EVENTS}/from-plan"), &into).await.done(200);
     let execution = plans::execute(&ada, &plan).await;
     plans::reaches(&ada, &execution, &["completed"]).await;
     let done = eventually("actual times of every step", async || {
@@ -264,4 +286,47 @@ async fn what_other_services_tell_becomes_an_event_once() {
         items.iter().map(|item| format!("{} {}", text(item, "eventType"), text(item, "title"))).collect();
     assert_eq!(told, ["deployment Release: Spring 1.2.0", "human_action Incident: Crane stuck", "review Review: Look"]);
     assert_eq!(items[2]["endTime"], "2026-05-06T10:00:00.000Z");
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_project_is_for_those_who_see_it() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let cem = members::bring(&host, &ada, "cem@example.com", "Member").await;
+    let open = plans::project(&ada, "Open").await;
+    let secret = bob.post("/api/projects", &json!({"name": "Secret", "visibility": "private"})).await.expect(201);
+    let secret = text(&secret, "id");
+    let incident = |project: &str, title: &str, hour: u8| json!({"projectId": project, "title": title, "declaredAt": format!("2026-05-05T{hour:02}:00:00Z")});
+    ada.post("/api/incidents", &incident(&open, "Crane stuck", 8)).await.done(201);
+    bob.post("/api/incidents", &incident(&secret, "Vault open", 12)).await.done(201);
+    let titles = async |client: &Client| -> Vec<String> {
+        let items = listed(client, "2026-05-05T00:00:00Z", "2026-05-06T00:00:00Z").await;
+        items.iter().map(|item| text(item, "title")).collect()
+    };
+    eventually("both incidents", async || (titles(&ada).await.len() == 2).then_some(())).await;
+    for insider in [&ada, &bob] {
+        assert_eq!(titles(insider).await, ["Incident: Crane stuck", "Incident: Vault open"]);
+    }
+    assert_eq!(titles(&cem).await, ["Incident: Crane stuck", "Busy"]);
+    let of_project =
+        |project: &str| format!("{EVENTS}?from=2026-05-05T00:00:00Z&to=2026-05-06T00:00:00Z&projectId={project}");
+    assert_eq!(cem.get(&of_project(&secret)).await.expect(200)["total"], 0);
+    assert_eq!(cem.get(&of_project(&open)).await.expect(200)["total"], 1);
+    let vault = bob.get(&of_project(&secret)).await.expect(200)["items"][0].clone();
+    let path = format!("{EVENTS}/{}", text(&vault, "id"));
+    let busy = cem.get(&path).await.expect(200);
+    assert_eq!((&busy["title"], busy.get("projectId"), busy.get("metadata")), (&json!("Busy"), None, None), "{busy}");
+    cem.get(&format!("{path}/export.ics")).await.problem(403, "FORBIDDEN");
+    // So are its calendars.
+    let calendar = |project: &str| json!({"name": "Ours", "ownerType": "project", "ownerId": project});
+    let own = bob.post("/api/calendar/calendars", &calendar(&secret)).await.expect(201);
+    let own = text(&own, "id");
+    let found = bob.get(&format!("/api/calendar/calendars/{own}")).await.expect(200);
+    assert_eq!(found["ownerId"], secret.as_str());
+    cem.get(&format!("/api/calendar/calendars/{own}")).await.problem(404, "NOT_FOUND");
+    cem.post("/api/calendar/calendars", &calendar(&secret)).await.problem(404, "NOT_FOUND");
+    let inside = with(event("Mine", "2026-05-07T08:00:00Z", "2026-05-07T09:00:00Z"), &json!({"calendarId": own}));
+    cem.post(EVENTS, &inside).await.problem(404, "NOT_FOUND");
+    made(&bob, &inside).await;
+    cem.post("/api/calendar/calendars", &calendar(&open)).await.done(201);
 }

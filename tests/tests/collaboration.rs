@@ -315,8 +315,19 @@ async fn silence_ends_a_session_and_a_plan_is_in_the_calendar() {
         items.iter().any(|item| item["title"] == "You are asked to a session: Quay works").then_some(())
     })
     .await;
-    // A plan that is given up is given up there as well.
+    assert_eq!(bob.get(&format!("{SESSIONS}?mine=true")).await.expect(200)["items"][0]["id"], id.as_str());
+    // A plan that loses its time is in nobody's calendar until it has another one.
     let path = format!("{SESSIONS}/{id}");
+    ada.put(&path, &json!({"scheduledAt": null})).await.done(200);
+    eventually("no session in the calendar", async || listed().await.is_empty().then_some(())).await;
+    ada.put(&path, &json!({"scheduledAt": "2031-03-04T14:00:00Z"})).await.done(200);
+    let entry = eventually("the session at its new time", async || listed().await.into_iter().next()).await;
+    assert_eq!(
+        (&entry["startTime"], &entry["status"]),
+        (&json!("2031-03-04T14:00:00.000Z"), &json!("confirmed")),
+        "{entry}"
+    );
+    // A plan that is given up is given up there as well.
     bob.put(&path, &json!({"status": "cancelled"})).await.problem(403, "FORBIDDEN");
     assert_eq!(ada.put(&path, &json!({"status": "cancelled"})).await.expect(200)["endReason"], "cancelled");
     eventually("the cancellation in the calendar", async || {
@@ -365,6 +376,12 @@ async fn a_review_offers_a_session_and_a_private_project_keeps_its_own() {
     assert_eq!(cleo.get("/api/pairing/stats").await.expect(200)["total"]["sessions"], 0);
     assert_eq!(cleo.get("/api/collaboration/overview").await.expect(200)["totals"]["scheduledSessions"], 0);
     assert_eq!(bob.get(SESSIONS).await.expect(200)["total"], 1);
+    // Who is in it is not told either.
+    join(bob, &id, json!({})).await.done(200);
+    act(bob, &id, "start").await.done(200);
+    let present = format!("/api/pairing/presence?activeSessionId={id}");
+    assert_eq!(bob.get(&present).await.expect(200)["total"], 1);
+    assert_eq!(cleo.get(&present).await.expect(200)["total"], 0);
     let open = plans::project(&ada, "Open").await;
     let review = json!({"projectId": open, "reviewableType": "code", "reviewableId": "c1", "title": "The winch",
         "assignedTo": members::id(cleo)});

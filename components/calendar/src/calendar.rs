@@ -1,6 +1,10 @@
 //! Calendars: whose events they hold, in which colour and time zone.
 
-use berth_sdk::prelude::*;
+use berth_sdk::{
+    entity::{Draft, Made},
+    prelude::*,
+    serde_json::Value,
+};
 
 use crate::{MANAGE, REMOVE, zone};
 
@@ -11,7 +15,7 @@ pub enum OwnerType {
     User,
     /// A team's; its members see and fill it.
     Team,
-    /// A project's.
+    /// A project's; who sees that sees and fills it.
     Project,
     /// The organization's; those who manage calendars fill it.
     Organization,
@@ -47,10 +51,20 @@ impl Rules for Calendar {
         let teams = auth::teams();
         let places = if teams.is_empty() { "NULL".to_string() } else { vec!["?"; teams.len()].join(", ") };
         let team = if auth::has(MANAGE) { "1 = 1".to_string() } else { format!("\"owner_id\" IN ({places})") };
-        let values: Vec<String> =
+        let mut values: Vec<String> =
             std::iter::once(user_id).chain(teams.into_iter().filter(|_| !auth::has(MANAGE))).collect();
+        let project = match people::project::seen() {
+            None => "1 = 1".to_string(),
+            Some(seen) if seen.is_empty() => "1 = 0".to_string(),
+            Some(seen) => {
+                let places = vec!["?"; seen.len()].join(", ");
+                values.extend(seen.into_iter().map(Id::into_string));
+                format!("\"owner_id\" IN ({places})")
+            }
+        };
         let sql = format!(
-            "(\"owner_type\" = 'user' AND \"owner_id\" = ?) OR (\"owner_type\" = 'team' AND {team}) OR \"owner_type\" IN ('project', 'organization')"
+            "(\"owner_type\" = 'user' AND \"owner_id\" = ?) OR (\"owner_type\" = 'team' AND {team}) \
+             OR (\"owner_type\" = 'project' AND {project}) OR \"owner_type\" = 'organization'"
         );
         Some(Condition::new(sql, values))
     }
@@ -116,6 +130,7 @@ impl Calendar {
         let may = match self.owner_type {
             OwnerType::User => auth::principal().user_id.as_deref() == Some(self.owner_id.as_str()),
             OwnerType::Team => auth::has(MANAGE) || auth::teams().contains(&self.owner_id),
+            // For who does not see the project there is no such calendar.
             OwnerType::Project => true,
             OwnerType::Organization => auth::has(MANAGE),
         };
@@ -128,12 +143,26 @@ pub fn routes() -> Router {
     const PATH: &str = "/api/calendar/calendars";
     Router::new()
         .entity::<Calendar>(PATH)
+        .post(PATH, make)
+        .summary("Create a calendar.")
         .delete(&format!("{PATH}/{{id}}"), remove)
         .summary("Delete a calendar; its events stay.")
         // One's own calendar is anybody's to delete; the others are judged there.
         .permission(crate::WRITE)
         .get(&format!("{PATH}/{{id}}/export.ics"), export)
         .summary("Read a calendar as iCalendar.")
+}
+
+/// `POST /api/calendar/calendars`. Who sees the project of one is asked before the transaction.
+fn make(Draft(fields, _): Draft<Calendar>) -> Result<Made<Calendar>> {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    if let (Some("project"), Some(id)) = (text("ownerType"), text("ownerId")) {
+        let id = Id::parse(id).map_err(|_| Problem::field("ownerId", "must be an id"))?;
+        people::project::require(&id)?;
+        // It may be newer than what is remembered.
+        people::project::forget();
+    }
+    database::transaction(|transaction| entity::create_from(transaction, fields)).map(Made)
 }
 
 fn remove(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {

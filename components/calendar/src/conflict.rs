@@ -106,12 +106,31 @@ impl Rules for Conflict {
 pub fn routes() -> Router {
     const PATH: &str = "/api/calendar/conflicts";
     Router::new()
-        .get(PATH, |query: PageQuery| Select::<Conflict>::new().page(&Pool, &query))
-        .summary("List every conflict.")
+        .get(PATH, |query: PageQuery| shown().page(&Pool, &query))
+        .summary("List conflicts, but those of private events of others.")
         .row::<Conflict>(PATH)
+        .get(&format!("{PATH}/{{id}}"), read)
+        .summary("Read a conflict.")
         .post(&format!("{PATH}/check"), check)
         .summary("Check an event without writing it.")
         .permission(crate::READ)
+}
+
+/// The conflicts that are shown to the caller: what was done about one may say more of a private event than that somebody is
+/// busy.
+fn shown() -> Select<Conflict> {
+    const BOTH: &str = "SELECT 1 FROM calendar_events e WHERE e.id IN (calendar_conflicts.event_id, calendar_conflicts.other_event_id)";
+    let user_id = auth::principal().user_id.unwrap_or_default();
+    let sql = format!(
+        "EXISTS ({BOTH} AND (e.organizer_id = ? OR e.created_by = ? OR e.user_id = ? OR e.id IN (SELECT event_id \
+         FROM calendar_attendees WHERE user_id = ?))) OR NOT EXISTS ({BOTH} AND e.visibility = 'private')"
+    );
+    Select::new().condition(&sql, [&user_id; 4])
+}
+
+/// `GET /api/calendar/conflicts/{id}`.
+fn read(Params(id): Params<Id>) -> Result<Stored<Conflict>> {
+    shown().equal("id", &id).first(&Pool)?.ok_or_else(|| Problem::missing("conflict"))
 }
 
 /// What a check found.
@@ -392,7 +411,7 @@ pub fn of_event(database: &dyn Executor, id: &Id) -> Result<Vec<Stored<Conflict>
 pub fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<berth_sdk::page::Page<Stored<Conflict>>>> {
     let (id, _) = view::parse_id(&id);
     entity::read::<Event>(&Pool, &id)?;
-    Select::<Conflict>::new().condition("event_id = ? OR other_event_id = ?", [&id, &id]).page(&Pool, &query)
+    shown().condition("event_id = ? OR other_event_id = ?", [&id, &id]).page(&Pool, &query)
 }
 
 /// The event that is itself and not in its own way.
@@ -411,7 +430,7 @@ fn check(
     rename(&mut fields);
     extras.check()?;
     fields.entry("title").or_insert_with(|| "?".into());
-    let known = environment::ask(&fields)?;
+    let known = environment::ask(&fields, None)?;
     if let Some(known) = &known {
         known.complete(&mut fields);
     }

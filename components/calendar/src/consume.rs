@@ -172,6 +172,7 @@ pub fn time_off_cancelled(envelope: &Envelope) -> Result<()> {
 fn withdraw(envelope: &Envelope, origin: &str) -> Result<()> {
     database::transaction(|transaction| {
         let known = Select::<Event>::new().equal("origin", origin).first(transaction)?;
+        let known = known.filter(|known| known.status != EventStatus::Cancelled);
         let (Some(old), true) = (known, transaction.once(&envelope.id)?) else { return Ok(()) };
         let mut row = old.clone();
         row.status = EventStatus::Cancelled;
@@ -188,11 +189,12 @@ pub fn pairing(envelope: &Envelope) -> Result<()> {
     let Some(id) = told.id(&["sessionId", "id"]) else { return Ok(()) };
     let is_end = envelope.message_type.ends_with(".ended");
     let is_start = envelope.message_type.ends_with(".started");
-    let is_plan = envelope.message_type.ends_with(".scheduled") && told.time(&["scheduledAt"]).is_some();
+    let is_plan = envelope.message_type.ends_with(".scheduled");
     if !is_end && !is_start && !is_plan {
         return Ok(());
     }
-    if is_end && told.text(&["status"]).as_deref() == Some("cancelled") {
+    let is_cancelled = is_end && told.text(&["status"]).as_deref() == Some("cancelled");
+    if is_cancelled || (is_plan && told.time(&["scheduledAt"]).is_none()) {
         return withdraw(envelope, &format!("pairing:{id}"));
     }
     let names: &[&str] = match (is_start, is_end) {
@@ -230,10 +232,12 @@ pub fn pairing(envelope: &Envelope) -> Result<()> {
                     row.start_time = at;
                     row.end_time = at.plus(Duration::from_secs(minutes * 60));
                     row.title = told.title("");
+                    // It may have lost its time, and found another one.
+                    row.status = EventStatus::Confirmed;
                     row.data.settle();
                 }
                 entity::save(transaction, &mut row)?;
-                if row.moves(&old) {
+                if row.moves(&old) || row.status != old.status {
                     changed(transaction, &old, row, &Extras::default(), None)?;
                 }
                 forget(transaction);

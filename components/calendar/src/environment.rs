@@ -122,10 +122,14 @@ impl Known {
     }
 }
 
-/// Asks planning for the environment that an event names: 400 when there is none. While planning is away only the rules that
-/// are kept here count.
-pub fn ask(fields: &Map<String, Value>) -> Result<Option<Known>> {
-    let Some(id) = fields.get("environmentId").and_then(Value::as_str) else { return Ok(None) };
+/// Asks planning for the environment that an event names, or of a change that does not name one, that the event has already:
+/// 400 when there is none. While planning is away only the rules that are kept here count.
+pub fn ask(fields: &Map<String, Value>, before: Option<&Id>) -> Result<Option<Known>> {
+    let id = match fields.get("environmentId") {
+        Some(named) => named.as_str(),
+        None => before.map(Id::as_str),
+    };
+    let Some(id) = id else { return Ok(None) };
     let id = Id::parse(id).map_err(|_| Problem::field("environmentId", "must be an id"))?;
     let call = http_out::plugin("planning").get(&format!("/api/environments/{id}")).timeout(ASKED);
     match call.fetch::<Value>() {
@@ -135,6 +139,8 @@ pub fn ask(fields: &Map<String, Value>) -> Result<Option<Known>> {
             let rules = rules.and_then(|rules| serde_json::from_value(rules).ok());
             Ok(Some(Known { name: text("name"), project_id: text("projectId"), rules }))
         }
+        // One that is gone, or that the caller does not see, has no rules that could be told them.
+        Err(problem) if problem.status == 404 && !fields.contains_key("environmentId") => Ok(None),
         Err(problem) if problem.status == 404 => Err(Problem::field("environmentId", "names no environment")),
         Err(problem) => {
             logging::warn!("planning does not say what an environment is", problem = problem);
@@ -154,6 +160,12 @@ pub fn require(database: &dyn Executor, event: &Event, known: Option<&Known>) ->
     };
     let problem = Problem::unprocessable(detail).with_code("TIME_RULE_VIOLATION");
     Err(problem.with("suggestedTime", json!(suggested)).with("occurrence", json!(broken.start)))
+}
+
+/// What decides which rules concern an event.
+pub fn concerns(event: &Event) -> (Option<&Id>, Option<&Id>, Option<&str>, Option<&TimeRules>) {
+    let name = event.environment_name.as_deref();
+    (event.project_id.as_ref(), event.environment_id.as_ref(), name, event.time_rules.as_ref())
 }
 
 /// The rules that concern an event.

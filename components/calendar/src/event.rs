@@ -30,6 +30,8 @@ const DAYS_MAX: TimeDelta = TimeDelta::days(366);
 pub const DATES_MAX: usize = 1_000;
 /// The most bytes of an event's metadata.
 const METADATA_BYTES_MAX: usize = 8 * 1024;
+/// The longest name of a room, in characters; what is longer describes a way rather than a place.
+const ROOM_MAX: usize = 200;
 /// Places that are no rooms.
 const NO_ROOMS: [&str; 3] = ["online", "remote", "virtual"];
 /// The cache key of what names the present state of an organization's events.
@@ -360,7 +362,10 @@ impl Event {
 /// The room that a place is, in one spelling: both databases compare it letter for letter.
 fn room(place: &str) -> Option<String> {
     let place = place.trim().to_lowercase();
-    let is_room = !place.is_empty() && !place.contains("://") && !NO_ROOMS.contains(&place.as_str());
+    let is_room = !place.is_empty()
+        && place.chars().count() <= ROOM_MAX
+        && !place.contains("://")
+        && !NO_ROOMS.contains(&place.as_str());
     is_room.then_some(place)
 }
 
@@ -398,4 +403,18 @@ pub fn require_seen(database: &dyn Executor, row: &Stored<Event>, viewer: &view:
 /// What is cached of an organization's events is stale once the transaction has committed.
 pub fn forget(transaction: &Transaction) {
     transaction.forget(GENERATION);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    #[test]
+    fn a_room_is_a_place_with_a_short_name() {
+        assert_eq!(room(" Room 1 ").as_deref(), Some("room 1"));
+        for place in ["", "Online", "https://example.com/meet", &"界".repeat(201)] {
+            assert_eq!(room(place), None, "{place}");
+        }
+        assert!(room(&"界".repeat(200)).is_some());
+    }
 }

@@ -78,6 +78,10 @@ pub fn routes() -> Router {
 fn open(Json(mut feed): Json<Feed>) -> Result<Response> {
     // Three ids are about two hundred bits that nobody can guess.
     let token = format!("{}{}{}", Id::new(), Id::new(), Id::new()).replace('-', "");
+    if let Some(id) = &feed.calendar_id {
+        // Who sees its project is asked before the transaction.
+        entity::read::<Calendar>(&Pool, id)?;
+    }
     feed.user_id = auth::user_id()?.into_string();
     feed.token_hash = canonical::sha256_bytes(token.as_bytes());
     feed.team_ids = auth::teams();
@@ -161,7 +165,7 @@ fn read(Query(key): Query<Key>) -> Result<Response> {
     if door.last_used_at.is_none_or(|used| now.since(used) > USED_EVERY) {
         database::execute("UPDATE calendar_feeds SET last_used_at = $2 WHERE id = $1", params![&door.id, now])?;
     }
-    let viewer = Viewer { user_id: Some(door.user_id.clone()), team_ids: door.team_ids.clone() };
+    let viewer = Viewer::absent(door.user_id.clone(), door.team_ids.clone());
     document(&door.organization_id, &viewer, &door.name, door.calendar_id.as_ref())
 }
 

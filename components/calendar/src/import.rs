@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use berth_sdk::{prelude::*, serde_json};
 
 use crate::{
-    calendar,
+    calendar, environment,
     event::{
-        Event,
+        Event, Visibility,
         attendee::{self, Attendee},
         create::publish,
         forget,
@@ -186,10 +186,12 @@ fn one(
     let apart: Vec<Timestamp> =
         known.keys().filter(|(uid, _)| *uid == event.uid).filter_map(|(_, start)| *start).collect();
     let mut data = data(event, calendar_id, before.as_ref(), &apart);
+    data.visibility = visibility(data.visibility, before.as_ref().or(series.as_ref()).map(|row| row.visibility));
     data.recurrence_parent_id = series.as_ref().map(|series| series.id.clone());
     let row = match before {
         None => entity::create(transaction, data)?,
         Some(before) => {
+            require_window(transaction, &before, &data)?;
             let Ok(serde_json::Value::Object(mut patch)) = serde_json::to_value(&data) else {
                 return Err(Problem::internal());
             };
@@ -214,6 +216,30 @@ fn one(
     let kind = if row.version == 1 { "calendar.event.created" } else { "calendar.event.updated" };
     publish(transaction, kind, &row, &coming, json!({ "isImported": true }))?;
     Ok(row)
+}
+
+/// A file knows private and public alone: it narrows what an event was, or its series, and never widens it.
+fn visibility(read: Visibility, known: Option<Visibility>) -> Visibility {
+    match known {
+        Some(known) if read != Visibility::Private => known,
+        _ => read,
+    }
+}
+
+/// 422 for a new time at which the event's environment must not be used: importing is no way round that.
+fn require_window(transaction: &Transaction, before: &Stored<Event>, read: &Event) -> Result<()> {
+    let mut moved = Event {
+        start_time: read.start_time,
+        end_time: read.end_time,
+        all_day: read.all_day,
+        timezone: read.timezone.clone(),
+        rrule: read.rrule.clone(),
+        rdates: read.rdates.clone(),
+        exdates: read.exdates.clone(),
+        ..before.data.clone()
+    };
+    moved.settle();
+    if moved.moves(before) { environment::require(transaction, &moved, None) } else { Ok(()) }
 }
 
 fn data(event: Read, calendar_id: Option<&Id>, before: Option<&Stored<Event>>, apart: &[Timestamp]) -> Event {
@@ -261,18 +287,66 @@ fn data(event: Read, calendar_id: Option<&Id>, before: Option<&Stored<Event>>, a
     }
 }
 
+/// A user may be told by an address alone.
+fn is_same(one: &Attendee, other: &Attendee) -> bool {
+    let has_address = |email: &String| other.email.as_ref().is_some_and(|other| other.eq_ignore_ascii_case(email));
+    (one.user_id.is_some() && one.user_id == other.user_id) || one.email.as_ref().is_some_and(has_address)
+}
+
 fn invite(
     transaction: &Transaction,
     event_id: &Id,
     people: Vec<(Option<Id>, Option<String>, attendee::Answer, bool)>,
 ) -> Result<Vec<Stored<Attendee>>> {
     let before = attendee::of_event(transaction, event_id)?;
-    for (user_id, email, response, is_required) in people {
-        let is_there = before.iter().any(|row| row.user_id == user_id && row.email == email);
-        if !is_there {
-            let data = Attendee { event_id: event_id.clone(), user_id, email, response, is_required };
-            entity::create(transaction, data)?;
-        }
+    let mut new: Vec<Attendee> = people
+        .into_iter()
+        .map(|(user_id, email, response, is_required)| Attendee {
+            event_id: event_id.clone(),
+            user_id,
+            email,
+            response,
+            is_required,
+        })
+        .collect();
+    new.retain(|attendee| !before.iter().any(|row| is_same(row, attendee)));
+    new.truncate(attendee::ATTENDEES_MAX.saturating_sub(before.len()));
+    for attendee in new {
+        entity::create(transaction, attendee)?;
     }
     attendee::of_event(transaction, event_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_never_shows_an_event_to_more_people() {
+        use Visibility::{Organization, Private, Team};
+        for known in [Private, Team, Organization] {
+            assert_eq!(visibility(Organization, Some(known)), known);
+            assert_eq!(visibility(Private, Some(known)), Private);
+        }
+        assert_eq!((visibility(Organization, None), visibility(Private, None)), (Organization, Private));
+    }
+
+    #[test]
+    fn somebody_who_is_told_by_an_address_is_the_same() {
+        let attendee = |user: Option<&str>, email: Option<&str>| Attendee {
+            event_id: "e1".into(),
+            user_id: user.map(Id::from),
+            email: email.map(Into::into),
+            response: attendee::Answer::Pending,
+            is_required: true,
+        };
+        let known = attendee(Some("u1"), Some("Ada@example.com"));
+        assert!(
+            is_same(&known, &attendee(None, Some("ada@example.com"))) && is_same(&known, &attendee(Some("u1"), None))
+        );
+        assert!(
+            !is_same(&known, &attendee(Some("u2"), None)) && !is_same(&known, &attendee(None, Some("b@example.com")))
+        );
+        assert!(!is_same(&attendee(Some("u1"), None), &attendee(None, Some("ada@example.com"))));
+    }
 }

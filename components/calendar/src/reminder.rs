@@ -14,8 +14,12 @@ use crate::event::{
 const WISHES_MAX: usize = 10;
 /// The longest lead: four weeks.
 const MINUTES_MAX: i64 = 40_320;
-/// Reminders that one tick sends.
+/// Reminders that are sent together, and how often in one tick: many begin at nine.
 const DUE_MAX: usize = 500;
+const ROUNDS_MAX: usize = 4;
+/// How long ago a reminder may have been due that is set only now, and from when on one that was sent is past that.
+const RECENT: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_secs(61);
 /// A reminder that is later is not sent any more.
 const LATE_MAX: Duration = Duration::from_secs(15 * 60);
 
@@ -78,30 +82,91 @@ pub fn of_event(database: &dyn Executor, event_id: &Id) -> Result<Vec<Stored<Rem
     Select::<Reminder>::new().equal("event_id", event_id).equal("user_id", user_id).all(database)
 }
 
-/// Makes these the reminders of an event.
+/// Makes these the reminders of an event. What others who take part have set for themselves stays.
 pub fn set(
     transaction: &Transaction,
     row: &Stored<Event>,
     attendees: &[Stored<Attendee>],
     wishes: &[Wish],
 ) -> Result<()> {
-    transaction.execute("DELETE FROM calendar_reminders WHERE event_id = $1", params![&row.id])?;
     let everybody: Vec<Id> = event::subject::people(row, attendees).into_iter().map(Id::from).collect();
+    let mut wanted: Vec<(&Id, &Wish)> = Vec::new();
     for wish in wishes {
         match &wish.user_id {
-            Some(user_id) if everybody.contains(user_id) => add(transaction, row, user_id, wish)?,
+            Some(user_id) if everybody.contains(user_id) => wanted.push((user_id, wish)),
             Some(_) => return Err(Problem::field("reminders", "must be for who takes part")),
-            None => everybody.iter().try_for_each(|user_id| add(transaction, row, user_id, wish))?,
+            None => wanted.extend(everybody.iter().map(|user_id| (user_id, wish))),
         }
     }
-    Ok(())
+    let caller = auth::principal().user_id;
+    let is_theirs = |reminder: &Stored<Reminder>| {
+        let user_id = Some(reminder.user_id.as_str());
+        reminder.created_by.as_deref() == user_id
+            && caller.as_deref() != user_id
+            && everybody.contains(&reminder.user_id)
+    };
+    let known = Select::<Reminder>::new().equal("event_id", &row.id).limit(5_000).all(transaction)?;
+    replace_known(transaction, row, known, &wanted, is_theirs)
 }
 
 /// Makes these one's own reminders of an event.
 fn set_own(transaction: &Transaction, row: &Stored<Event>, user_id: &Id, wishes: &[Wish]) -> Result<()> {
-    transaction
-        .execute("DELETE FROM calendar_reminders WHERE event_id = $1 AND user_id = $2", params![&row.id, user_id])?;
-    wishes.iter().try_for_each(|wish| add(transaction, row, user_id, wish))
+    let wanted: Vec<(&Id, &Wish)> = wishes.iter().map(|wish| (user_id, wish)).collect();
+    let known = Select::<Reminder>::new().equal("event_id", &row.id).equal("user_id", user_id).all(transaction)?;
+    replace_known(transaction, row, known, &wanted, |_| false)
+}
+
+/// Those that are wanted again stay, as they may have been sent already; the others go, unless they are kept.
+fn replace_known(
+    transaction: &Transaction,
+    row: &Stored<Event>,
+    known: Vec<Stored<Reminder>>,
+    wanted: &[(&Id, &Wish)],
+    is_kept: impl Fn(&Stored<Reminder>) -> bool,
+) -> Result<()> {
+    for reminder in known {
+        let is_wanted = wanted.iter().any(|(user_id, wish)| {
+            **user_id == reminder.user_id
+                && wish.minutes_before == reminder.minutes_before
+                && wish.channel == reminder.channel
+        });
+        if is_wanted || is_kept(&reminder) {
+            retime(transaction, row, reminder)?;
+        } else {
+            entity::delete::<Reminder>(transaction, &reminder.id, IfMatch(None))?;
+        }
+    }
+    wanted.iter().try_for_each(|(user_id, wish)| add(transaction, row, user_id, wish))
+}
+
+/// Lets a reminder fire at the time that the event has now; not again for what it was sent for.
+fn retime(transaction: &Transaction, row: &Stored<Event>, mut reminder: Stored<Reminder>) -> Result<()> {
+    let now = clock::now();
+    if is_pending(row, &reminder, now) {
+        return Ok(());
+    }
+    let next = next(row, reminder.minutes_before, after(reminder.sent_at, now));
+    if next.map(|(due, _)| due) != reminder.due_at {
+        reminder.due_at = next.map(|(due, _)| due);
+        reminder.occurrence_start = next.map(|(_, start)| start);
+        entity::save(transaction, &mut reminder)?;
+    }
+    Ok(())
+}
+
+/// Whether it is due already, for something that still takes place: then it is the timer's to send.
+fn is_pending(event: &Event, reminder: &Reminder, now: Timestamp) -> bool {
+    let (Some(due), Some(start)) = (reminder.due_at, reminder.occurrence_start) else { return false };
+    let takes_place = match event.is_recurring {
+        true => event.series().begins_at(start).is_some(),
+        false => event.start_time == start,
+    };
+    due <= now && takes_place && event.status != EventStatus::Cancelled
+}
+
+/// From when on the next time is looked for.
+fn after(sent_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    sent_at.map_or(now, |sent| now.max(sent.plus(SETTLED)))
 }
 
 fn add(transaction: &Transaction, row: &Stored<Event>, user_id: &Id, wish: &Wish) -> Result<()> {
@@ -142,17 +207,11 @@ pub fn follow(
     let rows = Select::<Reminder>::new().equal("event_id", &row.id).limit(5_000).all(transaction)?;
     let organizers: Vec<Wish> =
         rows.iter().filter(|reminder| *reminder.user_id == *row.organizer_id).map(wish).collect();
-    let now = clock::now();
-    for mut reminder in rows.iter().cloned() {
-        if !people.contains(reminder.user_id.as_str()) {
+    for reminder in rows.iter().cloned() {
+        if people.contains(reminder.user_id.as_str()) {
+            retime(transaction, row, reminder)?;
+        } else {
             entity::delete::<Reminder>(transaction, &reminder.id, IfMatch(None))?;
-            continue;
-        }
-        let next = next(row, reminder.minutes_before, now);
-        if next.map(|(due, _)| due) != reminder.due_at {
-            reminder.due_at = next.map(|(due, _)| due);
-            reminder.occurrence_start = next.map(|(_, start)| start);
-            entity::save(transaction, &mut reminder)?;
         }
     }
     let known: Vec<&str> = rows.iter().map(|reminder| reminder.user_id.as_str()).collect();
@@ -182,7 +241,7 @@ fn next(event: &Event, minutes_before: i64, after: Timestamp) -> Option<(Timesta
     }
     let lead = Duration::from_secs(u64::try_from(minutes_before).unwrap_or_default() * 60);
     // What is already begun needs no reminder; what is due a moment ago still does.
-    let since = after.plus(lead).minus(Duration::from_secs(60));
+    let since = after.plus(lead).minus(RECENT);
     let start = if event.is_recurring {
         event.series().next(since)?.start
     } else {
@@ -210,9 +269,10 @@ pub struct Wishes {
 pub fn replace(Params(id): Params<Id>, Json(input): Json<Wishes>) -> Result<Json<Vec<Stored<Reminder>>>> {
     let (id, _) = event::view::parse_id(&id);
     let user_id = auth::user_id()?;
+    // Whether the caller sees it is asked before the transaction.
+    event::require_seen(&Pool, &entity::read::<Event>(&Pool, &id)?, &event::view::Viewer::caller())?;
     database::transaction(|transaction| {
         let row = entity::read::<Event>(transaction, &id)?;
-        event::require_seen(transaction, &row, &event::view::Viewer::caller())?;
         set_own(transaction, &row, &user_id, &input.reminders)?;
         of_event(transaction, &row.id).map(Json)
     })
@@ -233,7 +293,16 @@ struct Due {
 
 /// The timer `reminders`.
 pub fn tick(_: &Envelope) -> Result<()> {
-    let now = clock::now();
+    for _ in 0..ROUNDS_MAX {
+        if send_due(clock::now())? < DUE_MAX {
+            break;
+        }
+    }
+    event::subject::sweep(clock::now())
+}
+
+/// Deals with those that are due first; how many there were.
+fn send_due(now: Timestamp) -> Result<usize> {
     let due: Vec<Due> = database::query_as(
         &Pool,
         &format!(
@@ -243,6 +312,7 @@ pub fn tick(_: &Envelope) -> Result<()> {
         ),
         params![now],
     )?;
+    let count = due.len();
     let mut organizations: BTreeMap<Id, Vec<Due>> = BTreeMap::new();
     for reminder in due {
         organizations.entry(reminder.organization_id.clone()).or_default().push(reminder);
@@ -258,7 +328,7 @@ pub fn tick(_: &Envelope) -> Result<()> {
             fire(reminder, row, coming, now)?;
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Moves one reminder on, and sends it where it is in time and still wanted.
@@ -269,7 +339,7 @@ fn fire(due: &Due, row: Option<&Stored<Event>>, attendees: &[Stored<Attendee>], 
     let is_sent = row.is_some_and(|row| row.status != EventStatus::Cancelled)
         && now.since(due.due_at) <= LATE_MAX
         && attendees.iter().all(is_wanted);
-    let after = now.max(due.due_at).plus(Duration::from_secs(61));
+    let after = now.max(due.due_at).plus(SETTLED);
     let next = row.filter(|row| row.is_recurring).and_then(|row| next(row, due.minutes_before, after));
     // A later occurrence only: the one that was just dealt with is not looked at again.
     let next = next.filter(|(_, start)| *start > due.occurrence_start);
@@ -299,4 +369,43 @@ fn news(due: &Due, row: &Stored<Event>) -> Result<Message> {
     Ok(Message::new("meeting.reminder", &data)?
         .with_key(row.id.as_str())
         .for_organization(due.organization_id.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::propose::blank;
+
+    #[test]
+    fn what_was_sent_is_not_due_again_unless_the_event_moves() {
+        let at = |minutes: i64| Timestamp::from_millis(minutes * 60_000);
+        let mut event = blank("Ferry".into(), at(100));
+        assert_eq!(next(&event, 10, after(None, at(90))), Some((at(90), at(100))), "due just now, and set just now");
+        assert_eq!(next(&event, 10, after(Some(at(90)), at(90))), None, "it was sent just now");
+        event.start_time = at(200);
+        assert_eq!(next(&event, 10, after(Some(at(90)), at(90))), Some((at(190), at(200))));
+        event.status = EventStatus::Cancelled;
+        assert_eq!(next(&event, 10, after(None, at(0))), None);
+    }
+
+    #[test]
+    fn what_is_due_waits_for_the_timer_while_it_takes_place() {
+        let at = |minutes: i64| Timestamp::from_millis(minutes * 60_000);
+        let mut event = blank("Ferry".into(), at(100));
+        let reminder = Reminder {
+            event_id: "e1".into(),
+            user_id: "u1".into(),
+            minutes_before: 10,
+            channel: "in_app".into(),
+            sent_at: None,
+            due_at: Some(at(90)),
+            occurrence_start: Some(at(100)),
+        };
+        assert!(!is_pending(&event, &reminder, at(89)) && is_pending(&event, &reminder, at(95)));
+        event.start_time = at(200);
+        assert!(!is_pending(&event, &reminder, at(95)), "it has moved");
+        event.start_time = at(100);
+        event.status = EventStatus::Cancelled;
+        assert!(!is_pending(&event, &reminder, at(95)));
+    }
 }

@@ -132,10 +132,14 @@ fn view(kind: Kind, look: Look) -> Result<Json<View>> {
         ..Filter::default()
     };
     let mut found = range::cached(&auth::organization_id()?, &filter, from, to)?;
+    let viewer = Viewer::caller();
+    if filter.tells() {
+        found.entries.retain(|entry| viewer.sees(entry));
+    }
     let total = found.entries.len();
     let is_truncated = found.is_cut || total > OCCURRENCES_MAX;
     found.entries.truncate(OCCURRENCES_MAX);
-    let mut days = by_day(found.entries, zone, first, end, &Viewer::caller());
+    let mut days = by_day(found.entries, zone, first, end, &viewer);
     if kind == Kind::Agenda {
         days.retain(|day| !day.events.is_empty());
     }

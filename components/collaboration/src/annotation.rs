@@ -77,6 +77,7 @@ pub struct NewAnnotation {
 /// `POST /api/pairing/sessions/{id}/annotations`.
 pub fn add(Params(id): Params<Id>, Json(input): Json<NewAnnotation>) -> Result<Created<Stored<Annotation>>> {
     entity::read::<Session>(&Pool, &id)?;
+    let author_id = auth::user_id()?;
     database::transaction(|transaction| {
         let mut held = Held::take(transaction, &id)?;
         held.require_open()?;
@@ -85,7 +86,7 @@ pub fn add(Params(id): Params<Id>, Json(input): Json<NewAnnotation>) -> Result<C
             file_path: input.file_path,
             line: input.line,
             content: input.content,
-            author_id: auth::principal().user_id.map(Id::from),
+            author_id: Some(author_id),
             resolved_at: None,
             resolved_by: None,
         };

@@ -93,6 +93,12 @@ pub fn list(Query(wanted): Query<Wanted>, mut query: PageQuery) -> Result<Json<P
     if let Some(ids) = &wanted.user_ids {
         select = select.one_of("user_id", ids);
     }
+    if let Some(id) = query.filter("activeSessionId")
+        && entity::find::<Session>(&Pool, &id)?.is_none()
+    {
+        // Who is in a session that the caller does not see is not told by asking for it either.
+        select = select.one_of("id", [] as [Id; 0]);
+    }
     if let Some(status) = wanted.status {
         // Whoever has said nothing for long is away, whatever they said.
         query.pairs.retain(|(name, _)| name != "status");

@@ -1,16 +1,11 @@
 //! Which projects the caller sees: asked of planning, which alone knows, and remembered for a moment. Sessions and ideas
 //! of other projects do not exist for the caller; those without a project are the whole organization's.
 
-use std::time::Duration;
-
-use berth_sdk::{auth::PrincipalKind, cache, database::Value, prelude::*};
-
-/// How long an answer counts.
-const KNOWN_FOR: Duration = Duration::from_secs(10);
+use berth_sdk::{database::Value, prelude::*};
 
 /// The condition under which a row of a table with a `project_id` exists for the caller; none: every one does.
 pub fn within(table: &str) -> Option<Condition> {
-    seen().map(|ids| condition(table, &ids))
+    people::project::seen().map(|ids| condition(table, &ids.into_iter().collect::<Vec<_>>()))
 }
 
 /// The same as the end of a statement, with its values put behind those that are there.
@@ -40,32 +35,19 @@ fn condition(table: &str, ids: &[Id]) -> Condition {
     Condition { sql, values: ids.iter().chain(padding).map(Value::from).collect() }
 }
 
-fn key(user_id: &str) -> String {
-    format!("projects:{user_id}")
-}
-
-/// The projects that the caller sees; none: every one. Without planning none at all.
-fn seen() -> Option<Vec<Id>> {
-    let principal = auth::principal();
-    if principal.is_super_admin || principal.is_platform || principal.kind == PrincipalKind::System {
-        return None;
-    }
-    let user_id = principal.user_id.unwrap_or_default();
-    let ask = || people::project::visible().map(|ids| ids.into_iter().collect());
-    Some(cache::remember(&key(&user_id), KNOWN_FOR, ask).unwrap_or_default())
-}
-
 /// 404 unless the caller sees the project. Outside a transaction: it asks planning.
 pub fn require(id: &Id) -> Result<()> {
     people::project::require(id)?;
     // It may be newer than what is remembered.
-    cache::del(&key(&auth::principal().user_id.unwrap_or_default()));
+    people::project::forget();
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use berth_sdk::{auth::Principal, testing};
+    use std::time::Duration;
+
+    use berth_sdk::{auth::Principal, cache, testing};
 
     use super::*;
 
@@ -85,7 +67,8 @@ mod tests {
         assert_eq!(found.sql, "t.project_id IS NULL OR t.project_id IN (?, ?, ?, ?)");
         assert_eq!(found.values.len(), 4);
         testing::sign_in("u1", "o1");
-        cache::set_ttl(&key("u1"), &ids, KNOWN_FOR);
+        testing::permit("projects.project.read");
+        cache::set_ttl("projects:u1", &ids, Duration::from_secs(10));
         let mut values = vec![Value::Integer(7)];
         let sql = and_within("t", &mut values);
         assert_eq!(sql, " AND (t.project_id IS NULL OR t.project_id IN ($2, $3, $4, $5))");

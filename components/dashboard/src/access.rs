@@ -93,13 +93,21 @@ pub(crate) fn open(id: &Id) -> Result<Opened> {
     let mut level = viewer.level(&row, &shares, false);
     let mut project = None;
     if let (Scope::Project, Some(project_id), true) = (row.scope, &row.scope_id, level < Some(Level::Own))
-        && directory::sees_project(project_id)?
+        && is_vouched_for(directory::sees_project(project_id), level)?
     {
         level = viewer.level(&row, &shares, true);
         project = Some(project_id.clone());
     }
     let level = level.ok_or_else(|| Problem::missing(Dashboard::DEFINITION.name))?;
     Ok(Opened { row, level, shares, project })
+}
+
+/// Whether the caller sees the project. While planning does not say, what is theirs otherwise stays so.
+fn is_vouched_for(answer: Result<bool>, otherwise: Option<Level>) -> Result<bool> {
+    match answer {
+        Err(problem) if otherwise.is_none() => Err(problem),
+        answer => Ok(answer.unwrap_or(false)),
+    }
 }
 
 /// The same, where the caller may do this much: 404 for who does not see it, 403 for who may not.
@@ -191,6 +199,14 @@ mod tests {
             viewer(&[], false).level(&personal, &[share(Target::Organization, "o", true)], false),
             Some(Level::Edit)
         );
+    }
+
+    #[test]
+    fn who_it_is_shared_with_needs_no_word_of_planning() {
+        let away = || Err(Problem::unavailable("away"));
+        assert_eq!(is_vouched_for(away(), None).unwrap_err().status, 503);
+        assert!(!is_vouched_for(away(), Some(Level::View)).unwrap());
+        assert!(is_vouched_for(Ok(true), Some(Level::View)).unwrap() && !is_vouched_for(Ok(false), None).unwrap());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use berth_sdk::{http_out, prelude::*};
+use berth_sdk::{auth::PrincipalKind, cache, http_out, prelude::*};
 
 /// How long planning may take.
 const ASKED: Duration = Duration::from_secs(5);
@@ -15,6 +15,12 @@ const PAGE: usize = 200;
 const PAGES_MAX: usize = 25;
 /// Projects that one question to planning names.
 const NAMED_MAX: usize = 100;
+/// What looking at projects needs.
+const READ: &str = "projects.project.read";
+/// How long it is remembered which projects somebody sees.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
+/// How long planning is not asked again after it has not answered.
+const AWAY_FOR: Duration = Duration::from_secs(2);
 
 #[data]
 struct Project {
@@ -89,6 +95,40 @@ pub fn visible() -> Result<BTreeSet<Id>> {
     Ok(visible)
 }
 
+/// The projects that the caller sees, as they were within the last ten seconds; none: every one of the organization. While
+/// planning does not say, they see none at all.
+pub fn seen() -> Option<BTreeSet<Id>> {
+    let principal = auth::principal();
+    if principal.is_super_admin || principal.is_platform || principal.kind == PrincipalKind::System {
+        return None;
+    }
+    // Who may look at no project is not refused again and again.
+    if !auth::has(READ) {
+        return Some(BTreeSet::new());
+    }
+    if let Some(known) = cache::get(&key()) {
+        return Some(known);
+    }
+    // A planning that is away is not waited for by every statement of a request.
+    let (seen, ttl) = visible().map_or((BTreeSet::new(), AWAY_FOR), |seen| (seen, KNOWN_FOR));
+    cache::set_ttl(&key(), &seen, ttl);
+    Some(seen)
+}
+
+/// What is remembered of the caller's projects is asked anew: there may be a newer one.
+pub fn forget() {
+    cache::del(&key());
+}
+
+/// A key of somebody's may see less than they do.
+fn key() -> String {
+    let user_id = auth::principal().user_id.unwrap_or_default();
+    match auth::api_key_id() {
+        Some(id) => format!("projects:{user_id}:{id}"),
+        None => format!("projects:{user_id}"),
+    }
+}
+
 fn away(problem: &Problem) -> Problem {
     logging::warn!("planning does not say who sees a project", problem = problem);
     Problem::unavailable("Planning does not say who sees the project; try again.")
@@ -104,5 +144,20 @@ mod tests {
         assert_eq!(require(&Id::from("p1")).unwrap_err().status, 503, "natively nobody answers");
         assert_eq!(visible().unwrap_err().status, 503);
         assert_eq!(levels(&[Id::from("p1")]).unwrap_err().status, 503);
+        assert_eq!(seen(), Some(BTreeSet::new()));
+    }
+
+    #[test]
+    fn what_was_seen_is_remembered_until_it_is_asked_anew() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let ids = BTreeSet::from([Id::from("p1")]);
+        cache::set_ttl(&key(), &ids, KNOWN_FOR);
+        assert_eq!(seen(), Some(BTreeSet::new()), "without the permission");
+        berth_sdk::testing::permit(READ);
+        assert_eq!(seen(), Some(ids));
+        forget();
+        assert_eq!(seen(), Some(BTreeSet::new()));
+        berth_sdk::testing::become_principal(auth::Principal { is_super_admin: true, ..auth::principal() });
+        assert_eq!(seen(), None, "administrators see every one");
     }
 }

@@ -111,7 +111,7 @@ impl Collection {
     }
 
     /// What is another text whenever anything in it may be read otherwise: by a change of an event or of who takes part, of
-    /// the reader's teams, of the calendar, and when a month of the past falls out.
+    /// the reader's teams and projects, of the calendar, and when a month of the past falls out.
     pub fn state(&self, reader: &Reader) -> Result<String> {
         let since = since();
         let mut condition = "organization_id = $1 AND until_time > $2".to_string();
@@ -130,7 +130,7 @@ impl Collection {
         for sql in [events, people] {
             told.push(String::from_utf8_lossy(&Pool.query_json(&sql, &values)?).into_owned());
         }
-        let of_reader = (&reader.user_id, &reader.viewer.team_ids);
+        let of_reader = (&reader.user_id, &reader.viewer.team_ids, reader.viewer.projects());
         Ok(digest(&json!([FORM, self.id, self.version, since, of_reader, told])))
     }
 

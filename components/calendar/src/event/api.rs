@@ -11,6 +11,7 @@ use super::{
     create::{self, Extras, Whole, rename},
     forget, range,
     range::Filter,
+    require_edit, require_seen,
     scope::{Target, Which},
     view::{Entry, Viewer, parse_id},
 };
@@ -96,7 +97,9 @@ fn list(Query(wanted): Query<Wanted>, page: PageQuery) -> Result<Json<Events>> {
         types: wanted.r#type.unwrap_or_default(),
         status: wanted.status,
     };
+    let viewer = Viewer::caller();
     let rows = range::rows(&Pool, &organization_id, &filter, wanted.from, wanted.to)?;
+    let rows = range::unveiled(&Pool, &organization_id, &filter, &viewer, rows)?;
     let (mut spans, is_truncated) = range::expand(&rows, wanted.from, wanted.to);
     match (page.sort_by.as_deref(), page.descending) {
         (None | Some("startTime"), Some(true)) => spans.reverse(),
@@ -109,7 +112,6 @@ fn list(Query(wanted): Query<Wanted>, page: PageQuery) -> Result<Json<Events>> {
     let ids: std::collections::BTreeSet<&Id> =
         spans.iter().filter_map(|(index, _)| rows.get(*index).map(|row| &row.id)).collect();
     let attendees = attendee::of_events(&Pool, &organization_id, ids)?;
-    let viewer = Viewer::caller();
     let items = range::made(&rows, &spans, &attendees).into_iter().map(|entry| viewer.show(entry)).collect();
     Ok(Json(Events { items, total, limit: page.limit, offset: page.offset, is_truncated }))
 }
@@ -122,13 +124,21 @@ fn make(
 ) -> Result<Response> {
     extras.check()?;
     rename(&mut fields);
-    let known = environment::ask(&fields)?;
+    require_calendar(&fields)?;
+    let known = environment::ask(&fields, None)?;
     let whole = database::transaction(|transaction| create::create(transaction, fields, &extras, known.as_ref()))?;
-    answer(201, &whole)
+    answer(201, &whole, &Viewer::caller())
 }
 
-fn answer(status: u16, whole: &Whole) -> Result<Response> {
-    Ok(Response::json(status, &whole.shown(&Pool)?)?.with_version(whole.row.version))
+/// The calendar that is named is there and the caller's to fill. Who sees its project is asked for here, before the
+/// transaction.
+fn require_calendar(fields: &Map<String, Value>) -> Result<()> {
+    let Some(id) = fields.get("calendarId").and_then(Value::as_str) else { return Ok(()) };
+    crate::calendar::of_event(&Pool, &Id::parse(id)?).map(|_| ())
+}
+
+fn answer(status: u16, whole: &Whole, viewer: &Viewer) -> Result<Response> {
+    Ok(Response::json(status, &whole.shown(&Pool, viewer)?)?.with_version(whole.row.version))
 }
 
 fn read(Params(id): Params<Id>, Query(which): Query<Which>) -> Result<Response> {
@@ -161,15 +171,21 @@ fn change(
     extras.check()?;
     rename(&mut fields);
     let named = fields.get("recurrenceId").and_then(Value::as_str).and_then(Timestamp::parse);
-    let known = environment::ask(&fields)?;
+    let viewer = Viewer::caller();
+    let row = entity::read::<Event>(&Pool, &parse_id(&id).0)?;
+    require_edit(&Pool, &row)?;
+    require_seen(&Pool, &row, &viewer)?;
+    require_calendar(&fields)?;
+    let known = environment::ask(&fields, row.environment_id.as_ref())?;
+    if let Some(known) = known.as_ref().filter(|_| fields.contains_key("environmentId")) {
+        known.complete(&mut fields);
+    }
     let whole = database::transaction(|transaction| {
-        if let Some(id) = fields.get("calendarId").and_then(Value::as_str) {
-            crate::calendar::of_event(transaction, &Id::parse(id)?)?;
-        }
         let target = Target::find(transaction, &id, &which, named)?;
+        require_seen(transaction, target.row(), &viewer)?;
         target.change(transaction, fields.clone(), &extras, known.as_ref(), if_match)
     })?;
-    answer(200, &whole)
+    answer(200, &whole, &viewer)
 }
 
 fn remove(Params(id): Params<Id>, Query(which): Query<Which>, if_match: IfMatch) -> Result<NoContent> {

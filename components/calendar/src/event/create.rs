@@ -10,7 +10,7 @@ use super::{
     Event, EventStatus, EventType, Visibility, attendee,
     attendee::{Attendee, Invitation},
     forget, subject,
-    view::Entry,
+    view::{Entry, Viewer},
 };
 use crate::{
     calendar,
@@ -54,8 +54,8 @@ pub struct Whole {
 
 impl Whole {
     /// As it is answered.
-    pub fn shown(&self, database: &dyn Executor) -> Result<Map<String, Value>> {
-        let mut shown = Entry::of(&self.row, &self.attendees).event;
+    pub fn shown(&self, database: &dyn Executor, viewer: &Viewer) -> Result<Map<String, Value>> {
+        let mut shown = viewer.show(Entry::of(&self.row, &self.attendees));
         shown.insert("reminders".into(), json!(reminder::of_event(database, &self.row.id)?));
         shown.insert("conflicts".into(), json!(self.conflicts));
         Ok(shown)
@@ -182,8 +182,7 @@ pub fn changed(
     let has_moved = row.moves(old);
     let was_cancelled = old.status == EventStatus::Cancelled;
     let is_cancelled = row.status == EventStatus::Cancelled;
-    if !is_cancelled && (has_moved || row.environment_name != old.environment_name || row.time_rules != old.time_rules)
-    {
+    if !is_cancelled && (has_moved || was_cancelled || environment::concerns(old) != environment::concerns(&row)) {
         environment::require(transaction, &row, known)?;
     }
     let attendees = match &extras.attendees {

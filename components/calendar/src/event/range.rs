@@ -8,7 +8,7 @@ use chrono::{Datelike, Months, NaiveDate};
 use super::{
     Event, EventStatus, EventType, GENERATION,
     attendee::{self, Attendee},
-    view::Entry,
+    view::{Entry, Viewer},
 };
 use crate::recurrence::{OCCURRENCES_MAX, Span};
 
@@ -59,6 +59,11 @@ impl Filter {
             && self.status.is_none()
     }
 
+    /// Whether it asks for something that is not told of an event which is busy and no more.
+    pub fn tells(&self) -> bool {
+        self.project_id.is_some() || self.agent_id.is_some() || self.plan_id.is_some() || !self.types.is_empty()
+    }
+
     /// The rows that are wanted, whenever they are.
     pub fn select(&self, organization_id: &Id) -> Select<Event> {
         let select = Select::new().of_organization(organization_id);
@@ -102,6 +107,22 @@ impl Filter {
         });
         all
     }
+}
+
+/// Rows of a range without those that the viewer sees as busy alone, where the filter itself would tell what they are.
+pub fn unveiled(
+    database: &dyn Executor,
+    organization_id: &Id,
+    filter: &Filter,
+    viewer: &Viewer,
+    rows: Vec<Stored<Event>>,
+) -> Result<Vec<Stored<Event>>> {
+    if !filter.tells() {
+        return Ok(rows);
+    }
+    let attendees = attendee::of_events(database, organization_id, rows.iter().map(|row| &row.id))?;
+    let coming = |row: &Stored<Event>| attendees.get(&row.id).map(Vec::as_slice).unwrap_or_default();
+    Ok(rows.into_iter().filter(|row| viewer.sees(&Entry::of(row, coming(row)))).collect())
 }
 
 fn places(count: usize) -> String {

@@ -8,7 +8,7 @@ use berth_sdk::{
 };
 
 use super::{
-    DATES_MAX, Event, EventStatus, attendee,
+    DATES_MAX, Event, EventStatus, EventType, attendee,
     create::{Extras, Whole, changed, publish, publish_cancelled, refuse},
     forget, require_edit, subject,
     view::parse_id,
@@ -155,7 +155,13 @@ impl Target {
                 end_before(&mut series, span.start);
                 let row = save(transaction, &before, series)?;
                 let attendees = attendee::of_event(transaction, &row.id)?;
-                publish(transaction, "calendar.event.updated", &row, &attendees, json!({}))
+                publish(transaction, "calendar.event.updated", &row, &attendees, json!({}))?;
+                if row.event_type == EventType::Meeting {
+                    let cancelled = json!({ "recurrenceId": span.start, "startTime": span.start, "endTime": span.end,
+                        "isFollowing": true });
+                    publish(transaction, "meeting.cancelled", &row, &attendees, cancelled)?;
+                }
+                Ok(())
             }
         }
     }
@@ -195,7 +201,21 @@ fn change_row(
     if old.is_recurring && row.moves(&old) {
         move_overrides(transaction, &old, &row)?;
     }
+    if row.status == EventStatus::Cancelled && old.status != EventStatus::Cancelled {
+        cancel_overrides(transaction, &row.id)?;
+    }
     changed(transaction, &old, row, extras, known)
+}
+
+/// What stands apart from a series that does not take place does not either.
+fn cancel_overrides(transaction: &Transaction, id: &Id) -> Result<()> {
+    for apart in overrides(transaction, id)?.into_iter().filter(|apart| apart.status != EventStatus::Cancelled) {
+        let mut row = apart.clone();
+        row.status = EventStatus::Cancelled;
+        entity::save(transaction, &mut row)?;
+        changed(transaction, &apart, row, &Extras::default(), None)?;
+    }
+    Ok(())
 }
 
 /// Who moves the beginning and says no end means an event of the same length.
@@ -352,13 +372,22 @@ fn finish_split(
     let has_moved = row.moves(begun);
     let attendees = match &extras.attendees {
         Some(invitations) => attendee::invite(transaction, &row.id, invitations, has_moved)?,
-        None => attendee::of_event(transaction, &row.id)?,
+        None => {
+            if has_moved {
+                attendee::ask_again(transaction, &row.id)?;
+            }
+            attendee::of_event(transaction, &row.id)?
+        }
     };
     reminder::follow(transaction, &row, &attendees, extras.reminders.as_deref())?;
     subject::hold(transaction, &row, &attendees)?;
     let conflicts = conflict::refresh(transaction, &row, &attendees)?;
     refuse(extras, &conflicts)?;
     publish(transaction, "calendar.event.created", &row, &attendees, json!({}))?;
+    if has_moved && row.event_type == EventType::Meeting {
+        let before = json!({ "oldStartTime": begun.start_time, "oldEndTime": begun.end_time });
+        publish(transaction, "meeting.rescheduled", &row, &attendees, before)?;
+    }
     forget(transaction);
     Ok(Whole { row, attendees, conflicts })
 }

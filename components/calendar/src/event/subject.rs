@@ -1,14 +1,18 @@
-//! Who and what an event takes: people, agents, environments. Whoever writes an event holds its subjects until the end of the
+//! Who and what an event takes: people, agents, rooms, environments. Whoever writes an event holds its subjects until the end of the
 //! transaction, so that two writers cannot both find the same hour free.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use berth_sdk::prelude::*;
+use chrono::Timelike;
 
 use super::{
     Event,
     attendee::{Answer, Attendee},
 };
+
+/// How long a subject is kept that nobody takes any more.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
 
 /// The people whose time an event takes.
 pub fn people(event: &Event, attendees: &[Stored<Attendee>]) -> BTreeSet<String> {
@@ -26,9 +30,10 @@ pub fn hold(transaction: &Transaction, event: &Event, attendees: &[Stored<Attend
     let agent = event.agent_id.as_ref().map(|id| format!("agent:{id}"));
     let environment = event.environment_name.as_ref().zip(event.project_id.as_ref());
     let environment = environment.map(|(name, project_id)| format!("environment:{project_id}:{name}"));
+    let room = event.room.as_ref().map(|room| format!("room:{room}"));
     let people = people(event, attendees).into_iter().map(|id| format!("user:{id}"));
     // In one order, so that two writers never wait for each other.
-    let subjects: BTreeSet<String> = people.chain(agent).chain(environment).collect();
+    let subjects: BTreeSet<String> = people.chain(agent).chain(room).chain(environment).collect();
     for subject in subjects {
         transaction.execute(
             "INSERT INTO calendar_subjects (id, touched_at) VALUES ($1, $2) \
@@ -37,4 +42,25 @@ pub fn hold(transaction: &Transaction, event: &Event, attendees: &[Stored<Attend
         )?;
     }
     Ok(())
+}
+
+/// In the first minute of an hour, forgets subjects that nobody has held for a day: rooms have any name.
+pub fn sweep(now: Timestamp) -> Result<()> {
+    if now.date_time().minute() == 0 {
+        let long_ago = now.minus(KEPT_FOR);
+        database::execute("DELETE FROM calendar_subjects WHERE touched_at < $1", params![long_ago])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_swept_once_an_hour() {
+        let at = |text: &str| Timestamp::parse(text).unwrap();
+        assert_eq!(sweep(at("2026-03-02T09:00:30Z")).unwrap_err().status, 503, "natively there is no database");
+        assert!(sweep(at("2026-03-02T09:01:00Z")).is_ok());
+    }
 }

@@ -1,5 +1,7 @@
 //! What somebody sees of an event: all of it, or that somebody is busy.
 
+use std::{cell::OnceCell, collections::BTreeSet};
+
 use berth_sdk::{
     prelude::*,
     serde_json::{Map, Value},
@@ -95,18 +97,36 @@ pub struct Viewer {
     pub user_id: Option<String>,
     /// The teams the user is in.
     pub team_ids: Vec<String>,
+    /// The projects that the user sees, once they have been asked for; none: every one.
+    projects: OnceCell<Option<BTreeSet<Id>>>,
 }
 
 impl Viewer {
     /// Who calls.
     pub fn caller() -> Self {
-        Self { user_id: auth::principal().user_id, team_ids: auth::teams() }
+        Self { user_id: auth::principal().user_id, team_ids: auth::teams(), projects: OnceCell::new() }
     }
 
-    /// Whether there is more to see than that somebody is busy.
+    /// A user who does not call: whose projects nobody can be asked for.
+    pub fn absent(user_id: String, team_ids: Vec<String>) -> Self {
+        Self { user_id: Some(user_id), team_ids, projects: OnceCell::from(Some(BTreeSet::new())) }
+    }
+
+    /// The projects that the viewer sees; none: every one. Planning is asked the first time, so not in a transaction.
+    pub fn projects(&self) -> Option<&BTreeSet<Id>> {
+        self.projects.get_or_init(people::project::seen).as_ref()
+    }
+
+    /// Whether there is more to see than that somebody is busy: who takes part sees everything, others what they are meant to
+    /// see and, where it belongs to a project, what belongs to those that they see.
     pub fn sees(&self, entry: &Entry) -> bool {
         if self.user_id.as_deref().is_some_and(|user_id| entry.takes_part(user_id)) {
             return true;
+        }
+        if let Some(project_id) = entry.text("projectId")
+            && self.projects().is_some_and(|projects| !projects.contains(&Id::from(project_id)))
+        {
+            return false;
         }
         match entry.text("visibility") {
             Some("organization") => true,
@@ -177,7 +197,11 @@ mod tests {
 
     #[test]
     fn a_private_event_is_busy_to_others() {
-        let viewer = |user: &str, team: &str| Viewer { user_id: Some(user.into()), team_ids: vec![team.into()] };
+        let viewer = |user: &str, team: &str| Viewer {
+            user_id: Some(user.into()),
+            team_ids: vec![team.into()],
+            ..Viewer::default()
+        };
         for who in ["ada", "bob"] {
             assert_eq!(viewer(who, "t2").show(entry("private"))["title"], "Secret");
         }
@@ -186,5 +210,26 @@ mod tests {
         assert!(!busy.contains_key("description") && !busy.contains_key("attendees"));
         assert!(viewer("eve", "t1").sees(&entry("team")) && !viewer("eve", "t2").sees(&entry("team")));
         assert!(Viewer::default().sees(&entry("organization")) && !Viewer::default().sees(&entry("private")));
+    }
+
+    #[test]
+    fn what_belongs_to_a_project_is_busy_to_who_does_not_see_that() {
+        let of_project = || {
+            let mut entry = entry("organization");
+            entry.event.insert("projectId".into(), "p1".into());
+            entry
+        };
+        let viewer = |user: &str, projects: Option<BTreeSet<Id>>| Viewer {
+            user_id: Some(user.into()),
+            projects: OnceCell::from(projects),
+            ..Viewer::default()
+        };
+        assert!(viewer("eve", None).sees(&of_project()), "administrators see every project");
+        assert!(viewer("eve", Some(BTreeSet::from(["p1".into()]))).sees(&of_project()));
+        let busy = viewer("eve", Some(BTreeSet::from(["p2".into()]))).show(of_project());
+        assert_eq!((&busy["title"], busy.contains_key("projectId")), (&json!("Busy"), false));
+        assert!(viewer("bob", Some(BTreeSet::new())).sees(&of_project()), "who takes part sees it all the same");
+        assert!(!Viewer::absent("eve".into(), Vec::new()).sees(&of_project()));
+        assert!(viewer("eve", Some(BTreeSet::new())).sees(&entry("organization")));
     }
 }

@@ -37,12 +37,7 @@ pub fn told(envelope: &Envelope) -> Result<()> {
             Select::<Event>::new().equal("plan_id", &plan_id).equal("plan_step_id", &step_id).all(transaction)?;
         for mut row in rows {
             if is_start {
-                // A step that is tried again begins where it first began.
-                row.actual_start = row.actual_start.or(Some(at));
-                row.actual_end = None;
-                if row.status == EventStatus::Tentative {
-                    row.status = EventStatus::Confirmed;
-                }
+                begin(&mut row, at);
             }
             if is_end {
                 row.actual_start = row.actual_start.or(Some(at));
@@ -59,6 +54,15 @@ pub fn told(envelope: &Envelope) -> Result<()> {
         forget(transaction);
         Ok(())
     })
+}
+
+/// A step has begun. One that is tried again begins where it first began, and one of which that is told late may be over.
+fn begin(event: &mut Event, at: Timestamp) {
+    event.actual_start = event.actual_start.or(Some(at));
+    event.actual_end = event.actual_end.filter(|end| *end >= at);
+    if event.status == EventStatus::Tentative {
+        event.status = EventStatus::Confirmed;
+    }
 }
 
 /// What was to come after a step moves by as much as the step was late, or early.
@@ -105,4 +109,23 @@ fn save(
         basis.insert("movedBySeconds".into(), delay.num_seconds().into());
     }
     entity::save(transaction, &mut row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::propose::blank;
+
+    #[test]
+    fn a_step_that_is_over_stays_so_whatever_is_told_late() {
+        let at = |minutes: i64| Timestamp::from_millis(minutes * 60_000);
+        let mut event = Event { status: EventStatus::Tentative, ..blank("Step".into(), at(0)) };
+        begin(&mut event, at(1));
+        assert_eq!((event.actual_start, event.status), (Some(at(1)), EventStatus::Confirmed));
+        event.actual_end = Some(at(3));
+        begin(&mut event, at(1));
+        assert_eq!(event.actual_end, Some(at(3)), "it was told twice");
+        begin(&mut event, at(4));
+        assert_eq!((event.actual_start, event.actual_end), (Some(at(1)), None), "it is tried again");
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     schedule::{Placed, Step, place},
 };
 use crate::{
-    environment,
+    calendar, environment,
     event::{
         Event, EventStatus, EventType, Visibility, create, forget,
         view::{Entry, Viewer},
@@ -114,6 +114,9 @@ fn propose(plan_id: &Id, constraints: &Constraints, is_dry: bool) -> Result<Prop
     let mut faults = Faults::default();
     own.faults("constraints", &mut faults);
     faults.finish()?;
+    if let Some(id) = &constraints.calendar_id {
+        calendar::of_event(&Pool, id)?;
+    }
     let (plan, steps) = fetch(plan_id)?;
     let now = clock::now();
     let begin = constraints.start_after.unwrap_or(now);
@@ -139,7 +142,8 @@ fn propose(plan_id: &Id, constraints: &Constraints, is_dry: bool) -> Result<Prop
     let items = if is_dry {
         events.iter().filter_map(|event| serde_json::to_value(event).ok()?.as_object().cloned()).collect()
     } else {
-        keep(&plan, &steps, &placed, events)?
+        let viewer = Viewer::caller();
+        keep(&plan, &steps, &placed, events)?.into_iter().map(|entry| viewer.show(entry)).collect()
     };
     let start = placed.iter().map(|placed| placed.span.start).min();
     Ok(Proposal { plan_id: plan.id, items, start, end, is_kept: !is_dry })
@@ -252,7 +256,7 @@ pub fn blank(title: String, start: Timestamp) -> Event {
 }
 
 /// Writes what is proposed: new events, and those that nobody has taken up yet at their new time.
-fn keep(plan: &Plan, steps: &[Step], placed: &[Placed], events: Vec<Event>) -> Result<Vec<Map<String, Value>>> {
+fn keep(plan: &Plan, steps: &[Step], placed: &[Placed], events: Vec<Event>) -> Result<Vec<Entry>> {
     database::transaction(|transaction| {
         let known: BTreeMap<String, Stored<Event>> = Select::<Event>::new()
             .equal("plan_id", &plan.id)
@@ -278,7 +282,7 @@ fn keep(plan: &Plan, steps: &[Step], placed: &[Placed], events: Vec<Event>) -> R
                 // Somebody has taken it up: it stays.
                 Some(old) => Some(Entry::of(old, &[])),
             };
-            items.extend(entry.map(|entry| Viewer::caller().show(entry)));
+            items.extend(entry);
         }
         predict(transaction, plan, steps, placed)?;
         forget(transaction);

@@ -43,19 +43,21 @@ pub fn routes() -> Router {
 }
 
 fn timeline(Query(which): Query<Which>) -> Result<Json<Timeline>> {
-    let rows = Select::<Event>::new().equal("plan_id", &which.plan_id).limit(EVENTS_MAX).all(&Pool)?;
+    let mut rows = Select::<Event>::new().equal("plan_id", &which.plan_id).limit(EVENTS_MAX).all(&Pool)?;
     let organization_id = auth::organization_id()?;
     let attendees = attendee::of_events(&Pool, &organization_id, rows.iter().map(|row| &row.id))?;
     let viewer = Viewer::caller();
-    let shown = |row: &Stored<Event>| {
-        let coming = attendees.get(&row.id).map(Vec::as_slice).unwrap_or_default();
-        viewer.show(Entry::of(row, coming))
-    };
+    let entry = |row: &Stored<Event>| Entry::of(row, attendees.get(&row.id).map(Vec::as_slice).unwrap_or_default());
+    // That something belongs to a plan is more than that somebody is busy; so is when the plan of others will be done.
+    let count = rows.len();
+    rows.retain(|row| viewer.sees(&entry(row)));
+    let is_veiled = rows.is_empty() && count > 0;
+    let known = if is_veiled { Vec::new() } else { predictions(&Pool, &which.plan_id)? };
     let (steps, whole): (Vec<Stored<Prediction>>, Vec<Stored<Prediction>>) =
-        predictions(&Pool, &which.plan_id)?.into_iter().partition(|row| row.plan_step_id.is_some());
+        known.into_iter().partition(|row| row.plan_step_id.is_some());
     let of_steps = rows.iter().filter(|row| row.plan_step_id.is_some());
     Ok(Json(Timeline {
-        items: rows.iter().map(shown).collect(),
+        items: rows.iter().map(|row| entry(row).event).collect(),
         predictions: steps.iter().map(|row| json!(row)).collect(),
         prediction: whole.first().map(|row| json!(row)),
         start: rows.iter().map(|row| row.actual_start.unwrap_or(row.start_time)).min(),

@@ -81,7 +81,8 @@ fn link(id: &Id, to: Target, made: &Id) -> Result<Stored<Idea>> {
             let mut idea = hold(transaction, id)?;
             (idea.converting_to, idea.converting_since) = (None, None);
             to.link(&mut idea, made.clone());
-            if to == Target::Experiment {
+            // Somebody may have decided otherwise while it was made; what is decided stays so.
+            if to == Target::Experiment && idea.status.require_open().is_ok() {
                 status::set(transaction, &mut idea, IdeaStatus::InExperiment, None)?;
             } else {
                 entity::save(transaction, &mut idea)?;

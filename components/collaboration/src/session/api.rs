@@ -1,6 +1,6 @@
 //! The routes of sessions.
 
-use berth_sdk::prelude::*;
+use berth_sdk::{database::like, prelude::*};
 
 use super::{
     EndReason, Session, SessionType, Status, announce,
@@ -136,15 +136,18 @@ pub fn history(query: PageQuery) -> Result<JsonText<Page<Stored<Session>>>> {
     mine(past, &query)?.page(&Pool, &query)
 }
 
-/// With `mine=true` only what the caller made, takes or took part in, or is to.
+/// With `mine=true` only what the caller made, takes or took part in, or is asked to.
 fn mine(select: Select<Session>, query: &PageQuery) -> Result<Select<Session>> {
     match query.filter("mine").as_deref() {
         None | Some("false") => Ok(select),
         Some("true") => {
             let user_id = auth::user_id()?;
             let sql = "created_by = ? OR driver_id = ? OR navigator_id = ? OR EXISTS (SELECT 1 FROM pairing_participants \
-                       WHERE pairing_participants.session_id = pairing_sessions.id AND pairing_participants.user_id = ?)";
-            Ok(select.condition(sql, [&user_id; 4]))
+                       WHERE pairing_participants.session_id = pairing_sessions.id AND pairing_participants.user_id = ?) \
+                       OR CAST(invitee_ids AS TEXT) LIKE ? ESCAPE '!'";
+            let mut values = vec![database::Value::from(&user_id); 4];
+            values.push(like::entry(&user_id).into());
+            Ok(select.condition(sql, values))
         }
         Some(_) => Err(Problem::field("mine", "must be true or false")),
     }
