@@ -181,8 +181,8 @@ async fn usage_adds_up(client: &Client, count: u64) -> Result<()> {
     }
     let median = asked(async || client.post("/api/usage/query", &all).await.done(200)).await;
     println!(
-        "  summed up  {:>8} ms (median); tokens, cost and each model as adding up the events gives",
-        median.as_millis()
+        "  summed up  {:>8.1} ms (median); tokens, cost and each model as adding up the events gives",
+        milliseconds(median)
     );
     Ok(())
 }
@@ -197,7 +197,7 @@ async fn lines_are_found(client: &Client, count: u64) -> Result<()> {
             found["total"]
         );
         let median = asked(async || client.get(&path).await.done(200)).await;
-        println!("  {query:<36} {:>6} ms (median), {} found", median.as_millis(), found["total"]);
+        println!("  {query:<36} {:>6.1} ms (median), {} found", milliseconds(median), found["total"]);
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ async fn spans_are_found(client: &Client, count: u64) -> Result<()> {
     ensure!(tree["spanCount"].as_u64() == Some(10), "a trace of ten spans is {tree}");
     for path in [trace.as_str(), "/api/observability/traces?service=crane", "/api/observability/service-map"] {
         let median = asked(async || client.get(path).await.done(200)).await;
-        println!("  {path:<72} {:>6} ms (median)", median.as_millis());
+        println!("  {path:<72} {:>6.1} ms (median)", milliseconds(median));
     }
     Ok(())
 }
@@ -223,6 +223,10 @@ async fn asked(mut question: impl AsyncFnMut()) -> Duration {
     }
     times.sort_unstable();
     times[QUESTIONS / 2]
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// Bytes of the database.

@@ -59,8 +59,10 @@ pub(crate) fn list(query: PageQuery) -> Result<Page<Summary>> {
         condition.push_str(&format!(" AND {}", sql.replace('?', &format!("${}", values.len()))));
     };
     if let Some(service) = query.filter("service") {
+        // With an offset PostgreSQL looks each trace up by the whole key. It would make a join of it otherwise, and before it has
+        // counted the rows of a table that was just filled, one that compares every trace with every other.
         let sql = "EXISTS (SELECT 1 FROM trace_services s WHERE s.organization_id = $1 AND s.trace_id = trace_traces.trace_id \
-            AND s.service = ?)";
+            AND s.service = ? LIMIT 1 OFFSET 0)";
         and(sql, service.into());
     }
     if let Some(service) = query.filter("rootService") {
