@@ -110,6 +110,11 @@ pub fn event_data(message: &Stored<Message>, conversation: &Conversation) -> Val
     data
 }
 
+/// What somebody wrote along with an event, unless it was said in a private conversation.
+pub fn open_words<'a>(words: Option<&'a str>, conversation: &Conversation) -> Option<&'a str> {
+    words.filter(|_| !conversation.is_private)
+}
+
 /// Publishes an event of a message, in the order of its conversation.
 pub fn announce(
     transaction: &Transaction,
