@@ -130,3 +130,17 @@ pub fn announce(
     transaction.send(&News::new(kind, &data)?.with_key(message.conversation_id.as_str()))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::open_words;
+    use crate::conversation::{ContextType, open::Opening};
+
+    #[test]
+    fn words_of_a_private_conversation_stay_in_it() {
+        let mut conversation = Opening::about(ContextType::Plan, "p1".into(), "Plan", None).conversation;
+        assert_eq!(open_words(Some("fine"), &conversation), Some("fine"));
+        conversation.is_private = true;
+        assert_eq!(open_words(Some("fine"), &conversation), None);
+    }
+}
