@@ -17,7 +17,8 @@ async fn an_author_automates_nothing_that_they_may_not_do() {
     };
     let read = json!({"method": "GET", "path": "/api/tasks"});
     let tell = json!({"eventType": "x.y", "recipientIds": [members::id(&ada)], "title": "t", "body": "b"});
-    for (action, input) in [("service.call", read), ("notification.send", tell)] {
+    let tool = json!({"capability": "search", "params": {}});
+    for (action, input) in [("service.call", read), ("mcp.tool", tool), ("notification.send", tell)] {
         bob.post(ROUTES, &act(action, input.clone())).await.problem(403, "FORBIDDEN");
         ada.post(ROUTES, &act(action, input)).await.done(201);
     }

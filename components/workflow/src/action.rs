@@ -88,8 +88,9 @@ impl Action {
     /// The permissions that whoever saves such a step must hold: an automation does nothing that its author may not do.
     /// They are those of the routes that are called.
     ///
-    /// A `service.call` reads and changes whatever row it names, and when a run goes back to nobody it does so as the
-    /// organization, which sees every project: such a step is for administrators to write.
+    /// A `service.call` reads and changes whatever row it names, and an `mcp.tool` may be one that only administrators call.
+    /// When a run goes back to nobody both are done as the organization, which sees every project and calls every tool: such
+    /// steps are for administrators to write.
     pub fn permissions(self, input: &Map<String, Value>) -> Vec<String> {
         let code = match self {
             Self::HttpRequest | Self::EventPublish | Self::Transform => return Vec::new(),
@@ -101,7 +102,7 @@ impl Action {
             }
             Self::ExecutionStart => "executions.execution.create",
             Self::AgentRun => "ai.agent.execute",
-            Self::McpTool => "mcp.mcp.create",
+            Self::McpTool => return vec!["mcp.mcp.create".into(), MANAGE.into()],
             Self::NotificationSend => "notifications.notification.send",
             Self::MessagePost => "messaging.messaging.update",
             Self::TaskCreate => "tasks.task.create",
@@ -438,6 +439,7 @@ mod tests {
             needed("service.call", json!({"method": "put", "path": "/api/tasks/t1"})),
             ["tasks.task.update", "workflows.workflow.manage"]
         );
+        assert_eq!(needed("mcp.tool", json!({})), ["mcp.mcp.create", "workflows.workflow.manage"]);
         assert!(needed("transform", json!({})).is_empty());
     }
 
