@@ -314,9 +314,11 @@ async fn the_first_answer_of_those_who_were_asked_counts() {
         (&json!("Paint it blue"), &json!(["Green"]), &json!("implemented"), &json!(members::id(&cleo)))
     );
 
-    let risk =
-        json!({"content": "It may rain.", "messageType": "risk_notification", "structuredData": {"severity": "high"}});
-    let path = format!("{MESSAGES}/{}/acknowledge", text(&say(&bob, &id, &risk).await, "id"));
+    let data = json!({"severity": "high", "acknowledgement": {"by": "nobody"}});
+    let risk = json!({"content": "It may rain.", "messageType": "risk_notification", "structuredData": data});
+    let posted = say(&bob, &id, &risk).await;
+    assert_eq!(posted["structuredData"], json!({"severity": "high"}), "nobody writes an answer by hand");
+    let path = format!("{MESSAGES}/{}/acknowledge", text(&posted, "id"));
     assert_eq!(cleo.post(&path, &json!({})).await.expect(200)["state"], "acknowledged");
     cleo.post(&path, &json!({})).await.problem(409, "ALREADY_ACKNOWLEDGED");
 }
@@ -345,6 +347,13 @@ async fn what_nobody_answers_goes_up_level_by_level() {
     })
     .await;
     assert_eq!((&told["criticality"], &told["sourceResourceId"]), (&json!("CRITICAL"), &json!(message)));
+    // Whoever cannot see a conversation is not told what was said in it.
+    let safe = open(&cleo, &json!({"type": "channel", "name": "safe", "isPrivate": true})).await;
+    let secret = text(&say(&cleo, &safe, &json!({"content": "the combination is 1234"})).await, "id");
+    let path = format!("{MESSAGES}/{secret}/escalate");
+    let told = cleo.post(&path, &json!({"reason": "urgent", "escalateTo": [ada_id]})).await;
+    told.problem(400, "VALIDATION_ERROR");
+    assert_eq!(told.faulty_fields(), ["escalateTo[0]"]);
     let again = cleo.post(&format!("{MESSAGES}/{message}/escalate"), &json!({"reason": "still nobody"})).await;
     again.problem(409, "ESCALATION_EXHAUSTED");
     bob.post(&format!("{MESSAGES}/{message}/acknowledge"), &json!({})).await.done(200);
@@ -476,6 +485,11 @@ async fn what_happens_elsewhere_opens_a_conversation_once() {
     bob.post(&format!("{MESSAGES}/{}/approve", text(&asked[0], "id")), &json!({})).await.done(200);
     let done = reports(&ada, "agent", "a1").await;
     assert_eq!((&done[0]["state"], &done[0]["senderId"]), (&json!("completed"), &json!("a1")));
+    assert_eq!(done[0]["content"], "The agent is done.", "what came of it is for those who see the run");
+    // Nobody owns that conversation, so nobody closes it to the others.
+    let unowned = format!("{CONVERSATIONS}/{}", text(&done[0], "conversationId"));
+    bob.put(&unowned, &json!({"topic": "What the agent does"})).await.done(200);
+    bob.put(&unowned, &json!({"isPrivate": true})).await.problem(403, "FORBIDDEN");
     // Events that the service tells of reach others.
     for kind in ["messaging.conversation.created", "messaging.approval.requested", "messaging.approval.approved"] {
         eventually(kind, async || {

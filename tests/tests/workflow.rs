@@ -29,8 +29,8 @@ async fn host_with_ada() -> (Host, Client) {
     (host, ada)
 }
 
-/// The whole of it: an event starts a run with a condition, two parallel branches, a call of a server, and a gate. The host is
-/// killed and the component replaced while it waits; it completes once.
+/// The whole of it: an event starts a run with a condition, two parallel branches, a call of a server, a gate and an agent. The
+/// host is killed and the component replaced while it waits; it completes once.
 #[tokio::test]
 async fn a_run_completes_once_over_a_kill_and_a_swap() {
     let respond = |received: &Received| (200, json!({"seen": received.target, "ticket": 7}).to_string());
@@ -38,6 +38,7 @@ async fn a_run_completes_once_over_a_kill_and_a_swap() {
     let host = Host::with(manifest(Some(&listener))).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let agent = text(&ada.post("/api/ai/agents", &json!({"name": "Looker", "model": "echo"})).await.expect(201), "id");
     let definition = json!({"variables": {"note": "none"}, "steps": [
         {"id": "check", "type": "condition", "when": "trigger.data.name contains 'Pier'"},
         {"id": "never", "type": "condition", "when": "trigger.data.name == 'Other'"},
@@ -51,7 +52,9 @@ async fn a_run_completes_once_over_a_kill_and_a_swap() {
             "message": "Ship ticket {{steps.left.output.body.ticket}}?", "requiredApprovers": [members::id(&bob)]}},
         {"id": "after", "type": "action", "action": "http.request", "dependencies": ["gate", "left"],
             "input": {"url": listener.url("/after"), "query": {"note": "{{variables.note}}"}}},
-        {"id": "task", "type": "action", "action": "task.create", "dependencies": ["after"],
+        {"id": "agent", "type": "action", "action": "agent.run", "agentId": agent, "dependencies": ["gate"],
+            "input": {"input": "Look at {{trigger.data.name}}"}},
+        {"id": "task", "type": "action", "action": "task.create", "dependencies": ["after", "agent"],
             "input": {"title": "Look at {{trigger.data.name}}", "projectId": "{{trigger.data.id}}"}},
         {"id": "end", "type": "action", "action": "transform", "dependencies": ["task"],
             "input": {"value": {"ticket": "{{steps.left.output.body.ticket}}", "note": "{{variables.note}}"}}}
@@ -80,7 +83,7 @@ async fn a_run_completes_once_over_a_kill_and_a_swap() {
     let status = |key: &str| found[key]["status"].as_str().unwrap_or_default().to_owned();
     assert_eq!((status("never"), status("alone")), ("skipped".into(), "skipped".into()), "an exclusive successor");
     let events = history(&ada, &run_id).await;
-    for step in ["check", "left", "right", "join", "gate", "after", "task", "end"] {
+    for step in ["check", "left", "right", "join", "gate", "agent", "after", "task", "end"] {
         assert_eq!(status(step), "completed", "{step}");
         assert_eq!(count(&events, "workflow.step.started", step), 1, "{step}");
         assert_eq!(count(&events, "workflow.step.completed", step), 1, "{step}");
@@ -91,6 +94,7 @@ async fn a_run_completes_once_over_a_kill_and_a_swap() {
     assert_eq!(received[0].body, r#"{"name":"Pier4"}"#);
     assert!(!received[0].header("idempotency-key").is_empty());
     assert_eq!(ada.get("/api/tasks").await.expect(200)["total"], 1);
+    assert_eq!(ada.get(&format!("/api/ai/agents/{agent}/executions")).await.expect(200)["total"], 1);
     runs(&ada, &id, 1).await;
 }
 
@@ -318,6 +322,8 @@ async fn a_gate_takes_the_words_it_asks_for_and_its_timeout_is_applied() {
     let run_id = execute(&ada, &all, json!({})).await;
     let waiting = approval(&bob).await;
     assert_eq!(decide(&bob, &waiting, "approve").await.expect(200)["status"], "pending");
+    let still = async |client: &Client| client.get(&format!("{ROUTES}/approvals")).await.expect(200)["total"].clone();
+    assert_eq!((still(&bob).await, still(&ada).await), (json!(0), json!(1)), "it waits for the other one only");
     assert_eq!(decide(&bob, &waiting, "approve").await.expect(200)["decisions"].as_array().map(Vec::len), Some(1));
     decide(&bob, &waiting, "reject").await.problem(409, "APPROVAL_CLOSED");
     assert_eq!(decide(&ada, &waiting, "approve").await.expect(200)["status"], "approved");
@@ -433,6 +439,8 @@ async fn a_webhook_is_signed_and_a_delivery_starts_one_run() {
     send(now - 3_600, sign(now - 3_600, key)).await.problem(401, "SIGNATURE_INVALID");
     let taken = send(now, sign(now, key)).await.expect(202);
     assert_eq!(send(now, sign(now, key)).await.expect(200)["runId"], taken["runId"], "a call that is played again");
+    let played = call(&signed, good).header("berth-timestamp", now.to_string()).header("berth-delivery-id", "new");
+    stranger.send(played.header("berth-signature", sign(now, key))).await.expect(200);
     becomes(&ada, &text(&taken, "runId"), "completed").await;
     let bodily =
         call(&signed, good).header("x-hub-signature-256", format!("sha256={}", hmac(key.as_bytes(), good.as_bytes())));
@@ -466,6 +474,12 @@ async fn runs_that_meet_do_as_their_policy_says() {
     ada.post(&format!("{ROUTES}/runs/{first}/cancel"), &json!({})).await.done(200);
     assert_eq!(ada.get(&format!("{ROUTES}/approvals")).await.expect(200)["total"], 0, "its approval went with it");
     execute(&ada, &skip, json!({})).await;
+    // Where nobody is named, who made the workflow is told.
+    eventually("a notification", async || {
+        let inbox = ada.get("/api/notifications?type=workflow.approval.requested").await.expect(200);
+        (inbox["total"].as_i64() > Some(0)).then_some(())
+    })
+    .await;
 
     let queue = active(&ada, with("queue")).await;
     let first = execute(&ada, &queue, json!({})).await;

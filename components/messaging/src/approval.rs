@@ -10,7 +10,8 @@ use crate::{
     message::{
         Message,
         change::{self, Change},
-        kind::{MessageType, State},
+        kind::{ACKNOWLEDGEMENT, MessageType, OUTCOME, State},
+        open_words,
     },
     notice,
 };
@@ -48,7 +49,7 @@ fn decide(id: &Id, outcome: State, comment: Option<String>) -> Result<Stored<Mes
             let problem = Problem::conflict(format!("It is {state} already.")).with_code("ALREADY_DECIDED");
             return Err(problem.with("state", state));
         }
-        note(change, "outcome", &caller, comment.as_deref());
+        note(change, OUTCOME, &caller, comment.as_deref());
         change.row.state = Some(outcome);
         change.row.escalate_at = None;
         escalation::close(change.transaction, &change.row.id)?;
@@ -82,6 +83,7 @@ fn note(change: &mut Change<'_>, name: &str, caller: &Id, comment: Option<&str>)
 }
 
 fn publish(change: &Change<'_>, outcome: State, caller: &Id, comment: Option<&str>) -> Result<()> {
+    let comment = open_words(comment, &change.seat.conversation);
     let more = json!({ "decidedBy": caller, "decidedAt": change.now, "comment": comment, "outcome": outcome });
     match change.row.message_type {
         MessageType::ApprovalRequest => {
@@ -131,7 +133,7 @@ pub fn acknowledge(Params(id): Params<Id>, input: Option<Json<Answer>>) -> Resul
                 return Err(Problem::unprocessable(detail).with_code("NOT_ACKNOWLEDGEABLE"));
             }
         }
-        note(change, "acknowledgement", &caller, comment.as_deref());
+        note(change, ACKNOWLEDGEMENT, &caller, comment.as_deref());
         change.announce("messaging.message.updated", json!({ "isEdit": false, "acknowledgedBy": caller }))
     })
 }

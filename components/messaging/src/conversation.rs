@@ -111,11 +111,7 @@ impl Rules for Conversation {
 
     fn before_update(&mut self, old: &Stored<Self>, transaction: &Transaction) -> Result<()> {
         let (has_owner, is_owner) = Participant::ownership(transaction, &old.id)?;
-        // Everybody may archive a conversation of two; one that nobody owns is everybody's.
-        if is_owner || !has_owner || access::is_admin() {
-            return Ok(());
-        }
-        Err(Problem::forbidden("Only who looks after the conversation changes it."))
+        may_change(has_owner, is_owner || access::is_admin(), self.is_private != old.is_private)
     }
 
     fn after_update(old: &Stored<Self>, new: &Stored<Self>, transaction: &Transaction) -> Result<()> {
@@ -145,12 +141,23 @@ impl Rules for Conversation {
     }
 
     fn event_data(row: &Stored<Self>) -> Value {
+        // Events are everybody's: what a private conversation is called is not in them.
+        let open = |text: &Option<String>| text.clone().filter(|_| !row.is_private);
         json!({
             "id": row.id, "conversationId": row.id, "type": row.r#type, "contextType": row.context_type,
-            "contextId": row.context_id, "projectId": row.project_id, "name": row.name, "title": row.title,
-            "isPrivate": row.is_private, "createdBy": row.created_by,
+            "contextId": row.context_id, "projectId": row.project_id, "name": open(&row.name),
+            "title": open(&row.title), "isPrivate": row.is_private, "createdBy": row.created_by,
         })
     }
+}
+
+/// Whether somebody may change a conversation; `decides` is who looks after it or after the organization. Everybody may
+/// archive a conversation of two, and one that nobody owns is everybody's: therefore nobody closes it to the others.
+fn may_change(has_owner: bool, decides: bool, closes: bool) -> Result<()> {
+    if decides || !has_owner && !closes {
+        return Ok(());
+    }
+    Err(Problem::forbidden("Only who looks after the conversation changes it."))
 }
 
 /// Two users as one text, whoever is named first.
@@ -194,6 +201,34 @@ mod tests {
         assert!(faulty(&draft(Kind::Direct)).is_empty());
         let about = Conversation { context_id: Some("x".into()), name: Some("n".into()), ..draft(Kind::Channel) };
         assert_eq!(faulty(&about), ["contextType"]);
+    }
+
+    #[test]
+    fn what_nobody_owns_is_changed_by_everybody_and_closed_by_nobody() {
+        assert!(may_change(false, false, false).is_ok());
+        assert_eq!(may_change(false, false, true).unwrap_err().status, 403);
+        assert_eq!(may_change(true, false, false).unwrap_err().status, 403);
+        assert!(may_change(true, true, true).is_ok() && may_change(false, true, true).is_ok());
+    }
+
+    #[test]
+    fn events_do_not_say_what_a_private_conversation_is_called() {
+        let told = |is_private: bool| {
+            let (name, title) = (Some("takeover".to_string()), Some("The takeover".to_string()));
+            let now = clock::now();
+            Conversation::event_data(&Stored {
+                id: "c1".into(),
+                organization_id: Some("o1".into()),
+                created_by: None,
+                created_at: now,
+                updated_at: now,
+                version: 1,
+                data: Conversation { name, title, is_private, ..draft(Kind::Channel) },
+            })
+            .to_string()
+        };
+        assert!(told(false).contains("takeover"));
+        assert!(!told(true).contains("takeover"));
     }
 
     #[test]

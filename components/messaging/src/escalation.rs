@@ -5,11 +5,11 @@ pub mod timer;
 use berth_sdk::prelude::*;
 
 use crate::{
-    access,
+    access::{self, Seat},
     message::{
         Message,
         change::{self, Change},
-        write,
+        mention, open_words, write,
     },
     notice,
     participant::Participant,
@@ -99,7 +99,9 @@ pub struct Wish {
 /// `POST /api/messaging/messages/{id}/escalate`.
 pub fn escalate(Params(id): Params<Id>, Json(input): Json<Wish>) -> Result<Stored<Escalation>> {
     let message = entity::read::<Message>(&Pool, &id)?;
-    people::require_members("escalateTo", &input.escalate_to)?;
+    // They are told what was said: whoever cannot see the conversation is not asked.
+    let seat = Seat::take(&Pool, &message.conversation_id)?;
+    mention::require_known("escalateTo", &input.escalate_to, &mention::known(&seat, &input.escalate_to)?)?;
     let administrators = if input.escalate_to.is_empty() { people::administrators()? } else { Vec::new() };
     let mut made = None;
     let level = message.escalation_level + 1;
@@ -149,8 +151,9 @@ pub fn raise(change: &mut Change<'_>, step: Step) -> Result<Stored<Escalation>> 
     let row = entity::create(change.transaction, escalation)?;
     change.row.escalation_level = level;
     change.row.escalate_at = if level < LEVEL_MAX { write::next_escalation(&change.row, change.now) } else { None };
+    let reason = open_words(Some(&row.reason), &change.seat.conversation);
     let more = json!({
-        "escalationId": row.id, "level": level, "reason": row.reason, "escalateTo": row.escalate_to,
+        "escalationId": row.id, "level": level, "reason": reason, "escalateTo": row.escalate_to,
         "priority": row.priority,
     });
     change.announce("messaging.escalated", more)?;

@@ -35,6 +35,8 @@ struct Word {
     members: Vec<Id>,
     approvers: Vec<Id>,
     content: String,
+    /// What is said instead in the conversation about the context, which the whole organization sees.
+    brief: Option<String>,
     message_type: MessageType,
     sender: (SenderType, Id),
     data: Map<String, Value>,
@@ -71,6 +73,7 @@ fn say(mut word: Word, event_id: &str, caused_by: Option<&str>) -> Result<()> {
     let conversation = match named {
         Some(conversation) => conversation,
         None => {
+            word.content = word.brief.take().unwrap_or(word.content);
             let opening =
                 Opening::about(word.context_type, word.context_id.clone(), &word.title, word.project_id.clone());
             let owner = word.owner.clone().filter(|id| known.contains(id));
@@ -165,6 +168,7 @@ fn incident(data: &Map<String, Value>) -> Option<Word> {
         owner,
         approvers: Vec::new(),
         content: format!("Incident ({severity}): {title}{described}"),
+        brief: None,
         message_type: MessageType::IncidentReport,
         sender: (SenderType::System, "planning".into()),
         data: about,
@@ -185,6 +189,7 @@ fn release(data: &Map<String, Value>) -> Option<Word> {
         owner,
         approvers: Vec::new(),
         content: format!("The release {name}{version} is planned."),
+        brief: None,
         message_type: MessageType::Discussion,
         sender: (SenderType::System, "planning".into()),
         data: kept(data, &["releaseId", "version", "status", "services", "plannedStart", "plannedEnd"]),
@@ -209,6 +214,7 @@ fn review(data: &Map<String, Value>) -> Option<Word> {
         owner,
         approvers: Vec::new(),
         content: format!("A review is requested: {title}"),
+        brief: None,
         message_type: MessageType::Discussion,
         sender: (SenderType::System, "planning".into()),
         data: kept(data, &["reviewId", "reviewableType", "reviewableId", "assignedTo", "level", "priority", "dueDate"]),
@@ -234,6 +240,7 @@ fn step(data: &Map<String, Value>, started_by: Option<&str>) -> Option<Word> {
         owner,
         approvers,
         content: text(data, "message").map_or_else(|| format!("The step waits: {title}"), ToString::to_string),
+        brief: None,
         message_type: MessageType::ApprovalRequest,
         sender: (SenderType::System, "execution-service".into()),
         data: kept(data, &["executionId", "planId", "stepId", "title", "attempt", "fields", "dryRun"]),
@@ -261,6 +268,8 @@ fn agent(data: &Map<String, Value>) -> Option<Word> {
         members: Vec::new(),
         approvers: Vec::new(),
         content: format!("The agent is done{output}"),
+        // Only whoever sees the run sees what came of it.
+        brief: Some("The agent is done.".into()),
         message_type: MessageType::AgentStatus,
         sender: (SenderType::Agent, agent_id),
         data: about,
@@ -304,5 +313,6 @@ mod tests {
         let word = agent(&object(done)).unwrap();
         assert_eq!(word.conversation_id, Some("c1".into()));
         assert_eq!(word.content, "The agent is done:\n\n{\"n\":1}");
+        assert_eq!(word.brief.as_deref(), Some("The agent is done."), "where everybody listens");
     }
 }

@@ -110,6 +110,11 @@ pub fn event_data(message: &Stored<Message>, conversation: &Conversation) -> Val
     data
 }
 
+/// What somebody wrote along with an event, unless it was said in a private conversation.
+pub fn open_words<'a>(words: Option<&'a str>, conversation: &Conversation) -> Option<&'a str> {
+    words.filter(|_| !conversation.is_private)
+}
+
 /// Publishes an event of a message, in the order of its conversation.
 pub fn announce(
     transaction: &Transaction,
@@ -124,4 +129,18 @@ pub fn announce(
     }
     transaction.send(&News::new(kind, &data)?.with_key(message.conversation_id.as_str()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::open_words;
+    use crate::conversation::{ContextType, open::Opening};
+
+    #[test]
+    fn words_of_a_private_conversation_stay_in_it() {
+        let mut conversation = Opening::about(ContextType::Plan, "p1".into(), "Plan", None).conversation;
+        assert_eq!(open_words(Some("fine"), &conversation), Some("fine"));
+        conversation.is_private = true;
+        assert_eq!(open_words(Some("fine"), &conversation), None);
+    }
 }

@@ -17,6 +17,8 @@ const CALL_MAX: Duration = Duration::from_secs(25);
 const CALL_DEFAULT: Duration = Duration::from_secs(20);
 /// What events of workflows begin with.
 const CUSTOM: &str = "custom.";
+/// What an author needs for what may be done on behalf of the organization.
+pub const MANAGE: &str = "workflows.workflow.manage";
 
 /// What a step can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,19 +85,30 @@ impl Action {
         })
     }
 
-    /// The permission that whoever saves such a step must hold: an automation does nothing that its author may not do.
-    pub fn permission(self, input: &Map<String, Value>) -> Option<String> {
-        let derived = |method, path: &str| allowance::permission(method, path);
-        Some(match self {
-            Self::HttpRequest | Self::EventPublish | Self::Transform => return None,
-            Self::AgentRun => derived("POST", "/api/ai/agents/id/execute"),
-            Self::MessagePost => derived("POST", "/api/messaging/conversations/id/messages"),
+    /// The permissions that whoever saves such a step must hold: an automation does nothing that its author may not do.
+    /// They are those of the routes that are called.
+    ///
+    /// A `service.call` reads and changes whatever row it names, and an `mcp.tool` may be one that only administrators call.
+    /// When a run goes back to nobody both are done as the organization, which sees every project and calls every tool: such
+    /// steps are for administrators to write.
+    pub fn permissions(self, input: &Map<String, Value>) -> Vec<String> {
+        let code = match self {
+            Self::HttpRequest | Self::EventPublish | Self::Transform => return Vec::new(),
             Self::ServiceCall => {
                 let text = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or_default();
-                derived(&text("method").to_ascii_uppercase(), text("path"))
+                let mut codes = allowance::permissions(&text("method").to_ascii_uppercase(), text("path"));
+                codes.push(MANAGE.into());
+                return codes;
             }
-            _ => derived("POST", self.place()?.1),
-        })
+            Self::ExecutionStart => "executions.execution.create",
+            Self::AgentRun => "ai.agent.execute",
+            Self::McpTool => return vec!["mcp.mcp.create".into(), MANAGE.into()],
+            Self::NotificationSend => "notifications.notification.send",
+            Self::MessagePost => "messaging.messaging.update",
+            Self::TaskCreate => "tasks.task.create",
+            Self::PromptRender => "prompts.prompt.create",
+        };
+        vec![code.into()]
     }
 }
 
@@ -145,6 +158,10 @@ pub fn faults(action: Action, input: &Value, has_agent: bool) -> Vec<(String, St
             }
         }
         Action::ServiceCall => {
+            // What is called decides which permission the author needs: it must stand there.
+            if input.get("method").is_some_and(is_reference) {
+                faults.push(("method".into(), "must not be a reference".into()));
+            }
             if let (Some(method), Some(path)) = (&method, input.get("path").and_then(Value::as_str))
                 && let Err(message) = allowance::target(method, path)
             {
@@ -280,6 +297,10 @@ pub fn work(
             let (path, body) = message(text("conversationId"), input, key)?;
             plain(post("messaging", &path, &body))
         }
+        // Judged once more: a value that was filled in may look like a reference itself.
+        Action::EventPublish if !is_event_type(text("type")) => {
+            Err(Failure::lasting("INVALID_INPUT", "type must be dotted lower case and begin with custom."))
+        }
         Action::EventPublish => Ok(Work::Publish {
             kind: text("type").to_string(),
             data: input.get("data").cloned().filter(Value::is_object).unwrap_or_else(|| json!({})),
@@ -311,11 +332,14 @@ fn agent_run(id: &str, input: &Value) -> Result<(String, Value), Failure> {
     Ok((format!("/api/ai/agents/{id}/execute"), body))
 }
 
+/// A workflow speaks for itself: neither in the name of whoever happens to be behind the run nor as another service.
 fn message(id: &str, input: &Value, key: &str) -> Result<(String, Value), Failure> {
     require_id("conversationId", id)?;
     let mut body = input.clone();
     if let Some(members) = body.as_object_mut() {
         members.remove("conversationId");
+        members.remove("senderId");
+        members.insert("senderType".into(), "system".into());
         members.entry("messageType").or_insert_with(|| "discussion".into());
         members.entry("clientMessageId").or_insert_with(|| key.into());
     }
@@ -344,9 +368,12 @@ fn service_call(input: &Value, key: &str) -> Result<Call, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use berth_sdk::{json, serde_json::Value};
+    use berth_sdk::{
+        json,
+        serde_json::{Map, Value},
+    };
 
-    use super::{Action, Prepared, Work, work};
+    use super::{Action, Prepared, Work, faults, work};
 
     fn call(action: &str, input: Value) -> Result<(String, String), String> {
         match work(Action::parse(action).unwrap(), None, &input, "k1", None) {
@@ -395,6 +422,33 @@ mod tests {
         assert_eq!(code("http.request", json!({"url": "http://planning.internal/api/plans"})), "EGRESS_DENIED");
         assert_eq!(code("message.post", json!({"conversationId": "c/../x", "content": "x"})), "INVALID_INPUT");
         assert_eq!(code("task.create", json!({})), "INVALID_INPUT");
+        assert_eq!(code("event.publish", json!({"type": "workflow.run.failed{{"})), "INVALID_INPUT");
+        let hidden = json!({"method": "{{trigger.input.method}}", "path": "/api/tasks"});
+        assert_eq!(faults(Action::ServiceCall, &hidden, false), [("method".into(), "must not be a reference".into())]);
+    }
+
+    #[test]
+    fn an_author_needs_the_permissions_of_the_routes_that_are_called() {
+        let needed = |action: &str, input: Value| {
+            Action::parse(action).unwrap().permissions(input.as_object().unwrap_or(&Map::new()))
+        };
+        assert_eq!(needed("agent.run", json!({})), ["ai.agent.execute"]);
+        assert_eq!(needed("notification.send", json!({})), ["notifications.notification.send"]);
+        assert_eq!(needed("execution.start", json!({})), ["executions.execution.create"]);
+        assert_eq!(
+            needed("service.call", json!({"method": "put", "path": "/api/tasks/t1"})),
+            ["tasks.task.update", "workflows.workflow.manage"]
+        );
+        assert_eq!(needed("mcp.tool", json!({})), ["mcp.mcp.create", "workflows.workflow.manage"]);
+        assert!(needed("transform", json!({})).is_empty());
+    }
+
+    #[test]
+    fn a_workflow_speaks_for_itself_alone() {
+        let input = json!({"conversationId": "c1", "content": "x", "senderType": "agent", "senderId": "a1"});
+        let (_, body) = call("message.post", input).unwrap();
+        let body: Value = berth_sdk::serde_json::from_str(&body).unwrap();
+        assert_eq!((&body["senderType"], &body["senderId"]), (&json!("system"), &Value::Null));
     }
 
     #[test]

@@ -6,13 +6,12 @@ use berth_sdk::{config, router::Route};
 /// The setting: `GET /api/tasks, POST /api/tasks, …`; a prefix means whole segments.
 const SETTING: &str = "service_routes";
 
-/// What is allowed when the setting is absent.
+/// What is allowed when the setting is absent: routes of services that the manifest lets workflows call. Whoever lists others
+/// there lists their routes in the setting.
 const ROUTES: &str = "GET /api/plans, GET /api/projects, GET /api/tasks, POST /api/tasks, PUT /api/tasks, GET /api/incidents, \
     POST /api/incidents, PUT /api/incidents, GET /api/issues, POST /api/issues, PUT /api/issues, GET /api/releases, \
-    GET /api/reviews, POST /api/reviews, GET /api/executions, GET /api/knowledge, POST /api/knowledge, GET /api/prompts, \
-    POST /api/prompts/render, GET /api/usage/summary, POST /api/usage/events, POST /api/metrics, POST /api/embeddings/search, \
-    GET /api/calendar/availability, POST /api/calendar/events, GET /api/resources, GET /api/quality, GET /api/observability, \
-    GET /api/mcp/tools, POST /api/ai/completions";
+    GET /api/reviews, POST /api/reviews, GET /api/executions, GET /api/prompts, POST /api/prompts/render, \
+    GET /api/usage/summary, POST /api/usage/events, POST /api/metrics, GET /api/mcp/tools, POST /api/ai/completions";
 
 /// Who answers which prefix.
 const PLUGINS: [(&str, &[&str]); 18] = [
@@ -20,7 +19,7 @@ const PLUGINS: [(&str, &[&str]); 18] = [
     ("prompt-management", &["/api/prompts"]),
     ("usage-tracking", &["/api/usage", "/api/metrics"]),
     ("embeddings", &["/api/embeddings"]),
-    ("ai-service", &["/api/ai"]),
+    ("ai-service", &["/api/ai", "/api/agents"]),
     (
         "planning",
         &[
@@ -46,11 +45,11 @@ const PLUGINS: [(&str, &[&str]); 18] = [
     ("dashboard", &["/api/dashboards"]),
     ("calendar", &["/api/calendar"]),
     ("messaging", &["/api/messaging"]),
-    ("logging", &["/api/logs"]),
+    ("logging", &["/api/logs", "/api/audit-logs"]),
     ("learning-development", &["/api/learning", "/api/patterns"]),
-    ("collaboration", &["/api/collaboration"]),
+    ("collaboration", &["/api/collaboration", "/api/pairing", "/api/innovation"]),
     ("quality", &["/api/quality", "/api/experiments", "/api/compliance"]),
-    ("resource-management", &["/api/resources"]),
+    ("resource-management", &["/api/resources", "/api/capacity"]),
     ("observability", &["/api/observability"]),
 ];
 
@@ -105,14 +104,16 @@ fn without_references(path: &str) -> Option<String> {
     Some(whole)
 }
 
-/// The permission that a route of another plugin demands, as the SDK derives it: an action below a row is an update.
+/// The permissions that a route of another plugin may demand, as the SDK derives them. Of a `POST` below a module nobody
+/// says whether it makes something or acts on a row: it needs both.
 ///
 /// ```
-/// use workflow::allowance::permission;
-/// assert_eq!(permission("POST", "/api/tasks"), "tasks.task.create");
-/// assert_eq!(permission("POST", "/api/tasks/t1/comments"), "tasks.task.update");
+/// use workflow::allowance::permissions;
+/// assert_eq!(permissions("POST", "/api/tasks"), ["tasks.task.create"]);
+/// assert_eq!(permissions("POST", "/api/tasks/t1/comments"), ["tasks.task.create", "tasks.task.update"]);
+/// assert_eq!(permissions("GET", "/api/tasks/t1"), ["tasks.task.read"]);
 /// ```
-pub fn permission(method: &str, path: &str) -> String {
+pub fn permissions(method: &str, path: &str) -> Vec<String> {
     let method = match method {
         "POST" => "POST",
         "PUT" => "PUT",
@@ -122,6 +123,58 @@ pub fn permission(method: &str, path: &str) -> String {
     };
     let mut segments = path.trim_start_matches("/api/").split('/');
     let module = segments.next().unwrap_or_default();
-    let pattern = if segments.next().is_some() { format!("/api/{module}/{{id}}") } else { format!("/api/{module}") };
-    Route::new(method, &pattern).permission().unwrap_or_default()
+    let whole = format!("/api/{module}");
+    let patterns = match (method, segments.next()) {
+        (_, None) => vec![whole],
+        ("POST", Some(_)) => vec![format!("{whole}/{{id}}"), whole],
+        (_, Some(_)) => vec![format!("{whole}/{{id}}")],
+    };
+    let mut codes: Vec<String> =
+        patterns.iter().filter_map(|pattern| Route::new(method, pattern).permission()).collect();
+    codes.sort();
+    codes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PLUGINS, ROUTES, target};
+
+    /// The lines of each plugin in the repository's manifest, by its name.
+    fn manifest() -> Vec<(&'static str, &'static str)> {
+        let text = include_str!("../../../plugins.toml");
+        let named =
+            |block: &'static str| block.split_once("name = \"")?.1.split_once('"').map(|(name, _)| (name, block));
+        text.split("[[plugin]]").filter_map(named).collect()
+    }
+
+    /// The entries of a list of texts.
+    fn list(block: &'static str, key: &str) -> Vec<&'static str> {
+        let begin = format!("\n{key} = [");
+        let inside = block.split_once(begin.as_str()).and_then(|(_, rest)| rest.split_once(']'));
+        inside.map_or_else(Vec::new, |(inside, _)| inside.split('"').skip(1).step_by(2).collect())
+    }
+
+    #[test]
+    fn what_may_be_called_by_default_the_manifest_grants() {
+        let plugins = manifest();
+        let own = plugins.iter().find(|(name, _)| *name == "workflow").unwrap().1;
+        let granted = list(own, "call");
+        for route in ROUTES.split(',') {
+            let (method, path) = route.trim().split_once(' ').unwrap();
+            let plugin = target(method, path).unwrap();
+            assert!(granted.contains(&plugin), "{route}: the manifest does not let workflow call {plugin}");
+        }
+    }
+
+    #[test]
+    fn every_prefix_of_another_plugin_is_known_but_those_of_secrets() {
+        for (name, block) in
+            manifest().into_iter().filter(|(name, _)| !["workflow", "secret-management"].contains(name))
+        {
+            let known = PLUGINS.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, prefixes)| prefixes);
+            for prefix in list(block, "routes") {
+                assert!(known.contains(&prefix), "{name} answers {prefix}");
+            }
+        }
+    }
 }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use berth_sdk::{prelude::*, serde_json::Value};
+use berth_sdk::{
+    prelude::*,
+    serde_json::{Map, Value},
+};
 
 use crate::{
     action::{self, Watch, Work},
@@ -23,6 +26,8 @@ use crate::{
 pub const LEASE: Duration = Duration::from_secs(60);
 /// How often the record of what happened elsewhere is tried: it must not be lost for a busy database.
 const RECORD_ATTEMPTS: u32 = 6;
+/// The variables of a run, in bytes.
+const VARIABLES_BYTES_MAX: usize = 512 * 1024;
 /// Between two of these.
 const RECORD_WAIT: Duration = Duration::from_millis(300);
 /// A step whose message has not arrived for so long never will: longer than all retries of a message together.
@@ -31,7 +36,7 @@ pub const DISPATCH_MAX: Duration = Duration::from_secs(20 * 60);
 /// Handles `workflow.step.run`.
 pub fn run_step(envelope: &Envelope) -> Result<()> {
     let message: StepMessage = envelope.data()?;
-    let result = move_step(&message);
+    let result = move_step(&message, &envelope.id);
     if let Err(problem) = &result
         && (envelope.is_last_attempt || matches!(problem.status, 400 | 413 | 422))
     {
@@ -40,12 +45,12 @@ pub fn run_step(envelope: &Envelope) -> Result<()> {
     result
 }
 
-fn move_step(message: &StepMessage) -> Result<()> {
+fn move_step(message: &StepMessage, message_id: &str) -> Result<()> {
     let errand = database::transaction(|transaction| {
         let mut errand = None;
         with_step(transaction, message, |run, row| {
             errand = match message.cause {
-                None => begin(run, row)?,
+                None => begin(run, row, message_id)?,
                 Some(cause) => look_after(run, row, cause)?,
             };
             Ok(())
@@ -77,7 +82,7 @@ pub fn with_step(
     run.save().map(|_| ())
 }
 
-fn begin(run: &mut Run<'_>, row: &mut Stored<StepRun>) -> Result<Option<Errand>> {
+fn begin(run: &mut Run<'_>, row: &mut Stored<StepRun>, message_id: &str) -> Result<Option<Errand>> {
     let (place, step) = run.step(&row.step_id)?;
     // A duplicate, or a message that came too late.
     let is_taken = if row.is_item() {
@@ -93,6 +98,8 @@ fn begin(run: &mut Run<'_>, row: &mut Stored<StepRun>) -> Result<Option<Errand>>
     row.started_at = Some(run.now);
     row.finished_at = None;
     row.next_attempt_at = None;
+    // The timer may have sent another message for a late one: what the step causes names the one that came first.
+    row.message_id = Some(message_id.to_string());
     let scope = context::of(run, &step)?;
     if row.is_item() {
         return begin_item(run, row, &step, &scope);
@@ -188,8 +195,14 @@ fn act(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, input: &Value)
             Ok(None)
         }
         Ok(Work::Transform { set, value }) => {
-            run.row.variables.extend(set);
-            advance::finish(run, row, value).map(|()| None)
+            match set_variables(&run.row.variables, set) {
+                Ok(variables) => {
+                    run.row.variables = variables;
+                    advance::finish(run, row, value)?;
+                }
+                Err(failure) => advance::fail(run, row, failure)?,
+            }
+            Ok(None)
         }
         Ok(Work::Call(call)) => {
             row.lease_until = Some(run.now.plus(LEASE));
@@ -198,6 +211,15 @@ fn act(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, input: &Value)
         }
         Err(failure) => advance::fail(run, row, failure).map(|()| None),
     }
+}
+
+/// The variables with new values. They travel with the run through every step of it.
+fn set_variables(variables: &Map<String, Value>, set: Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+    let mut variables = variables.clone();
+    variables.extend(set);
+    let is_small = json!(variables).to_string().len() <= VARIABLES_BYTES_MAX;
+    let too_large = || format!("The variables of a run have at most {VARIABLES_BYTES_MAX} bytes.");
+    if is_small { Ok(variables) } else { Err(Failure::lasting("VARIABLES_TOO_LARGE", too_large())) }
 }
 
 fn delay(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, scope: &Value) -> Result<()> {
@@ -347,4 +369,20 @@ fn exhausted(message: &StepMessage, problem: &Problem) -> Result<()> {
             Ok(())
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_sdk::{json, serde_json::Value};
+
+    use super::{VARIABLES_BYTES_MAX, set_variables};
+
+    #[test]
+    fn variables_grow_to_an_end() {
+        let object = |value: Value| value.as_object().cloned().unwrap_or_default();
+        let set = set_variables(&object(json!({"a": 1, "b": 2})), object(json!({"b": 3})));
+        assert_eq!(set.unwrap(), object(json!({"a": 1, "b": 3})));
+        let many = object(json!({"c": "x".repeat(VARIABLES_BYTES_MAX)}));
+        assert_eq!(set_variables(&object(json!({})), many).unwrap_err().code, "VARIABLES_TOO_LARGE");
+    }
 }

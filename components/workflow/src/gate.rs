@@ -17,6 +17,7 @@ use crate::{
     run::{Cause, Run},
     step_run::StepRun,
     template,
+    workflow::Workflow,
 };
 
 /// The work message that tells approvers.
@@ -167,11 +168,15 @@ fn announce(run: &mut Run<'_>, approval: &Stored<Approval>) -> Result<()> {
         "policy": approval.policy, "deadline": approval.deadline, "isEscalated": approval.is_escalated,
     });
     run.record("workflow.approval.requested", Some(&approval.step_id), facts);
-    if !approval.required_approvers.is_empty() {
-        let work = json!({ "approvalId": approval.id, "isEscalated": approval.is_escalated });
-        run.transaction.enqueue(NOTIFY, &work, Duration::ZERO)?;
-    }
+    let work = json!({ "approvalId": approval.id, "isEscalated": approval.is_escalated });
+    run.transaction.enqueue(NOTIFY, &work, Duration::ZERO)?;
     Ok(())
+}
+
+/// Who is told: the approvers; where nobody is named, who made the workflow.
+fn audience(approvers: &[Id], author: Option<&str>) -> Vec<Id> {
+    let author = author.map(Id::from).filter(|_| approvers.is_empty());
+    approvers.iter().cloned().chain(author).collect()
 }
 
 /// Handles `workflow.notify`: the approvers find it in their inbox. Where notification-manager is not there, the event
@@ -187,10 +192,11 @@ pub fn notify(envelope: &Envelope) -> Result<()> {
     if approval.status != ApprovalStatus::Pending {
         return Ok(());
     }
+    let author = entity::find::<Workflow>(&Pool, &approval.workflow_id)?.and_then(|row| row.created_by);
     let key = format!("wf-approval-{}-{}", approval.id, work.is_escalated);
     let ids = json!({ "approvalId": approval.id, "runId": approval.run_id, "stepId": approval.step_id });
     Notice::new("workflow.approval.requested", "A workflow waits for your approval", Criticality::High)
-        .to(approval.required_approvers.clone())
+        .to(audience(&approval.required_approvers, author.as_deref()))
         .body(approval.message.as_deref().unwrap_or_default())
         .about("workflow_approval", &approval.id)
         .once(&key)
@@ -344,7 +350,37 @@ pub fn waiting(query: &PageQuery) -> Result<JsonText<Page<Stored<Approval>>>> {
     } else {
         select.condition("approver_words LIKE ? ESCAPE '\\'", [pattern])
     };
-    let wants_status = query.filter("status").is_some();
-    let select = if wants_status { select } else { select.equal("status", ApprovalStatus::Pending) };
-    select.page(&Pool, query)
+    if query.filter("status").is_some() {
+        return select.page(&Pool, query);
+    }
+    // Where all must agree, nothing waits for those who have. One database writes a space behind a colon, the other none.
+    let said = said_by(&user_id);
+    let unsaid = "CAST(decisions AS TEXT) NOT LIKE ? ESCAPE '\\' AND CAST(decisions AS TEXT) NOT LIKE ? ESCAPE '\\'";
+    select.equal("status", ApprovalStatus::Pending).condition(unsaid, said).page(&Pool, query)
+}
+
+/// Patterns of decisions with a word of somebody. A comment cannot look like one: its quotes are escaped.
+fn said_by(user_id: &Id) -> [String; 2] {
+    let id = user_id.replace('_', "\\_");
+    [format!("%\"userId\":\"{id}\"%"), format!("%\"userId\": \"{id}\"%")]
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_sdk::Id;
+
+    use super::{audience, said_by};
+
+    #[test]
+    fn somebody_is_always_told() {
+        let named = ["a", "b"].map(Id::from);
+        assert_eq!(audience(&named, Some("author")), named);
+        assert_eq!(audience(&[], Some("author")), [Id::from("author")]);
+        assert!(audience(&[], None).is_empty());
+    }
+
+    #[test]
+    fn an_id_is_no_pattern() {
+        assert_eq!(said_by(&"a_b".into()), [r#"%"userId":"a\_b"%"#, r#"%"userId": "a\_b"%"#]);
+    }
 }

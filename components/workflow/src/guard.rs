@@ -11,6 +11,8 @@ use berth_sdk::{prelude::*, serde_json::Value};
 pub const DEPTH_MAX: i64 = 5;
 /// The most runs of one workflow in one chain of messages.
 const CHAIN_MAX: i64 = 1_000;
+/// The most runs of one workflow that steps start in one chain: ten steps with a run for each of a thousand items.
+const CHILDREN_MAX: i64 = 10_000;
 /// Members of a payload that are looked at.
 const THINGS_MAX: usize = 8;
 
@@ -94,9 +96,38 @@ pub fn allows(workflow_id: &Id, cause: Option<&Cause>, correlation_id: Option<&s
         return Ok(false);
     }
     let Some(correlation_id) = correlation_id else { return Ok(true) };
-    let count = database::query_one(
+    Ok(count(&Pool, workflow_id, correlation_id)? < CHAIN_MAX)
+}
+
+fn count(database: &dyn Executor, workflow_id: &Id, correlation_id: &str) -> Result<i64> {
+    let count = database.query_one(
         "SELECT COUNT(*) AS count FROM workflow_runs WHERE correlation_id = $1 AND workflow_id = $2",
         params![correlation_id, workflow_id],
     )?;
-    Ok(count.map_or(Ok(0), |row| row.get::<i64>("count"))? < CHAIN_MAX)
+    Ok(count.map_or(Ok(0), |row| row.get("count"))?)
+}
+
+/// 422 when steps have started so many runs of a workflow in one chain that it can only be a loop over items that are loops
+/// themselves: five levels of a thousand each would never end.
+pub fn require_few(transaction: &Transaction, workflow_id: &Id, correlation_id: Option<&str>) -> Result<()> {
+    correlation_id.map_or(Ok(()), |correlation_id| judge(count(transaction, workflow_id, correlation_id)?))
+}
+
+fn judge(count: i64) -> Result<()> {
+    if count < CHILDREN_MAX {
+        return Ok(());
+    }
+    let detail = format!("Steps of one chain start at most {CHILDREN_MAX} runs of a workflow.");
+    Err(Problem::unprocessable(detail).with_code("TOO_MANY_RUNS"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHILDREN_MAX, judge};
+
+    #[test]
+    fn runs_within_runs_have_an_end() {
+        assert!(judge(CHILDREN_MAX - 1).is_ok());
+        assert_eq!(judge(CHILDREN_MAX).unwrap_err().code, "TOO_MANY_RUNS");
+    }
 }

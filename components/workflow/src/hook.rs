@@ -192,34 +192,32 @@ pub fn receive(Params(token): Params<String>, request: Request) -> Result<Respon
         let problem = Problem::conflict(format!("The workflow is {}, not active.", door.status));
         return Err(problem.with_code("WORKFLOW_NOT_ACTIVE"));
     }
-    let delivery = delivery(&request, mac.as_deref())?;
+    let names = names(&request, mac.as_ref())?;
     let payload = payload(&request)?;
     if !door.trigger.holds(&payload) {
         return Err(
             Problem::unprocessable("The call does not meet the conditions of the trigger.").with_code("FILTERED")
         );
     }
-    let (run_id, is_new) = note(&door, &delivery, &payload)?;
+    let (run_id, is_new) = note(&door, &names, &payload)?;
     let received = Received { run_id, duplicate: !is_new };
     if is_new { Accepted(received).into_response() } else { Json(received).into_response() }
 }
 
-/// Notes the delivery and lets its run start; the run of an earlier one otherwise.
-fn note(door: &Door, delivery: &str, payload: &Value) -> Result<(Id, bool)> {
+/// Notes the delivery and lets its run start; the run of an earlier one of any of these names otherwise.
+fn note(door: &Door, names: &[String], payload: &Value) -> Result<(Id, bool)> {
     let run_id = Id::new();
     database::transaction(|transaction| {
         let now = clock::now();
-        let noted = transaction.execute(
-            "INSERT INTO workflow_hook_deliveries (hook_id, delivery_id, run_id, created_at) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (hook_id, delivery_id) DO NOTHING",
-            params![&door.id, delivery, &run_id, now],
-        )?;
-        if noted == 0 {
-            let earlier = transaction.query_one(
-                "SELECT run_id FROM workflow_hook_deliveries WHERE hook_id = $1 AND delivery_id = $2",
-                params![&door.id, delivery],
+        for name in names {
+            let noted = transaction.execute(
+                "INSERT INTO workflow_hook_deliveries (hook_id, delivery_id, run_id, created_at) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (hook_id, delivery_id) DO NOTHING",
+                params![&door.id, name, &run_id, now],
             )?;
-            return Ok((earlier.ok_or_else(Problem::internal)?.get("run_id")?, false));
+            if noted == 0 {
+                return earlier(transaction, door, name, &run_id);
+            }
         }
         transaction.execute(
             "UPDATE workflow_hooks SET last_used_at = $2, updated_at = $2 WHERE id = $1",
@@ -235,16 +233,37 @@ fn note(door: &Door, delivery: &str, payload: &Value) -> Result<(Id, bool)> {
     })
 }
 
+/// The run of a delivery that is known by this name, and from now on by what was noted for `run_id` too.
+fn earlier(transaction: &Transaction, door: &Door, name: &str, run_id: &Id) -> Result<(Id, bool)> {
+    let found = transaction.query_one(
+        "SELECT run_id FROM workflow_hook_deliveries WHERE hook_id = $1 AND delivery_id = $2",
+        params![&door.id, name],
+    )?;
+    let earlier: Id = found.ok_or_else(Problem::internal)?.get("run_id")?;
+    transaction.execute(
+        "UPDATE workflow_hook_deliveries SET run_id = $3 WHERE hook_id = $1 AND run_id = $2",
+        params![&door.id, run_id, &earlier],
+    )?;
+    Ok((earlier, false))
+}
+
 fn refused(detail: &str) -> Problem {
     Problem::unauthorized(detail).with_code("SIGNATURE_INVALID")
 }
 
+/// What a call was signed with.
+struct Signed {
+    mac: Vec<u8>,
+    /// The signature covers a moment: no two calls have the same one, unless one is played again.
+    is_timed: bool,
+}
+
 /// The HMAC of a call that is signed as it should be; 401 otherwise.
-fn require_signature(door: &Door, secret_id: &Id, request: &Request) -> Result<Vec<u8>> {
+fn require_signature(door: &Door, secret_id: &Id, request: &Request) -> Result<Signed> {
     if let Some(mac) = request.header(BODY_SIGNATURE).filter(|_| request.header(webhook::SIGNATURE).is_none()) {
         let mac = webhook::parse(mac).ok_or_else(|| refused("The signature cannot be read."))?;
         if webhook::verify(secret_id, &door.organization_id, &request.body, &mac)? {
-            return Ok(mac);
+            return Ok(Signed { mac, is_timed: false });
         }
         return Err(refused("The signature does not fit."));
     }
@@ -259,7 +278,16 @@ fn require_signature(door: &Door, secret_id: &Id, request: &Request) -> Result<V
     if !webhook::verify(secret_id, &door.organization_id, &webhook::signed_text(timestamp, &request.body), &mac)? {
         return Err(refused("The signature does not fit."));
     }
-    Ok(mac)
+    Ok(Signed { mac, is_timed: true })
+}
+
+/// Everything a delivery is known by. Nothing signs the header that names it: a call with a moment in its signature is
+/// known by that as well.
+fn names(request: &Request, signed: Option<&Signed>) -> Result<Vec<String>> {
+    let mut names = vec![delivery(request, signed.map(|signed| signed.mac.as_slice()))?];
+    let signature = signed.filter(|signed| signed.is_timed).map(|signed| webhook::header(&signed.mac));
+    names.extend(signature.filter(|signature| !names.contains(signature)));
+    Ok(names)
 }
 
 /// What names the delivery: the header that says it, the signature, or nothing but chance.
@@ -302,7 +330,7 @@ fn payload(request: &Request) -> Result<Value> {
 mod tests {
     use berth_sdk::prelude::*;
 
-    use super::{delivery, payload};
+    use super::{Signed, delivery, names, payload};
 
     #[test]
     fn a_delivery_is_named_by_its_header_or_its_signature() {
@@ -312,6 +340,17 @@ mod tests {
         assert!(delivery(&bare, Some(&[7; 32])).unwrap().starts_with("sha256=0707"));
         assert_ne!(delivery(&bare, None).unwrap(), delivery(&bare, None).unwrap());
         assert!(delivery(&bare.with_header("webhook-id", &"x".repeat(300)), None).is_err());
+    }
+
+    #[test]
+    fn a_signed_moment_names_a_delivery_whatever_its_header_says() {
+        let known = |request: &Request, is_timed| names(request, Some(&Signed { mac: vec![7; 32], is_timed })).unwrap();
+        let named = Request::new("POST", "/x").with_header("berth-delivery-id", "d1");
+        assert_eq!(known(&named, false), ["d1"]);
+        let both = known(&named, true);
+        assert!(both.len() == 2 && both[0] == "d1" && both[1].starts_with("sha256=0707"));
+        assert_eq!(known(&Request::new("POST", "/x"), true).len(), 1);
+        assert_eq!(names(&named, None).unwrap(), ["d1"]);
     }
 
     #[test]

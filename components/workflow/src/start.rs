@@ -9,7 +9,7 @@ use berth_sdk::{
 };
 
 use crate::{
-    guard::DEPTH_MAX,
+    guard::{self, DEPTH_MAX},
     history::with,
     machine::StepStatus,
     run::{CancelMessage, RUN_CANCEL, Run},
@@ -78,6 +78,11 @@ pub fn begin(transaction: &Transaction, order: Order) -> Result<Started> {
     if order.depth > DEPTH_MAX {
         let problem = Problem::unprocessable(format!("More than {DEPTH_MAX} runs caused each other."));
         return Ok(Started::Refused(Box::new(problem.with_code("DEPTH_EXCEEDED"))));
+    }
+    if order.parent.is_some()
+        && let Err(problem) = guard::require_few(transaction, &workflow.id, order.correlation_id.as_deref())
+    {
+        return if problem.status == 422 { Ok(Started::Refused(Box::new(problem))) } else { Err(problem) };
     }
     if let Some(key) = &order.trigger_key {
         let earlier = transaction.query_one(

@@ -35,6 +35,22 @@ const PRESETS: [(&str, &str); 5] = [
     ("deployment_started", "custom.deployment.started"),
 ];
 
+/// What events begin with that tell of people's inboxes, sign-ins, rights and secrets. A run shows its event to whoever may
+/// read workflows, so administrators decide about these.
+const CONFIDENTIAL: [&str; 11] = [
+    "audit",
+    "auth",
+    "invitation",
+    "notification",
+    "organization",
+    "role",
+    "secret",
+    "session",
+    "sessions",
+    "team",
+    "user",
+];
+
 /// What starts a workflow.
 #[data]
 pub struct Trigger {
@@ -86,6 +102,12 @@ impl Trigger {
         }
         let preset = self.preset.as_deref()?;
         PRESETS.iter().find(|(name, _)| *name == preset).map(|(_, kind)| (*kind).to_string())
+    }
+
+    /// Whether the events that it waits for are not for everybody to see.
+    pub fn is_confidential(&self) -> bool {
+        // The first word of a pattern is never a wildcard.
+        self.pattern().is_some_and(|pattern| CONFIDENTIAL.contains(&pattern.split('.').next().unwrap_or_default()))
     }
 
     /// Whether what came is what it waits for.
@@ -377,6 +399,14 @@ mod tests {
         assert_eq!(fields(json!({"type": "schedule", "cron": "* * * * *", "timezone": "Mars"})), ["trigger.timezone"]);
         let wrong = json!({"filter": "steps.a.output == 1", "conditions": [{"field": "x y", "operator": "=="}]});
         assert_eq!(fields(wrong), ["trigger.filter", "trigger.conditions[0]"]);
+    }
+
+    #[test]
+    fn what_tells_of_people_is_not_for_every_author() {
+        let is_confidential = |kind: &str| trigger(json!({"type": "event", "eventType": kind})).is_confidential();
+        assert!(is_confidential("notification.created") && is_confidential("secret.#") && is_confidential("auth.*.*"));
+        assert!(!is_confidential("incident.created") && !is_confidential("custom.notification"));
+        assert!(!trigger(json!({"type": "webhook", "eventType": "user.registered"})).is_confidential());
     }
 
     #[test]

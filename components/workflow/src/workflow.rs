@@ -8,6 +8,7 @@ use berth_sdk::{
 };
 
 use crate::{
+    action::MANAGE,
     check,
     definition::{Definition, Step},
     run_row::TriggerType,
@@ -168,15 +169,19 @@ impl Workflow {
         self.require_rights()
     }
 
-    /// An automation does nothing that its author may not do.
+    /// An automation does nothing, and shows nothing, that its author may not do or see.
     fn require_rights(&self) -> Result<()> {
         for step in &self.definition.steps {
             let Some(action) = step.known_action() else { continue };
-            let needed = action.permission(&acting_input(step));
-            if let Some(permission) = needed.filter(|permission| !auth::has(permission)) {
+            let needed = action.permissions(&acting_input(step));
+            if let Some(permission) = needed.into_iter().find(|permission| !auth::has(permission)) {
                 let detail = format!("The step {} needs the permission {permission}, which you do not hold.", step.id);
                 return Err(Problem::forbidden(detail));
             }
+        }
+        if self.trigger.is_confidential() && !auth::has(MANAGE) {
+            let detail = format!("Events of this kind tell of people: the trigger needs the permission {MANAGE}.");
+            return Err(Problem::forbidden(detail));
         }
         Ok(())
     }

@@ -7,7 +7,11 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
-use super::{DATA_BYTES_MAX, Message, announce, kind::State, mention};
+use super::{
+    DATA_BYTES_MAX, Message, announce,
+    kind::{self, State},
+    mention,
+};
 use crate::{
     access::{self, Seat},
     decision, escalation, signal,
@@ -136,7 +140,7 @@ fn set_data(row: &mut Message, data: Map<String, Value>) -> Result<()> {
     let mut faults = Faults::default();
     row.message_type.check(&data, &mut faults);
     faults.finish()?;
-    row.structured_data = Some(Value::Object(data));
+    row.structured_data = Some(Value::Object(kind::with_answers_of(row.structured_data.as_ref(), data)));
     Ok(())
 }
 

@@ -11,6 +11,10 @@ use berth_sdk::{
 pub const APPROVERS_MAX: usize = 20;
 /// Alternatives of a decision.
 const ALTERNATIVES_MAX: usize = 20;
+/// Members of structured data that say who answered, when and why.
+pub const OUTCOME: &str = "outcome";
+pub const ACKNOWLEDGEMENT: &str = "acknowledgement";
+const ANSWERS: [&str; 2] = [OUTCOME, ACKNOWLEDGEMENT];
 /// Characters of a line of structured data.
 const LINE_CHARACTERS_MAX: usize = 4_000;
 
@@ -173,6 +177,23 @@ impl MessageType {
     }
 }
 
+/// Structured data without answers: these are kept by whoever gives them and written by nobody else.
+pub fn without_answers(mut data: Map<String, Value>) -> Map<String, Value> {
+    data.retain(|name, _| !ANSWERS.contains(&name.as_str()));
+    data
+}
+
+/// Edited structured data with the answers that were given before.
+pub fn with_answers_of(before: Option<&Value>, data: Map<String, Value>) -> Map<String, Value> {
+    let mut data = without_answers(data);
+    for name in ANSWERS {
+        if let Some(answer) = before.and_then(|before| before.get(name)) {
+            data.insert(name.into(), answer.clone());
+        }
+    }
+    data
+}
+
 /// Whether what may go wrong would be bad.
 fn is_high(data: &Map<String, Value>) -> bool {
     matches!(data.get("severity").and_then(Value::as_str), Some("high" | "critical"))
@@ -272,6 +293,15 @@ mod tests {
         assert_eq!(hours(MessageType::RiskNotification, json!({"severity": "medium"})), None);
         assert_eq!(hours(MessageType::RiskNotification, json!({"severity": "critical"})), Some(4));
         assert_eq!(hours(MessageType::Discussion, json!({})), None);
+    }
+
+    #[test]
+    fn nobody_writes_an_answer_into_the_data_or_out_of_it() {
+        let forged = data(json!({"severity": "high", "outcome": {"by": "u9"}, "acknowledgement": {"by": "u9"}}));
+        assert_eq!(without_answers(forged.clone()), data(json!({"severity": "high"})));
+        let before = json!({"severity": "low", "acknowledgement": {"by": "u1"}});
+        let edited = with_answers_of(Some(&before), forged);
+        assert_eq!(edited, data(json!({"severity": "high", "acknowledgement": {"by": "u1"}})));
     }
 
     #[test]

@@ -34,6 +34,15 @@ pub fn known(seat: &Seat, ids: &[Id]) -> Result<BTreeSet<Id>> {
     Ok(known)
 }
 
+/// 400 that names everybody who cannot see what they are asked to look at.
+pub fn require_known(field: &str, ids: &[Id], known: &BTreeSet<Id>) -> Result<()> {
+    let mut faults = Faults::default();
+    for (index, id) in ids.iter().enumerate().filter(|(_, id)| !known.contains(*id)) {
+        faults.add(format!("{field}[{index}]"), format!("{id} cannot see the conversation"));
+    }
+    faults.finish()
+}
+
 /// Splits those who are named into those who are mentioned and warnings about the others.
 pub fn judge(ids: Vec<Id>, known: &BTreeSet<Id>) -> (Vec<Id>, Vec<FieldError>) {
     let (mentioned, strangers): (Vec<Id>, Vec<Id>) = ids.into_iter().partition(|id| known.contains(id));
@@ -58,6 +67,12 @@ mod tests {
         let (mentioned, warnings) = judge(vec![Id::from("a"), Id::from("b")], &BTreeSet::from([Id::from("b")]));
         assert_eq!((mentioned, warnings.len()), (vec![Id::from("b")], 1));
         assert!(warnings.first().unwrap().message.starts_with('a'));
+    }
+
+    #[test]
+    fn who_cannot_see_it_is_named() {
+        let problem = require_known("to", &["a".into(), "b".into()], &BTreeSet::from(["a".into()])).unwrap_err();
+        assert_eq!((problem.status, problem.errors.first().unwrap().field.as_str()), (400, "to[1]"));
     }
 
     proptest! {

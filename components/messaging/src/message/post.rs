@@ -82,7 +82,7 @@ pub fn post(Params(id): Params<Id>, Json(input): Json<NewMessage>) -> Result<Pos
     let approvers = kind::approvers(&data);
     let concerned: Vec<Id> = named.iter().chain(&approvers).cloned().collect();
     let known = mention::known(&seat, &concerned)?;
-    require_known(&approvers, |id| known.contains(id))?;
+    mention::require_known("structuredData.approvers", &approvers, &known)?;
     let (mentions, warnings) = mention::judge(named, &known);
     let draft = Draft {
         conversation_id: id.clone(),
@@ -92,7 +92,7 @@ pub fn post(Params(id): Params<Id>, Json(input): Json<NewMessage>) -> Result<Pos
         sender_type,
         sender_id,
         client_message_id: input.client_message_id.clone(),
-        structured_data: input.structured_data,
+        structured_data: input.structured_data.map(kind::without_answers),
         mentions,
         metadata: input.metadata,
     };
@@ -134,17 +134,6 @@ fn check(message_type: MessageType, input: &NewMessage) -> Result<()> {
     message_type.check(&input.structured_data.clone().unwrap_or_default(), &mut faults);
     if json!(input.metadata).to_string().len() > DATA_BYTES_MAX {
         faults.add("metadata", format!("must have at most {DATA_BYTES_MAX} bytes"));
-    }
-    faults.finish()
-}
-
-/// Whoever has to decide must be able to see it.
-fn require_known(approvers: &[Id], knows: impl Fn(&Id) -> bool) -> Result<()> {
-    let mut faults = Faults::default();
-    for (index, id) in approvers.iter().enumerate() {
-        if !knows(id) {
-            faults.add(format!("structuredData.approvers[{index}]"), format!("{id} cannot see the conversation"));
-        }
     }
     faults.finish()
 }
