@@ -110,6 +110,11 @@ fn work(job: &Stored<Job>) -> Result<Vec<Tried>> {
         }
         let needs = !row.is_supplied && (job.job_type == JobType::FullReindex || row.status != Status::Completed);
         let outcome = needs.then(|| index::pieces(&row));
+        if let Some(Err(problem)) = &outcome
+            && index::is_passing(problem)
+        {
+            return Err(problem.clone());
+        }
         outcomes.push((row, outcome));
     }
     Ok(outcomes)
