@@ -2,6 +2,8 @@
 //! and whether every figure is what adding them up gives.
 #![expect(clippy::indexing_slicing, reason = "what is not in an answer is null, and fails the check")]
 
+mod vectors;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,14 +31,16 @@ enum Kind {
     Spans,
 }
 
-/// `ingest [usage|lines|spans] [count]`; all three with their usual counts where nothing is said.
+/// `ingest [usage|lines|spans|vectors] [count]`; the first three with their usual counts where nothing is said.
 pub(crate) async fn measure(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (kinds, count): (Vec<Kind>, _) = match words.as_slice() {
+        ["vectors"] => return vectors::measure(vectors::USUAL).await,
+        ["vectors", count] => return vectors::measure(count.parse().context("how many vectors?")?).await,
         [] => (vec![Kind::Usage, Kind::Lines, Kind::Spans], None),
         [name] => (vec![Kind::of(name)?], None),
         [name, count] => (vec![Kind::of(name)?], Some(count.parse::<u64>().context("how many records?")?)),
-        _ => anyhow::bail!("ingest takes usage, lines or spans, and a count"),
+        _ => anyhow::bail!("ingest takes usage, lines, spans or vectors, and a count"),
     };
     for kind in kinds {
         let count = count.unwrap_or_else(|| kind.usual()).next_multiple_of(AT_ONCE * WRITERS);
@@ -51,7 +55,7 @@ impl Kind {
             "usage" => Ok(Self::Usage),
             "lines" => Ok(Self::Lines),
             "spans" => Ok(Self::Spans),
-            _ => anyhow::bail!("there are usage, lines and spans, not {name}"),
+            _ => anyhow::bail!("there are usage, lines, spans and vectors, not {name}"),
         }
     }
 

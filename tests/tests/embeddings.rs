@@ -208,6 +208,17 @@ async fn passages_are_found_by_meaning_and_by_words() {
         .expect(200);
     assert_eq!(hybrid["results"][0]["embedding"]["sourceId"], "certificates", "{hybrid}");
     assert_eq!(hybrid["results"][0]["hasWords"], true, "{hybrid}");
+    // Words are found by full-text search: begun, in capitals, with accents, and as parts of names.
+    let named =
+        json!({"collectionId": own, "sourceId": "code", "title": "z", "content": "fn parseUserInput() { Größe }"});
+    let named = store(&ada, named).await;
+    for (query, has) in [("INPUT user", true), ("parse", true), ("größe", true), ("grosse", false), ("nput", false)] {
+        let by_words = json!({"collectionId": own, "query": query, "threshold": 1, "keywordWeight": 1.0});
+        let found = ada.post(&format!("{PATH}/search/hybrid"), &by_words).await.expect(200);
+        let found = found["results"].as_array().cloned().unwrap_or_default();
+        assert_eq!(ids(&found).contains(&named), has, "{query}: {found:?}");
+    }
+    ada.delete(&format!("{PATH}/{named}")).await.done(204);
     let documents = ada.get(&format!("{PATH}/collections/{own}/documents?sortBy=title")).await.expect(200);
     assert_eq!((&documents["total"], &documents["items"][0]["title"]), (&json!(3), &json!("backups")), "{documents}");
     let chunks = ada.get(&format!("{PATH}/{}/chunks", text(&documents["items"][2], "id"))).await.expect(200);
@@ -263,6 +274,85 @@ async fn what_is_mine_is_nobody_elses() {
 }
 
 #[tokio::test]
+async fn what_is_everybodys_only_the_platform_changes() {
+    let (host, _ada) = host_with_ada().await;
+    // The first organization of a host is the operator's.
+    let platform = host.client().login("ada@example.com").await;
+    let shared = collection(&platform, json!({"name": "shared", "scope": "GLOBAL"})).await;
+    let rules = json!({"collectionId": shared, "sourceId": "rules", "content": "The rules of the harbour."});
+    let document = store(&platform, rules).await;
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    let found = search(&eve, json!({"collectionId": shared, "query": "harbour rules", "threshold": 0.1})).await;
+    assert_eq!(ids(&found), [document.as_str()]);
+    let path = format!("{PATH}/{document}");
+    eve.delete(&path).await.problem(403, "FORBIDDEN");
+    eve.put(&path, &json!({"title": "mine"})).await.problem(403, "FORBIDDEN");
+    let upsert = json!({"collectionId": shared, "sourceId": "rules", "content": "No rules."});
+    eve.post(&format!("{PATH}/upsert"), &upsert).await.problem(403, "FORBIDDEN");
+    eve.post(PATH, &json!({"collectionId": shared, "content": "x"})).await.problem(403, "FORBIDDEN");
+    eve.delete(&format!("{PATH}/documents/rules")).await.problem(404, "NOT_FOUND");
+    eve.get(&path).await.done(200);
+    platform.delete(&path).await.done(204);
+}
+
+#[tokio::test]
+async fn a_private_project_keeps_its_documents() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let cleo = members::bring(&host, &ada, "cleo@example.com", "Member").await;
+    let project = json!({"name": "Secret", "visibility": "private"});
+    let project = text(&bob.post("/api/projects", &project).await.expect(201), "id");
+    let body = json!({"projectId": project, "filePath": "a.md", "content": "The zeppelin leaves at noon."});
+    cleo.post(PATH, &body).await.problem(404, "NOT_FOUND");
+    cleo.post(&format!("{PATH}/upsert"), &body).await.problem(404, "NOT_FOUND");
+    cleo.post(&format!("{PATH}/batch"), &json!({ "embeddings": [body] })).await.problem(404, "NOT_FOUND");
+    let document = store(&bob, body).await;
+    let own = json!({"name": "secret", "scope": "PROJECT", "projectId": project});
+    cleo.post(&format!("{PATH}/collections"), &own).await.problem(404, "NOT_FOUND");
+    let own = collection(&bob, own).await;
+    let inside = store(&bob, json!({"collectionId": own, "content": "A zeppelin needs helium."})).await;
+    let question = json!({"query": "zeppelin", "threshold": 0.05});
+    assert_eq!(search(&bob, question.clone()).await.len(), 2);
+    assert!(search(&cleo, question.clone()).await.is_empty());
+    let words = cleo.post(&format!("{PATH}/search/hybrid"), &question).await.expect(200);
+    assert_eq!((&words["results"], &words["compared"]), (&json!([]), &json!(0)), "{words}");
+    for path in [
+        format!("{PATH}/{document}"),
+        format!("{PATH}/{document}/chunks"),
+        format!("{PATH}/{inside}"),
+        format!("{PATH}/collections/{own}"),
+        format!("{PATH}/collections/{own}/documents"),
+    ] {
+        cleo.get(&path).await.problem(404, "NOT_FOUND");
+    }
+    assert_eq!(cleo.get(PATH).await.expect(200)["total"], 0);
+    let loose = store(&cleo, json!({"content": "Everybody's."})).await;
+    cleo.put(&format!("{PATH}/{loose}"), &json!({ "projectId": project })).await.problem(404, "NOT_FOUND");
+    bob.get(&format!("{PATH}/{document}")).await.done(200);
+    assert_eq!(search(&ada, question).await.len(), 2, "who administers the organization sees its projects");
+}
+
+#[tokio::test]
+async fn vectors_of_a_project_keep_one_length() {
+    let (_host, ada) = host_with_ada().await;
+    let upsert = format!("{PATH}/upsert");
+    store(&ada, json!({"content": "a", "vector": [1, 2], "projectId": "p1", "filePath": "a"})).await;
+    let body = json!({"content": "b", "vector": [1, 2], "projectId": "p1", "filePath": "b"});
+    ada.post(&upsert, &body).await.done(201);
+    let longer = json!({"content": "c", "vector": [1, 2, 3], "projectId": "p1", "filePath": "b"});
+    ada.post(&upsert, &longer).await.problem(422, "DIMENSION_MISMATCH");
+    let loose = store(&ada, json!({"content": "d", "vector": [1, 2, 3]})).await;
+    let into = json!({"projectId": "p1"});
+    ada.put(&format!("{PATH}/{loose}"), &into).await.problem(422, "DIMENSION_MISMATCH");
+    let large = json!({"content": "b", "projectId": "p1", "filePath": "b", "metadata": {"x": "y".repeat(20_000)}});
+    ada.post(&upsert, &large).await.problem(400, "VALIDATION_ERROR");
+    let more = json!({"content": "b", "projectId": "p1", "filePath": "b", "sourceType": "code", "title": "B"});
+    let row = ada.post(&upsert, &more).await.expect(200);
+    assert_eq!((&row["sourceType"], &row["title"]), (&json!("code"), &json!("B")), "{row}");
+    assert_eq!(row["vector"], json!([1.0, 2.0]), "the same content keeps its vector");
+}
+
+#[tokio::test]
 async fn a_provider_makes_the_vectors() {
     let listener = Listener::answering(Arc::new(letters)).await;
     let (_host, ada) = host_with_provider(&listener).await;
@@ -279,6 +369,18 @@ async fn a_provider_makes_the_vectors() {
     assert_eq!(ids(&search(&ada, json!({"collectionId": own, "query": "bbb"})).await), [b.as_str()]);
     assert_eq!(listener.received().len(), before, "a query's vector is remembered");
     ada.delete(&format!("{PATH}/models/{model}")).await.problem(409, "MODEL_IN_USE");
+    // Of many documents at once only so many are made within the request; messages do the rest.
+    let many: Vec<Value> = (0..70).map(|number| json!({"content": format!("bc {number}")})).collect();
+    let before = listener.received().len();
+    let made = ada.post(&format!("{PATH}/batch"), &json!({ "embeddings": many })).await.expect(201);
+    let made = made["embeddings"].as_array().cloned().unwrap_or_default();
+    assert_eq!(made.iter().filter(|row| row["status"] == "COMPLETED").count(), 64);
+    eventually("the rest", async || {
+        let rest = ada.get(&format!("{PATH}?status=PENDING")).await.expect(200);
+        (rest["total"] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(listener.received().len(), before + 70);
     // A document too long for one request waits, and is done by a message.
     let long = "abc abc abc abc. ".repeat(2_500);
     let long = ada.post(PATH, &json!({"collectionId": own, "content": long})).await.expect(201);

@@ -264,6 +264,64 @@ async fn who_may_not_see_it_does_not_find_it() {
 }
 
 #[tokio::test]
+async fn a_private_project_keeps_its_entries_and_the_archive_its_drafts() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let cleo = members::bring(&host, &ada, "cleo@example.com", "Member").await;
+    let project = json!({"name": "Secret", "visibility": "private"});
+    let project = text(&bob.post("/api/projects", &project).await.expect(201), "id");
+    let body = json!({"title": "Airship", "content": "zeppelin", "status": "published", "projectId": project, "tags": ["air"]});
+    cleo.post(PATH, &body).await.problem(404, "NOT_FOUND");
+    let inside = entry(&bob, body).await;
+    let comment = json!({"body": "helium"});
+    bob.post(&format!("{PATH}/{inside}/comments"), &comment).await.done(201);
+    assert_eq!(found(&bob, "q=zeppelin").await, [inside.as_str()]);
+    assert_eq!(
+        found(&ada, "q=zeppelin").await,
+        [inside.as_str()],
+        "who administers the organization sees its projects"
+    );
+    assert!(found(&cleo, "q=zeppelin").await.is_empty());
+    for path in ["", "/comments", "/versions", "/attachments", "/related"] {
+        cleo.get(&format!("{PATH}/{inside}{path}")).await.problem(404, "NOT_FOUND");
+    }
+    assert_eq!(cleo.get(&format!("{PATH}/tags")).await.expect(200)["total"], 0);
+    let open = entry(&cleo, json!({"title": "Open", "content": "x"})).await;
+    let path = format!("{PATH}/{open}");
+    cleo.put(&path, &json!({ "projectId": project })).await.problem(404, "NOT_FOUND");
+    // A draft stays one in the archive, whichever way it went there, and comes back as one.
+    for archived in [true, false] {
+        if archived {
+            cleo.post(&format!("{path}/archive"), &json!({})).await.done(200);
+        } else {
+            cleo.put(&path, &json!({"status": "archived"})).await.done(200);
+        }
+        bob.get(&path).await.problem(404, "NOT_FOUND");
+        let back = cleo.post(&format!("{path}/restore"), &json!({})).await.expect(200);
+        assert_eq!(back["status"], "draft", "{back}");
+    }
+    cleo.post(&format!("{path}/publish"), &json!({})).await.done(200);
+    cleo.post(&format!("{path}/archive"), &json!({})).await.done(200);
+    bob.get(&path).await.done(200);
+}
+
+#[tokio::test]
+async fn what_moves_to_another_space_gets_a_slug_that_is_free_there() {
+    let (_host, ada) = host_with_ada().await;
+    let space = json!({"name": "Harbour", "type": "wiki"});
+    let space = text(&ada.post(&format!("{PATH}/spaces"), &space).await.expect(201), "id");
+    entry(&ada, json!({"title": "Rules", "spaceId": space})).await;
+    let top = entry(&ada, json!({"title": "Top"})).await;
+    let below = entry(&ada, json!({"title": "Rules", "content": "one\n", "parentId": top})).await;
+    ada.put(&format!("{PATH}/{top}"), &json!({ "spaceId": space })).await.done(200);
+    let moved = ada.get(&format!("{PATH}/{below}")).await.expect(200);
+    assert_eq!((&moved["slug"], &moved["spaceId"]), (&json!("rules-2"), &json!(space)), "{moved}");
+    // The move is no version of what is below; the present is compared all the same.
+    let diff = ada.get(&format!("{PATH}/{below}/diff?from=1")).await.expect(200);
+    assert_eq!((&diff["added"], &diff["to"]), (&json!(0), &moved["version"]), "{diff}");
+}
+
+#[tokio::test]
 async fn readers_comment_like_and_are_counted() {
     let (host, ada) = host_with_ada().await;
     let vera = members::bring(&host, &ada, "vera@example.com", "Viewer").await;

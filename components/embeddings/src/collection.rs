@@ -2,7 +2,8 @@
 
 pub mod api;
 
-use berth_sdk::{auth::PrincipalKind, prelude::*, types::Scope};
+use berth_sdk::{auth::PrincipalKind, database::Value, prelude::*, types::Scope};
+use people::scope;
 
 use crate::{model, purge};
 
@@ -58,15 +59,9 @@ pub struct Collection {
 }
 
 impl Rules for Collection {
-    /// What is a user's is nobody else's.
+    /// What is a user's is nobody else's, and what is a project's is there for those who see the project.
     fn scope() -> Option<Condition> {
-        let principal = auth::principal();
-        match principal.kind {
-            PrincipalKind::System => None,
-            _ => {
-                Some(Condition::new("\"scope\" <> 'USER' OR \"user_id\" = ?", [principal.user_id.unwrap_or_default()]))
-            }
-        }
+        own()
     }
 
     fn check(&self, faults: &mut Faults) {
@@ -85,6 +80,7 @@ impl Rules for Collection {
             Scope::User => auth::principal().user_id.map(Id::from),
             _ => None,
         };
+        scope::require_named(self.project_id.as_deref())?;
         self.fit_model(transaction)
     }
 
@@ -146,16 +142,30 @@ pub fn mismatch(detail: impl Into<String>) -> Problem {
     Problem::unprocessable(detail).with_code("DIMENSION_MISMATCH")
 }
 
+/// 403 for what belongs to everybody, unless the platform asks: the row names no organization.
+pub fn require_writable(organization_id: Option<&Id>) -> Result<()> {
+    if organization_id.is_some() || auth::principal().is_platform {
+        return Ok(());
+    }
+    Err(Problem::forbidden("Only the platform's administrators change what belongs to everybody."))
+}
+
+/// The collections that the caller sees; none: all.
+fn own() -> Option<Condition> {
+    let principal = auth::principal();
+    if principal.kind == PrincipalKind::System {
+        return None;
+    }
+    let user_id = principal.user_id.unwrap_or_default();
+    Some(scope::and_within(Condition::new("scope <> 'USER' OR user_id = ?", [user_id]), "project_id"))
+}
+
 /// SQL that holds of rows whose collection the caller sees, with the values of its `?`. `alias` is the table's.
 pub fn visible(alias: &str) -> Condition {
-    let principal = auth::principal();
     let dot = if alias.is_empty() { String::new() } else { format!("{alias}.") };
     let seen = format!("{dot}collection_id IS NULL OR {dot}collection_id IN (SELECT id FROM emb_collections");
-    match principal.kind {
-        PrincipalKind::System => Condition::new(format!("{seen})"), [] as [String; 0]),
-        _ => Condition::new(
-            format!("{seen} WHERE scope <> 'USER' OR user_id = ?)"),
-            [principal.user_id.unwrap_or_default()],
-        ),
+    match own() {
+        None => Condition::new(format!("{seen})"), [] as [Value; 0]),
+        Some(own) => Condition::new(format!("{seen} WHERE {})", own.sql), own.values),
     }
 }

@@ -9,6 +9,8 @@ use berth_sdk::{
     types::Scope,
 };
 
+use people::scope;
+
 use crate::collection;
 
 /// Characters of a document.
@@ -91,16 +93,15 @@ pub struct Document {
 
 impl Rules for Document {
     fn scope() -> Option<Condition> {
-        Some(collection::visible(""))
+        Some(scope::and_within(collection::visible(""), "project_id"))
     }
 
-    /// What other services learn, and what usage is made of. Never the content.
+    /// What other services learn. Never the content.
     fn event_data(row: &Stored<Self>) -> Value {
         json!({
             "documentId": row.id, "collectionId": row.collection_id, "projectId": row.project_id,
             "filePath": row.file_path, "sourceId": row.source_id, "sourceType": row.source_type, "status": row.status,
-            "contentHash": row.content_hash, "model": row.embedding_model, "chunks": row.chunk_count,
-            "tokens": row.token_count,
+            "contentHash": row.content_hash, "model": row.embedding_model,
         })
     }
 }

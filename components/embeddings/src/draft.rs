@@ -1,7 +1,7 @@
 //! What comes in as a document, checked and cut, with the vectors it needs: everything that is done before a row is
 //! written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use berth_sdk::{
     prelude::*,
@@ -10,6 +10,7 @@ use berth_sdk::{
     validate::FieldError,
     vector,
 };
+use people::scope;
 
 use crate::{
     chunk,
@@ -194,7 +195,11 @@ pub fn mean(pieces: &[Piece]) -> Vec<f32> {
 /// Documents that are ready, in the order of the drafts. What would keep the caller waiting stays pending.
 pub fn prepare(drafts: Vec<Draft>, prefix: &str) -> Result<Vec<Prepared>> {
     let mut places: BTreeMap<(Option<Id>, Option<String>), Place> = BTreeMap::new();
+    for project_id in drafts.iter().filter_map(|draft| draft.project_id.as_ref()).collect::<BTreeSet<_>>() {
+        scope::require(project_id)?;
+    }
     let mut prepared = Vec::with_capacity(drafts.len());
+    let mut asked = 0;
     for (index, draft) in drafts.into_iter().enumerate() {
         let field = |name: &str| if prefix.is_empty() { name.to_string() } else { format!("{prefix}[{index}].{name}") };
         check_metadata(draft.metadata.as_ref(), &field("metadata"))?;
@@ -209,7 +214,7 @@ pub fn prepare(drafts: Vec<Draft>, prefix: &str) -> Result<Vec<Prepared>> {
         }
         let model_name = draft.embedding_model.as_deref().filter(|_| draft.collection_id.is_none());
         let place = find_place(&mut places, draft.collection_id.as_ref(), model_name)?;
-        prepared.push(with_model(draft, &place)?);
+        prepared.push(with_model(draft, &place, &mut asked)?);
     }
     Ok(prepared)
 }
@@ -257,13 +262,14 @@ pub fn check_dimensions(length: usize, wanted: i64, whose: &str) -> Result<()> {
     Err(collection::mismatch(format!("The vector has {length} members, the {whose} have {wanted}.")))
 }
 
-fn with_model(draft: Draft, place: &Place) -> Result<Prepared> {
+/// A document whose vectors are made here; `asked` are the passages that providers have been asked for in this request.
+fn with_model(draft: Draft, place: &Place, asked: &mut usize) -> Result<Prepared> {
     let model = place.model()?;
     let passages = place.cut(&draft.content)?;
-    let is_short = passages.len() <= embedder::of(model).texts_max();
+    let is_at_once = fits(embedder::of(model).texts_max(), passages.len(), asked);
     let mut document = document(draft, place.collection.as_ref());
     document.embedding_model = Some(model.name.clone());
-    if !is_short {
+    if !is_at_once {
         return Ok(Prepared { document, pieces: Vec::new() });
     }
     match place.embed(passages) {
@@ -279,6 +285,18 @@ fn with_model(draft: Draft, place: &Place) -> Result<Prepared> {
         }
         Err(problem) => Err(problem),
     }
+}
+
+/// Whether so many more passages may be made within this request, and notes them. What is made here keeps nobody waiting.
+fn fits(texts_max: usize, passages: usize, asked: &mut usize) -> bool {
+    if texts_max == usize::MAX {
+        return true;
+    }
+    let fits = asked.saturating_add(passages) <= texts_max;
+    if fits {
+        *asked += passages;
+    }
+    fits
 }
 
 fn document(draft: Draft, collection: Option<&Stored<Collection>>) -> Document {
@@ -318,6 +336,16 @@ mod tests {
             let problem = read_vector(wrong, "vector").unwrap_err();
             assert_eq!((problem.status, problem.code.as_ref()), (422, "INVALID_VECTOR"), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn many_documents_of_one_request_ask_a_provider_no_more_than_one_may() {
+        let mut asked = 0;
+        assert!(fits(64, 60, &mut asked));
+        assert!(!fits(64, 5, &mut asked), "this one waits");
+        assert!(fits(64, 4, &mut asked), "and a shorter one behind it does not");
+        assert!(fits(usize::MAX, 2_000, &mut asked));
+        assert_eq!(asked, 64);
     }
 
     #[test]

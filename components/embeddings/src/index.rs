@@ -45,12 +45,20 @@ pub fn pieces(row: &Stored<Document>) -> Result<Vec<Piece>> {
     place.embed(passages)
 }
 
+/// Whether a failure is neither the provider's nor the document's, and the message is worth delivering again.
+pub fn is_passing(problem: &Problem) -> bool {
+    problem.status >= 500 && problem.status != 502
+}
+
 /// Handles [`RUN`].
 pub fn work(envelope: &Envelope) -> Result<()> {
     let work: Work = envelope.data()?;
     let is_open = |row: &Stored<Document>| row.content_hash == work.content_hash && row.status != Status::Completed;
     let Some(row) = entity::find::<Document>(&Pool, &work.document_id)?.filter(is_open) else { return Ok(()) };
-    let outcome = pieces(&row);
+    let outcome = match pieces(&row) {
+        Err(problem) if is_passing(&problem) => return Err(problem),
+        outcome => outcome,
+    };
     database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());

@@ -20,8 +20,9 @@ const PAGE: i64 = 20;
 /// An article, as far as it is needed here.
 #[data]
 pub struct Entry {
+    /// Which one.
     #[field(default)]
-    id: String,
+    pub id: String,
     #[field(default)]
     title: String,
     #[field(default, raw)]
@@ -65,6 +66,9 @@ struct News {
     id: Option<Id>,
 }
 
+/// How often an article is read again that changes while it is written.
+const SETTLES_MAX: u32 = 5;
+
 /// Handles `knowledge.article.*`. The article is read as it is now, so that an event that comes late does no harm.
 pub fn on_article(envelope: &Envelope) -> Result<()> {
     let news: News = envelope.data()?;
@@ -78,19 +82,42 @@ pub fn on_article(envelope: &Envelope) -> Result<()> {
         return Ok(());
     }
     let is_deleted = envelope.message_type.ends_with(".deleted");
-    let entry = if is_deleted { None } else { read(&id)? };
+    let entry = match read(&id) {
+        // What is gone goes from here also while nobody can say so again.
+        Err(problem) if is_deleted && problem.status >= 500 => None,
+        entry => entry?,
+    };
     database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());
         }
-        for collection in &own {
-            match &entry {
-                Some(entry) => keep(transaction, collection, entry, true)?,
-                None => drop_source(transaction, collection, &id)?,
-            }
+        write(transaction, &own, &id, entry.as_ref())
+    })?;
+    settle(&own, &id, entry)
+}
+
+/// Reads an article again after it was written, and writes it again where it has changed meanwhile: the event of that change may have been
+/// handled in between, and nothing else would put it right.
+pub fn settle(own: &[Stored<Collection>], id: &Id, mut written: Option<Entry>) -> Result<()> {
+    for _ in 0..SETTLES_MAX {
+        let now = read(id)?;
+        if now == written {
+            return Ok(());
         }
-        Ok(())
-    })
+        database::transaction(|transaction| write(transaction, own, id, now.as_ref()))?;
+        written = now;
+    }
+    Ok(())
+}
+
+fn write(transaction: &Transaction, own: &[Stored<Collection>], id: &Id, entry: Option<&Entry>) -> Result<()> {
+    for collection in own {
+        match entry {
+            Some(entry) => keep(transaction, collection, entry, true)?,
+            None => drop_source(transaction, collection, id)?,
+        }
+    }
+    Ok(())
 }
 
 /// The article, when it is there for everybody.

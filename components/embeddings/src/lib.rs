@@ -24,7 +24,10 @@ const READ: &str = "embeddings.embedding.read";
 /// The whole service.
 pub fn service() -> Service {
     Service::new("embeddings", env!("CARGO_PKG_VERSION"))
-        .migrations(migrations::embed!["../../../migrations/embeddings/0001_embeddings.sql"])
+        .migrations(migrations::embed![
+            "../../../migrations/embeddings/0001_embeddings.sql",
+            "../../../migrations/embeddings/0002_words.sql",
+        ])
         .routes(documents())
         .routes(searches())
         .routes(collections())

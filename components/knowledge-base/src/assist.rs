@@ -82,6 +82,7 @@ pub fn from_conversation(Json(input): Json<Conversation>) -> Result<Whole> {
         "source": { "source": "discussion", "sourceId": input.conversation_id },
     });
     let entry = berth_sdk::http::read_value::<Entry>(fields)?;
+    people::scope::require_named(entry.project_id.as_deref())?;
     let row = api::again(|| database::transaction(|transaction| api::make(transaction, entry.clone())))?;
     Ok(Whole(201, row))
 }

@@ -174,7 +174,8 @@ pub struct Entry {
 }
 
 impl Rules for Entry {
-    /// Drafts are their author's and editors', those that nobody has begun everybody's; what is in a space is its readers'.
+    /// Drafts are their author's and editors', in the archive too, those that nobody has begun everybody's; what is in a space is its
+    /// readers', and what is about a project is there for those who see the project.
     fn scope() -> Option<Condition> {
         let principal = auth::principal();
         if principal.kind == PrincipalKind::System {
@@ -183,12 +184,13 @@ impl Rules for Entry {
         let user_id = principal.user_id.unwrap_or_default();
         let (readable, more) = space::readable(&user_id);
         let sql = format!(
-            "(\"status\" <> 'draft' OR \"author_id\" IN (?, 'system') OR CAST(\"editor_ids\" AS TEXT) LIKE ?)
+            "(\"status\" = 'published' OR (\"status\" = 'archived' AND COALESCE(\"status_before\", 'published') <> 'draft')
+              OR \"author_id\" IN (?, 'system') OR CAST(\"editor_ids\" AS TEXT) LIKE ?)
              AND (\"space_id\" IS NULL OR \"space_id\" IN (SELECT id FROM kb_spaces WHERE {readable}))"
         );
         let mut values: Vec<Parameter> = vec![user_id.as_str().into(), format!("%\"{user_id}\"%").into()];
         values.extend(more);
-        Some(Condition { sql, values })
+        Some(people::scope::and_within(Condition { sql, values }, "\"project_id\""))
     }
 
     fn check(&self, faults: &mut Faults) {
@@ -231,6 +233,9 @@ impl Rules for Entry {
             self.last_edited_by = user_id;
         }
         self.complete(transaction)?;
+        if self.status == Status::Archived && old.status != Status::Archived {
+            self.status_before = Some(old.status);
+        }
         if self.status == Status::Published && self.published_at.is_none() {
             self.published_at = Some(clock::now());
         }

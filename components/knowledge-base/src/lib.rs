@@ -26,7 +26,10 @@ const UPDATE: &str = "knowledge.knowledge.update";
 /// The whole service.
 pub fn service() -> Service {
     Service::new("knowledge-base", env!("CARGO_PKG_VERSION"))
-        .migrations(migrations::embed!["../../../migrations/knowledge-base/0001_knowledge.sql"])
+        .migrations(migrations::embed![
+            "../../../migrations/knowledge-base/0001_knowledge.sql",
+            "../../../migrations/knowledge-base/0002_words.sql",
+        ])
         .routes(entries())
         .routes(finding())
         .routes(hanging())

@@ -26,6 +26,8 @@ const PASSAGES: usize = 60;
 const FLATNESS: f64 = 60.0;
 /// Characters of a question.
 const QUERY_MAX: usize = 500;
+/// Entries of which one statement asks whether the caller sees them.
+const ASKED_AT_ONCE: usize = 200;
 
 /// How entries are looked for.
 #[choice]
@@ -200,12 +202,16 @@ fn fused(by_meaning: Vec<Hit>, by_words: Vec<(String, f64)>) -> Vec<Hit> {
     hits
 }
 
-/// Entries that have the words, the best first.
+/// Entries that have the words, the best first. What the caller does not see takes nobody's place.
 pub fn by_words(select: &Select<Entry>, wanted: &Wanted, all: bool) -> Result<Vec<(String, f64)>> {
-    let condition = index::condition(wanted, all);
-    let select =
-        select.clone().condition(&condition.sql, condition.values).sort("-updatedAt").limit(index::CANDIDATES_MAX);
-    index::ranked(wanted, &ids_of(select)?)
+    let mut seen: Vec<String> = Vec::new();
+    for part in index::matching(wanted, all)?.chunks(ASKED_AT_ONCE) {
+        seen.extend(ids_of(select.clone().one_of("id", part.iter().map(String::as_str)))?);
+        if seen.len() >= index::CANDIDATES_MAX {
+            break;
+        }
+    }
+    index::ranked(wanted, &seen)
 }
 
 #[data]

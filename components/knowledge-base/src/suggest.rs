@@ -110,7 +110,6 @@ fn archive_some(envelope: &Envelope, project_id: &str) -> Result<()> {
         let fields = fields.as_object().cloned().unwrap_or_default();
         for row in &rows {
             api::change(transaction, &row.id, &fields, IfMatch(None), Some("Its project was deleted"))?;
-            transaction.execute("UPDATE kb_entries SET status_before = 'published' WHERE id = $1", params![&row.id])?;
         }
         if i64::try_from(rows.len()).ok() == Some(TURN) {
             transaction.enqueue(ARCHIVE, &json!({ "projectId": project_id }), Duration::ZERO)?;

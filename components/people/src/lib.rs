@@ -2,6 +2,7 @@
 //! Who belongs is remembered for a minute, who does not never; whom somebody leads for a minute.
 
 pub mod project;
+pub mod scope;
 
 use std::{collections::BTreeSet, time::Duration};
 

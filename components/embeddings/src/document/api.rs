@@ -9,9 +9,13 @@ use berth_sdk::{
     serde_json::{Map, Value},
     vector,
 };
+use people::scope;
 
 use super::{Document, Status, store};
-use crate::draft::{self, Draft, Prepared};
+use crate::{
+    collection,
+    draft::{self, Draft, Prepared},
+};
 
 /// Documents of one batch.
 const BATCH_MAX: usize = 500;
@@ -111,28 +115,49 @@ pub fn create_many(Json(batch): Json<Batch>) -> Result<Created<Batched>> {
 /// `PUT /api/embeddings/{id}`. Other content gets other vectors; where those came with the document and no new one comes,
 /// it is STALE until one does.
 pub fn update(Params(id): Params<Id>, if_match: IfMatch, Json(fields): Json<Map<String, Value>>) -> Result<Whole> {
-    let mut fields = fields;
-    let old = entity::read::<Document>(&Pool, &id)?;
+    scope::require_named(fields.get("projectId").and_then(Value::as_str))?;
+    again(|| try_update(&id, if_match, fields.clone()))
+}
+
+fn try_update(id: &Id, if_match: IfMatch, mut fields: Map<String, Value>) -> Result<Whole> {
+    let old = entity::read::<Document>(&Pool, id)?;
     if_match.check(old.version)?;
+    collection::require_writable(old.organization_id.as_ref())?;
     let prepared = changed(&old, &mut fields)?;
     let row = database::transaction(|transaction| {
-        let row = entity::update::<Document>(transaction, &id, &fields, if_match)?;
+        let row = entity::update::<Document>(transaction, id, &fields, if_match)?;
         draft::check_metadata(row.metadata.as_ref(), "metadata")?;
-        if row.project_id != old.project_id {
-            transaction.execute(
-                "UPDATE emb_chunks SET project_id = $2 WHERE document_id = $1",
-                params![&row.id, &row.project_id],
-            )?;
+        if prepared.is_some() && row.content_hash != old.content_hash {
+            // The vectors are those of what it said before.
+            let text = "Somebody else changed it at the same time; try again.";
+            return Err(Problem::conflict(text).with_code("CHANGED_MEANWHILE"));
         }
+        store::follow(transaction, &old, &row)?;
         match prepared {
             Some(prepared) => store::replace(transaction, row, prepared),
             None => {
-                transaction.publish("embedding.document.updated", &Document::event_data(&row))?;
+                store::say_updated(transaction, &row)?;
                 Ok(row)
             }
         }
     })?;
     answered(200, row)
+}
+
+/// Tries again what has met somebody else at the same moment.
+fn again<T>(work: impl Fn() -> Result<T>) -> Result<T> {
+    let mut attempt = 1;
+    loop {
+        match work() {
+            Err(problem)
+                if matches!(problem.code.as_ref(), "DOCUMENT_EXISTS" | "CHANGED_MEANWHILE")
+                    && attempt < ATTEMPTS_MAX =>
+            {
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// What the body changes of content and vector.
@@ -192,18 +217,9 @@ fn changed(old: &Stored<Document>, fields: &mut Map<String, Value>) -> Result<Op
 /// `POST /api/embeddings/upsert`: by project and file, else by collection and source; without either it inserts. Content
 /// that is there already gets no new vectors.
 pub fn upsert(Json(draft): Json<Draft>) -> Result<Whole> {
-    let mut attempt = 1;
-    loop {
-        match try_upsert(draft.clone()) {
-            Err(problem)
-                if matches!(problem.code.as_ref(), "DOCUMENT_EXISTS" | "CHANGED_MEANWHILE")
-                    && attempt < ATTEMPTS_MAX =>
-            {
-                attempt += 1;
-            }
-            result => return result,
-        }
-    }
+    draft::check_metadata(draft.metadata.as_ref(), "metadata")?;
+    scope::require_named(draft.project_id.as_deref())?;
+    again(|| try_upsert(draft.clone()))
 }
 
 fn try_upsert(draft: Draft) -> Result<Whole> {
@@ -218,13 +234,16 @@ fn try_upsert(draft: Draft) -> Result<Whole> {
         None => None,
     };
     let Some(old) = old else { return create(Json(draft)) };
+    collection::require_writable(old.organization_id.as_ref())?;
     let is_known = old.content_hash == crate::embedder::hash(&draft.content) && old.status == Status::Completed;
     let mut fields = Map::new();
-    for (name, value) in [("title", json!(draft.title)), ("metadata", json!(draft.metadata))] {
-        if !value.is_null() {
-            fields.insert(name.into(), value);
-        }
+    let own = json!({
+        "title": draft.title, "metadata": draft.metadata, "projectId": draft.project_id, "filePath": draft.file_path,
+    });
+    for (name, value) in own.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        fields.insert(name.clone(), value.clone());
     }
+    let source_type = draft.source_type.clone();
     let prepared = if is_known && draft.vector.is_none() {
         None
     } else {
@@ -232,10 +251,20 @@ fn try_upsert(draft: Draft) -> Result<Whole> {
         Some(one(draft::prepare(vec![draft], "")?)?)
     };
     let row = database::transaction(|transaction| {
-        let row = entity::update::<Document>(transaction, &old.id, &fields, IfMatch(None))?;
+        let mut row = entity::update::<Document>(transaction, &old.id, &fields, IfMatch(None))?;
+        if source_type.is_some() && source_type != row.source_type {
+            row.source_type.clone_from(&source_type);
+            entity::save(transaction, &mut row)?;
+        }
+        store::follow(transaction, &old, &row)?;
         match prepared {
             Some(prepared) => store::replace(transaction, row, prepared),
-            None => Ok(row),
+            None => {
+                if row.version != old.version {
+                    store::say_updated(transaction, &row)?;
+                }
+                Ok(row)
+            }
         }
     })?;
     answered(200, row)
@@ -246,6 +275,7 @@ pub fn remove(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {
     database::transaction(|transaction| {
         let row = entity::read::<Document>(transaction, &id)?;
         if_match.check(row.version)?;
+        collection::require_writable(row.organization_id.as_ref())?;
         store::remove(transaction, &row)?;
         Ok(NoContent)
     })

@@ -8,13 +8,14 @@ use berth_sdk::{database::Value, events::Message, prelude::*, vector};
 use super::{Document, Status};
 use crate::{
     draft::{self, Piece, Prepared},
-    embedder, index,
+    embedder::{self, lexical},
+    index,
 };
 
 /// Columns of a passage.
 const CHUNK_COLUMNS: &str = "id, organization_id, created_by, created_at, updated_at, version, document_id, collection_id, \
-    project_id, embedding_model, dims, norm, vector, chunk_index, start_offset, end_offset, token_count, metadata, content";
-const CHUNK_WIDTH: usize = 19;
+    project_id, embedding_model, dims, norm, vector, chunk_index, start_offset, end_offset, token_count, metadata, content, words";
+const CHUNK_WIDTH: usize = 20;
 /// Passages of one statement: a statement has at most 500 parameters.
 const CHUNKS_MAX: usize = 24;
 /// Documents that go in one turn.
@@ -22,12 +23,15 @@ pub const TURN: i64 = 400;
 
 /// Writes a new document. What waits for its vectors gets them in a message of its own.
 pub fn insert(transaction: &Transaction, mut prepared: Prepared) -> Result<Stored<Document>> {
-    check_project(transaction, &prepared)?;
+    check_project(transaction, &prepared.document, None, &prepared.pieces)?;
     note_vectors(&mut prepared.document, &prepared.pieces);
     let row = entity::create(transaction, prepared.document).map_err(taken)?;
     write_vectors(transaction, &row, &prepared.pieces)?;
     count(transaction, &row, 1, row.chunk_count)?;
     say(transaction, "embedding.document.created", &row)?;
+    if is_made(&row, &prepared.pieces) {
+        say_made(transaction, &row)?;
+    }
     index::enqueue_open(transaction, &row)?;
     Ok(row)
 }
@@ -36,6 +40,7 @@ pub fn insert(transaction: &Transaction, mut prepared: Prepared) -> Result<Store
 pub fn replace(transaction: &Transaction, mut row: Stored<Document>, prepared: Prepared) -> Result<Stored<Document>> {
     let before = row.chunk_count;
     let Prepared { document, pieces } = prepared;
+    check_project(transaction, &row.data, Some(&row.id), &pieces)?;
     let keeps_vectors = pieces.is_empty();
     row.content = document.content;
     row.content_hash = document.content_hash;
@@ -56,23 +61,46 @@ pub fn replace(transaction: &Transaction, mut row: Stored<Document>, prepared: P
         write_vectors(transaction, &row, &pieces)?;
         count(transaction, &row, 0, row.chunk_count - before)?;
     }
-    say(transaction, "embedding.document.updated", &row)?;
+    if is_made(&row, &pieces) {
+        say_made(transaction, &row)?;
+    } else {
+        say_updated(transaction, &row)?;
+    }
     index::enqueue_open(transaction, &row)?;
     Ok(row)
 }
 
+/// Whether vectors were made of a document here, and did not come with it.
+fn is_made(row: &Document, pieces: &[Piece]) -> bool {
+    !pieces.is_empty() && !row.is_supplied
+}
+
+/// Where a document's passages belong follows the document.
+pub fn follow(transaction: &Transaction, old: &Stored<Document>, row: &Stored<Document>) -> Result<()> {
+    if row.project_id == old.project_id {
+        return Ok(());
+    }
+    check_length(transaction, &row.data, Some(&row.id), usize::try_from(row.dims).unwrap_or(0))?;
+    transaction
+        .execute("UPDATE emb_chunks SET project_id = $2 WHERE document_id = $1", params![&row.id, &row.project_id])?;
+    Ok(())
+}
+
 /// Notes how the making of a document's vectors went. It says nothing when the document has changed meanwhile.
 pub fn finish(transaction: &Transaction, mut row: Stored<Document>, outcome: &Result<Vec<Piece>>) -> Result<()> {
-    let document = match outcome {
-        Ok(_) => Document { status: Status::Completed, error_message: None, attempts: 0, ..row.data.clone() },
-        Err(problem) => {
+    let pieces = outcome.as_ref().map(Vec::as_slice).unwrap_or_default();
+    // Its project may have got vectors of another length meanwhile: then it fails like one whose provider does.
+    let misfit = check_project(transaction, &row.data, Some(&row.id), pieces).err();
+    let document = match misfit.as_ref().or(outcome.as_ref().err()) {
+        None => Document { status: Status::Completed, error_message: None, attempts: 0, ..row.data.clone() },
+        Some(problem) => {
             let message = Some(problem.detail.chars().take(500).collect());
             let attempts = if problem.status == 502 { row.attempts + 1 } else { index::ATTEMPTS_MAX };
             Document { status: Status::Failed, error_message: message, attempts, ..row.data.clone() }
         }
     };
     row.is_supplied = false;
-    let pieces = outcome.as_ref().ok().cloned().unwrap_or_default();
+    let pieces = if misfit.is_some() { Vec::new() } else { pieces.to_vec() };
     replace(transaction, row, Prepared { document, pieces }).map(|_| ())
 }
 
@@ -137,18 +165,22 @@ fn places(first: usize, count: usize) -> String {
 }
 
 /// Vectors of one project have one length.
-fn check_project(transaction: &Transaction, prepared: &Prepared) -> Result<()> {
-    let Prepared { document, pieces } = prepared;
-    let (Some(project_id), None, Some(piece)) = (&document.project_id, &document.collection_id, pieces.first()) else {
+fn check_project(transaction: &Transaction, document: &Document, own_id: Option<&Id>, pieces: &[Piece]) -> Result<()> {
+    check_length(transaction, document, own_id, pieces.first().map_or(0, |piece| piece.vector.len()))
+}
+
+/// The same of a length; that of a document without vectors is 0, and fits.
+fn check_length(transaction: &Transaction, document: &Document, own_id: Option<&Id>, length: usize) -> Result<()> {
+    let (Some(project_id), None, 1..) = (&document.project_id, &document.collection_id, length) else {
         return Ok(());
     };
     let first = transaction.query_one(
         "SELECT dims FROM emb_documents WHERE organization_id = $1 AND project_id = $2 AND collection_id IS NULL AND dims > 0
-         ORDER BY id LIMIT 1",
-        params![auth::organization_id()?, project_id],
+         AND id <> $3 ORDER BY id LIMIT 1",
+        params![auth::organization_id()?, project_id, own_id.map_or("", Id::as_str)],
     )?;
     match first {
-        Some(row) => draft::check_dimensions(piece.vector.len(), row.get("dims")?, "project's first document's"),
+        Some(row) => draft::check_dimensions(length, row.get("dims")?, "project's first document's"),
         None => Ok(()),
     }
 }
@@ -196,6 +228,7 @@ fn write_vectors(transaction: &Transaction, row: &Stored<Document>, pieces: &[Pi
                 embedder::tokens(&passage.content),
                 json!({}),
                 &passage.content,
+                lexical::parted(&passage.content),
             ]);
         }
         let sql = format!("INSERT INTO emb_chunks ({CHUNK_COLUMNS}) VALUES {}", rows.join(", "));
@@ -224,6 +257,21 @@ fn add_counts(transaction: &Transaction, collection_id: &str, documents: i64, ch
 
 fn say(transaction: &Transaction, kind: &str, row: &Stored<Document>) -> Result<()> {
     transaction.send(&Message::new(kind, &Document::event_data(row))?.with_key(row.id.as_str())).map(|_| ())
+}
+
+/// Says that a document has changed, and that no vectors were made of it.
+pub fn say_updated(transaction: &Transaction, row: &Stored<Document>) -> Result<()> {
+    say(transaction, "embedding.document.updated", row)
+}
+
+/// Says of how much vectors were made: usage is made of that, once for each time.
+fn say_made(transaction: &Transaction, row: &Stored<Document>) -> Result<()> {
+    let mut data = Document::event_data(row);
+    if let Some(members) = data.as_object_mut() {
+        members.insert("tokens".into(), json!(row.token_count));
+        members.insert("chunks".into(), row.chunk_count.into());
+    }
+    transaction.send(&Message::new("embedding.document.updated", &data)?.with_key(row.id.as_str())).map(|_| ())
 }
 
 /// The conflict of two documents with one natural key, in words.

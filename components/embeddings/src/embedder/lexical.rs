@@ -2,7 +2,7 @@
 //! same text has the same vector for ever. It finds what is said with the same words or other forms of them; of meaning
 //! beyond words it knows nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use berth_sdk::{problem::Result, vector};
 
@@ -126,6 +126,13 @@ pub fn words(text: &str) -> Vec<String> {
     words
 }
 
+/// The words of names that are written as one, such as `parseUserInput`; each once, and nothing of plain prose.
+pub fn parted(text: &str) -> String {
+    let chunks = text.split(|letter: char| !letter.is_alphanumeric());
+    let parted: BTreeSet<String> = chunks.map(words).filter(|words| words.len() > 1).flatten().collect();
+    parted.into_iter().collect::<Vec<_>>().join(" ")
+}
+
 /// The letter without its accent, where that is common.
 fn plain(letter: char) -> char {
     match letter {
@@ -201,6 +208,12 @@ mod tests {
         assert_eq!(best("when is the nightly database backup?"), 0);
         assert_eq!(best("who approves a holiday"), 1);
         assert_eq!(best("rotating certificates"), 2);
+    }
+
+    #[test]
+    fn names_are_made_of_words() {
+        assert_eq!(parted("fn parseUserInput(userName)"), "input name parse user");
+        assert_eq!(parted("Plain prose, snake_case and HTTP."), "");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use berth_sdk::prelude::*;
 
 use super::{Job, JobStatus, JobType, Phase, run};
-use crate::{collection::Collection, knowledge};
+use crate::{
+    collection::{self, Collection},
+    knowledge,
+};
 
 /// How often a cancellation that met a step is tried.
 const ATTEMPTS_MAX: u32 = 5;
@@ -23,10 +26,7 @@ pub fn start(Params(id): Params<Id>, input: Option<Json<NewJob>>) -> Result<Acce
     }
     let job = database::transaction(|transaction| {
         let collection = entity::read::<Collection>(transaction, &id)?;
-        let is_platforms = collection.organization_id.is_none() && !auth::principal().is_platform;
-        if is_platforms {
-            return Err(Problem::forbidden("Only the platform's administrators change what belongs to everybody."));
-        }
+        collection::require_writable(collection.organization_id.as_ref())?;
         let open = transaction.query_one(
             "SELECT id FROM emb_jobs WHERE collection_id = $1 AND status IN ('PENDING', 'RUNNING')",
             params![&id],

@@ -65,6 +65,7 @@ fn advance(envelope: &Envelope, job: &Stored<Job>) -> Result<()> {
         (JobType::Delete, _) => Done { outcomes: Vec::new(), fetched: None },
         _ => Done { outcomes: work(job)?, fetched: None },
     };
+    let fetched: Vec<knowledge::Entry> = done.fetched.iter().flat_map(|(entries, _)| entries).cloned().collect();
     database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());
@@ -82,7 +83,9 @@ fn advance(envelope: &Envelope, job: &Stored<Job>) -> Result<()> {
             _ => keep(transaction, &mut job, done.outcomes)?,
         };
         end(transaction, &mut job, is_last)
-    })
+    })?;
+    let own = std::slice::from_ref(&collection);
+    fetched.into_iter().try_for_each(|entry| knowledge::settle(own, &Id::from(entry.id.as_str()), Some(entry)))
 }
 
 fn begin(transaction: &Transaction, job: &mut Stored<Job>) -> Result<()> {
@@ -110,6 +113,11 @@ fn work(job: &Stored<Job>) -> Result<Vec<Tried>> {
         }
         let needs = !row.is_supplied && (job.job_type == JobType::FullReindex || row.status != Status::Completed);
         let outcome = needs.then(|| index::pieces(&row));
+        if let Some(Err(problem)) = &outcome
+            && index::is_passing(problem)
+        {
+            return Err(problem.clone());
+        }
         outcomes.push((row, outcome));
     }
     Ok(outcomes)

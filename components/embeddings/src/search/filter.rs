@@ -93,7 +93,7 @@ pub fn scope(
 ) -> Result<Scope> {
     let mut scope = Scope::default();
     match collection {
-        // Whoever sees a collection sees what is in it.
+        // Whoever sees a collection sees what is in it, as far as they see the projects of that.
         Some(collection) => scope.add("c.collection_id = ?", [&collection.id]),
         None => {
             scope.add("c.organization_id = ?", [auth::organization_id()?]);
@@ -103,6 +103,9 @@ pub fn scope(
     }
     if let Some(project_id) = &input.project_id {
         scope.add("c.project_id = ?", [project_id]);
+    }
+    if let Some(seen) = people::scope::within("c.project_id") {
+        scope.add(&seen.sql, seen.values);
     }
     scope.add("c.dims = ?", [dimensions]);
     if let Some(model) = model {

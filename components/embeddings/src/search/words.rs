@@ -1,4 +1,4 @@
-//! Which passages have the words of a query: the half of a hybrid search that needs no vector.
+//! Which passages have the words of a query, by full-text search: the half of a hybrid search that needs no vector.
 
 use berth_sdk::prelude::*;
 
@@ -18,13 +18,13 @@ pub fn best(search: &Search) -> Result<Vec<(String, f32)>> {
         return Ok(Vec::new());
     }
     let mut scope = search.scope.clone();
-    for pattern in patterns(search.query.as_deref().unwrap_or_default(), &words) {
-        scope.add("LOWER(c.content) LIKE ?", [pattern]);
-    }
+    scope.add("text_match(c.emb_chunks_text, ?)", [wanted(search.query.as_deref().unwrap_or_default(), &words)]);
     let sql = format!(
-        "SELECT c.id AS id, c.content AS content, c.norm AS norm, c.vector AS vector FROM {} WHERE {} ORDER BY c.id DESC LIMIT {CANDIDATES_MAX}",
+        "SELECT c.id AS id, c.content AS content, c.norm AS norm, c.vector AS vector FROM {} WHERE {}
+         ORDER BY text_rank(c.emb_chunks_text, ${}) DESC, c.id DESC LIMIT {CANDIDATES_MAX}",
         scope.from(),
-        scope.condition()
+        scope.condition(),
+        scope.values.len()
     );
     let measure = Measure::new(&search.vector, search.metric);
     let mut ranked = Vec::new();
@@ -41,15 +41,11 @@ pub fn best(search: &Search) -> Result<Vec<(String, f32)>> {
     Ok(ranked.into_iter().map(|(id, similarity, _)| (id, similarity)).collect())
 }
 
-/// A pattern for each word as it was typed. Letters beyond ASCII, of which not every database knows the capitals, stand for
-/// any letter; what was found is looked at again.
-fn patterns(query: &str, telling: &[String]) -> Vec<String> {
+/// The telling words as they were typed, each of which may be the beginning of one.
+fn wanted(query: &str, telling: &[String]) -> String {
     let typed = query.split(|letter: char| !letter.is_alphanumeric()).filter(|typed| !typed.is_empty());
     let tells = |typed: &&str| lexical::words(typed).iter().any(|word| telling.contains(word));
-    let pattern = |typed: &str| -> String {
-        typed.chars().map(|letter| if letter.is_ascii() { letter.to_ascii_lowercase() } else { '_' }).collect()
-    };
-    typed.filter(tells).map(|typed| format!("%{}%", pattern(typed))).collect()
+    typed.filter(tells).map(|typed| format!("{typed}*")).collect::<Vec<_>>().join(" ")
 }
 
 /// How much of a text the words are.
@@ -67,7 +63,7 @@ mod tests {
     #[test]
     fn only_telling_words_are_looked_for() {
         let query = "Where is the Übersicht of PX-4711?";
-        assert_eq!(patterns(query, &lexical::telling(query)), ["%_bersicht%", "%px%", "%4711%"]);
+        assert_eq!(wanted(query, &lexical::telling(query)), "Übersicht* PX* 4711*");
         assert!(score(&["ubersicht".into()], "Die Übersicht") > 0.0);
     }
 }

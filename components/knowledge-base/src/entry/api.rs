@@ -111,6 +111,7 @@ pub fn create(Json(fields): Json<Map<String, Value>>) -> Result<Whole> {
         }
     }
     let entry = berth_sdk::http::read_value::<Entry>(Value::Object(fields))?;
+    people::scope::require_named(entry.project_id.as_deref())?;
     let row = again(|| database::transaction(|transaction| make(transaction, entry.clone())))?;
     Ok(Whole(201, row))
 }
@@ -155,6 +156,7 @@ pub fn update(Params(id): Params<Id>, if_match: IfMatch, Json(fields): Json<Map<
         Some(Value::String(text)) if text.chars().count() <= 1_000 => Some(validate::clean(&text)),
         Some(_) => return Err(Problem::field("changeNote", "must be a text of at most 1000 characters")),
     };
+    people::scope::require_named(fields.get("projectId").and_then(Value::as_str))?;
     let work = || database::transaction(|transaction| change(transaction, &id, &fields, if_match, note.as_deref()));
     let row = if if_match.0.is_none() { again(work)? } else { work()? };
     Ok(Whole(200, row))

@@ -133,6 +133,9 @@ pub fn relocate(transaction: &Transaction, entry: &mut Entry, old: &Stored<Entry
     if depth(&path) + below > DEPTH_MAX {
         return Err(too_deep());
     }
+    if entry.space_id != old.space_id {
+        move_slugs(transaction, old, entry.space_id.as_ref())?;
+    }
     transaction.execute(
         "UPDATE kb_entries SET path = $3 || SUBSTR(path, $4), space_id = $5, version = version + 1
          WHERE organization_id = $1 AND path LIKE $2",
@@ -142,6 +145,23 @@ pub fn relocate(transaction: &Transaction, entry: &mut Entry, old: &Stored<Entry
         crate::space::announce_below(transaction, &path)?;
     }
     entry.path = path;
+    Ok(())
+}
+
+/// What is below an entry and has a slug that somebody has in the space it moves to moves there first, with another one.
+fn move_slugs(transaction: &Transaction, old: &Stored<Entry>, space_id: Option<&Id>) -> Result<()> {
+    let rows = transaction.query(
+        "SELECT id, slug FROM kb_entries WHERE organization_id = $1 AND path LIKE $2 AND deleted_at IS NULL AND slug IN
+         (SELECT slug FROM kb_entries WHERE organization_id = $1 AND COALESCE(space_id, '') = $3 AND deleted_at IS NULL)",
+        params![&old.organization_id, format!("{}/%", old.path), space_id.map_or("", Id::as_str)],
+    )?;
+    for row in rows {
+        let (id, slug): (Id, String) = (row.get("id")?, row.get("slug")?);
+        let moved = Entry { slug, space_id: space_id.cloned(), ..old.data.clone() };
+        let slug = free_slug(transaction, &moved, Some(&id))?;
+        transaction
+            .execute("UPDATE kb_entries SET space_id = $2, slug = $3 WHERE id = $1", params![&id, space_id, slug])?;
+    }
     Ok(())
 }
 

@@ -38,10 +38,7 @@ pub fn archive(Params(id): Params<Id>, if_match: IfMatch) -> Result<Whole> {
         }
         let fields = json!({ "status": Status::Archived });
         let fields = fields.as_object().cloned().unwrap_or_default();
-        let mut row = api::change(transaction, &id, &fields, if_match, Some("Archived"))?;
-        transaction.execute("UPDATE kb_entries SET status_before = $2 WHERE id = $1", params![&id, before.status])?;
-        row.status_before = Some(before.status);
-        Ok(row)
+        api::change(transaction, &id, &fields, if_match, Some("Archived"))
     })?;
     Ok(Whole(200, row))
 }

@@ -6,7 +6,9 @@ use super::rank::{Wanted, folded};
 use crate::entry::{Entry, hash};
 
 /// Entries that are ranked.
-pub const CANDIDATES_MAX: i64 = 500;
+pub const CANDIDATES_MAX: usize = 500;
+/// Entries of the organization that the text index names.
+const MATCHES_MAX: usize = 5_000;
 /// Bytes of folded words that are kept of one entry.
 const TERMS_BYTES_MAX: usize = 400_000;
 
@@ -35,20 +37,34 @@ pub fn take(transaction: &Transaction, id: &Id) -> Result<()> {
     Ok(())
 }
 
-/// SQL that holds of entries that have every word (`all`), or one of them, with the values of its `?`.
-pub fn condition(wanted: &Wanted, all: bool) -> Condition {
-    let mut parts = Vec::new();
-    let mut values: Vec<Value> = Vec::new();
-    let patterns = wanted.words.iter().map(|word| format!("% {word}%"));
-    for pattern in patterns.chain(wanted.phrases.iter().map(|phrase| format!("% {phrase} %"))) {
-        parts.push("(i.title LIKE ? OR i.tags LIKE ? OR i.terms LIKE ?)");
-        values.extend([pattern.as_str().into(), pattern.as_str().into(), pattern.as_str().into()]);
+/// What is asked of the text index: every word and phrase in one question (`all`), or each in one of its own.
+fn asked(wanted: &Wanted, all: bool) -> Vec<String> {
+    let words = wanted.words.iter().map(|word| format!("{word}*"));
+    let each: Vec<String> = words.chain(wanted.phrases.iter().map(|phrase| format!("\"{phrase}\""))).collect();
+    if all && !each.is_empty() { vec![each.join(" ")] } else { each }
+}
+
+/// The entries of the organization that have every word (`all`), or one of them, those that fit best first; who may see them is not yet
+/// asked.
+pub fn matching(wanted: &Wanted, all: bool) -> Result<Vec<String>> {
+    let asked = asked(wanted, all);
+    if asked.is_empty() {
+        return Ok(Vec::new());
     }
-    let parts = parts.join(if all { " AND " } else { " OR " });
-    let sql = format!("\"id\" IN (SELECT i.entry_id FROM kb_search_index i WHERE i.organization_id = ? AND ({parts}))");
-    let mut whole: Vec<Value> = vec![auth::principal().organization_id.unwrap_or_default().into()];
-    whole.extend(values);
-    Condition { sql, values: whole }
+    let places = 2..asked.len() + 2;
+    let matches: Vec<String> =
+        places.clone().map(|place| format!("text_match(i.kb_search_index_text, ${place})")).collect();
+    let ranks: Vec<String> = places.map(|place| format!("text_rank(i.kb_search_index_text, ${place})")).collect();
+    let sql = format!(
+        "SELECT i.entry_id FROM kb_search_index i WHERE i.organization_id = $1 AND ({})
+         ORDER BY {} DESC, i.entry_id DESC LIMIT {MATCHES_MAX}",
+        matches.join(" OR "),
+        ranks.join(" + ")
+    );
+    let mut values: Vec<Value> = vec![auth::organization_id()?.into()];
+    values.extend(asked.into_iter().map(Value::from));
+    let rows = database::query(&sql, &values)?;
+    Ok(rows.into_iter().map(|row| row.get("entry_id")).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// The words of one entry.
@@ -84,4 +100,17 @@ pub fn ranked(wanted: &Wanted, ids: &[String]) -> Result<Vec<(String, f64)>> {
 /// A short name of whatever a cached search depends on.
 pub fn digest(parts: &[&str]) -> String {
     hash(parts).chars().take(32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_index_is_asked_for_beginnings_and_phrases() {
+        let wanted = Wanted::read("databa \"every night\" tw");
+        assert_eq!(asked(&wanted, true), ["databa* tw* \"every night\""]);
+        assert_eq!(asked(&wanted, false), ["databa*", "tw*", "\"every night\""]);
+        assert!(asked(&Wanted::read("!"), true).is_empty());
+    }
 }

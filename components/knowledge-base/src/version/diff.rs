@@ -58,14 +58,21 @@ pub struct Difference {
 pub fn diff(Params(id): Params<Id>, Query(which): Query<DiffQuery>) -> Result<Json<Difference>> {
     let entry = entity::read::<Entry>(&Pool, &id)?;
     let from = numbered(&Pool, &entry.id, which.from)?;
-    let to = numbered(&Pool, &entry.id, which.to.unwrap_or(entry.version))?;
-    let changes = lines(&from.content, &to.content);
+    // The present one is the entry itself: a move of what it is below counts as a version, and changes neither title nor content.
+    let (to, title_after, content) = match which.to {
+        Some(number) => {
+            let version = numbered(&Pool, &entry.id, number)?;
+            (number, version.data.title, version.data.content)
+        }
+        None => (entry.version, entry.data.title, entry.data.content),
+    };
+    let changes = lines(&from.content, &content);
     let count = |wanted: Change| changes.iter().filter(|line| line.operation == wanted).count();
     Ok(Json(Difference {
         from: which.from,
-        to: to.data.version,
+        to,
         title_before: from.data.title,
-        title_after: to.data.title,
+        title_after,
         added: count(Change::Insert),
         removed: count(Change::Delete),
         changes,
