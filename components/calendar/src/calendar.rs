@@ -51,22 +51,16 @@ impl Rules for Calendar {
         let teams = auth::teams();
         let places = if teams.is_empty() { "NULL".to_string() } else { vec!["?"; teams.len()].join(", ") };
         let team = if auth::has(MANAGE) { "1 = 1".to_string() } else { format!("\"owner_id\" IN ({places})") };
-        let mut values: Vec<String> =
-            std::iter::once(user_id).chain(teams.into_iter().filter(|_| !auth::has(MANAGE))).collect();
-        let project = match people::project::seen() {
-            None => "1 = 1".to_string(),
-            Some(seen) if seen.is_empty() => "1 = 0".to_string(),
-            Some(seen) => {
-                let places = vec!["?"; seen.len()].join(", ");
-                values.extend(seen.into_iter().map(Id::into_string));
-                format!("\"owner_id\" IN ({places})")
-            }
-        };
+        let own =
+            std::iter::once(user_id).chain(teams.into_iter().filter(|_| !auth::has(MANAGE))).map(database::Value::from);
+        let every = || Condition::new("1 = 1", [] as [database::Value; 0]);
+        let project = people::project::seen().map_or_else(every, |seen| people::scope::among("\"owner_id\"", &seen));
         let sql = format!(
             "(\"owner_type\" = 'user' AND \"owner_id\" = ?) OR (\"owner_type\" = 'team' AND {team}) \
-             OR (\"owner_type\" = 'project' AND {project}) OR \"owner_type\" = 'organization'"
+             OR (\"owner_type\" = 'project' AND {}) OR \"owner_type\" = 'organization'",
+            project.sql
         );
-        Some(Condition::new(sql, values))
+        Some(Condition::new(sql, own.chain(project.values)))
     }
 
     fn check(&self, faults: &mut Faults) {

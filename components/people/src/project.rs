@@ -115,6 +115,11 @@ pub fn seen() -> Option<BTreeSet<Id>> {
     Some(seen)
 }
 
+#[cfg(test)]
+pub(crate) fn remember(seen: &BTreeSet<Id>) {
+    cache::set_ttl(&key(), seen, KNOWN_FOR);
+}
+
 /// What is remembered of the caller's projects is asked anew: there may be a newer one.
 pub fn forget() {
     cache::del(&key());
@@ -151,7 +156,7 @@ mod tests {
     fn what_was_seen_is_remembered_until_it_is_asked_anew() {
         berth_sdk::testing::sign_in("u1", "o1");
         let ids = BTreeSet::from([Id::from("p1")]);
-        cache::set_ttl(&key(), &ids, KNOWN_FOR);
+        remember(&ids);
         assert_eq!(seen(), Some(BTreeSet::new()), "without the permission");
         berth_sdk::testing::permit(READ);
         assert_eq!(seen(), Some(ids));

@@ -1,14 +1,11 @@
 //! Rows that belong to projects: those of a project that the caller does not see do not exist for them, those of none are
 //! everybody's. Planning is asked, and its answer remembered for a moment.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use berth_sdk::{auth::PrincipalKind, cache, database::Value, prelude::*};
+use berth_sdk::{database::Value, prelude::*};
 
 use crate::project;
-
-/// How long an answer counts.
-const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// The condition under which a row exists for the caller, by its column with the project's id, which may be null; none: every
 /// row does. While planning does not say, only what belongs to no project is there.
@@ -19,11 +16,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// assert_eq!(seen.sql, "n.project_id IS NULL");
 /// ```
 pub fn within(column: &str) -> Option<Condition> {
-    if sees_all() {
-        return None;
-    }
-    let ask = || project::visible().map(|ids| ids.into_iter().collect::<Vec<Id>>());
-    Some(condition(column, &cache::remember(&key(), KNOWN_FOR, ask).unwrap_or_default()))
+    project::seen().map(|ids| condition(column, &ids))
 }
 
 /// A condition and [`within`] as one.
@@ -36,12 +29,12 @@ pub fn and_within(condition: Condition, column: &str) -> Condition {
 /// 404 unless the caller sees the project, so that nobody writes into one that they do not see; 503 while planning does not
 /// say.
 pub fn require(id: &Id) -> Result<()> {
-    if sees_all() || cache::get::<Vec<Id>>(&key()).is_some_and(|known| known.contains(id)) {
+    if project::seen().is_none_or(|seen| seen.contains(id)) {
         return Ok(());
     }
     project::require(id)?;
     // It is newer than what is remembered.
-    cache::del(&key());
+    project::forget();
     Ok(())
 }
 
@@ -50,25 +43,28 @@ pub fn require_named(id: Option<&str>) -> Result<()> {
     id.map_or(Ok(()), |id| require(&Id::parse(id)?))
 }
 
-/// Whether the caller sees every project of the organization, as planning has it too.
-fn sees_all() -> bool {
-    let principal = auth::principal();
-    principal.is_super_admin || principal.is_platform || principal.kind == PrincipalKind::System
-}
-
-fn key() -> String {
-    format!("seen-projects:{}", auth::principal().user_id.unwrap_or_default())
-}
-
-/// The ids are one text, however many they are: a statement has few parameters. No id has a comma.
-fn condition(column: &str, ids: &[Id]) -> Condition {
+/// The condition that a column has one of these ids, which are one text, however many they are: a statement has few
+/// parameters. No id has a comma.
+///
+/// ```
+/// let none = people::scope::among("owner_id", &Default::default());
+/// assert_eq!((none.sql.as_str(), none.values.len()), ("1 = 0", 0));
+/// ```
+pub fn among(column: &str, ids: &BTreeSet<Id>) -> Condition {
     if ids.is_empty() {
-        return Condition::new(format!("{column} IS NULL"), [] as [Value; 0]);
+        return Condition::new("1 = 0", [] as [Value; 0]);
     }
     let ids: Vec<&str> = ids.iter().map(Id::as_str).collect();
     let list = format!(",{},", ids.join(","));
-    let sql = format!("{column} IS NULL OR REPLACE(?, ',' || {column} || ',', '') <> ?");
-    Condition::new(sql, [list.clone(), list])
+    Condition::new(format!("REPLACE(?, ',' || {column} || ',', '') <> ?"), [list.clone(), list])
+}
+
+fn condition(column: &str, ids: &BTreeSet<Id>) -> Condition {
+    if ids.is_empty() {
+        return Condition::new(format!("{column} IS NULL"), [] as [Value; 0]);
+    }
+    let Condition { sql, values } = among(column, ids);
+    Condition { sql: format!("{column} IS NULL OR {sql}"), values }
 }
 
 #[cfg(test)]
@@ -92,7 +88,8 @@ mod tests {
     #[test]
     fn the_projects_that_are_seen_are_one_text() {
         testing::sign_in("u1", "o1");
-        cache::set_ttl(&key(), &["p1", "p2"].map(Id::from).to_vec(), KNOWN_FOR);
+        testing::permit("projects.project.read");
+        project::remember(&BTreeSet::from(["p1", "p2"].map(Id::from)));
         let both = and_within(Condition::new("a = ?", ["x"]), "t.project_id");
         assert_eq!(both.sql, "(a = ?) AND (t.project_id IS NULL OR REPLACE(?, ',' || t.project_id || ',', '') <> ?)");
         assert_eq!(both.values, ["x", ",p1,p2,", ",p1,p2,"].map(Value::from));
