@@ -108,9 +108,10 @@ pub fn routes() -> Router {
     Router::new()
         .get(PATH, |query: PageQuery| shown().page(&Pool, &query))
         .summary("List conflicts, but those of private events of others.")
-        .row::<Conflict>(PATH)
+        // Before the rows' own way of reading: what comes first answers.
         .get(&format!("{PATH}/{{id}}"), read)
         .summary("Read a conflict.")
+        .row::<Conflict>(PATH)
         .post(&format!("{PATH}/check"), check)
         .summary("Check an event without writing it.")
         .permission(crate::READ)
