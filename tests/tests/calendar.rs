@@ -342,7 +342,7 @@ async fn conflicts_are_found_kept_and_refused_where_they_are_not_wanted() {
     assert_eq!(bob.get(&format!("{other_path}/conflicts")).await.expect(200)["items"][0]["status"], "resolved");
     // What was done about a conflict of private events is told to who takes part in one of them.
     let quiet =
-        with(event("Doctor", "2026-05-04T09:00:00Z", "2026-05-04T10:00:00Z"), &json!({"visibility": "private"}));
+        with(event("Doctor", "2026-05-05T09:00:00Z", "2026-05-05T10:00:00Z"), &json!({"visibility": "private"}));
     made(&bob, &quiet).await;
     let again = made(&bob, &quiet).await;
     let conflict = format!("/api/calendar/conflicts/{}", text(&again["conflicts"][0], "id"));
