@@ -83,7 +83,7 @@ fn called(params: &Value) -> Result<Value, (i64, &'static str)> {
 
 /// A server on this machine. The path of its endpoint says how it behaves: `/json` answers with objects, `/sse` with
 /// streams, `/modern` without handshake, `/expiring` forgets each session after its first call, `/growing` has one more tool at each
-/// list, `/keyed` wants a key, `/broken` fails.
+/// list, `/wavering` leaves `add` out of every second list, `/keyed` wants a key, `/broken` fails.
 pub async fn stub() -> ModelProvider {
     let sessions = Arc::new(AtomicUsize::new(0));
     let (calls, lists) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -141,7 +141,10 @@ fn answer(asked: &Asked, sessions: &AtomicUsize, calls: &AtomicUsize, lists: &At
                 listed[1]["description"] = json!(format!("the {number}th"));
             }
             // In two pages.
-            let all = listed.as_array().cloned().unwrap_or_default();
+            let mut all = listed.as_array().cloned().unwrap_or_default();
+            if path == "/wavering" && lists.fetch_add(1, Ordering::SeqCst) / 2 % 2 == 1 {
+                all.remove(0);
+            }
             let (first, second) = all.split_at(3);
             if body["params"]["cursor"] == "more" {
                 json!({"tools": second})

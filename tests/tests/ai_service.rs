@@ -282,7 +282,7 @@ async fn each_failure_of_a_provider_means_what_it_should() {
 async fn what_has_come_is_counted_when_a_stream_breaks_is_left_or_is_cancelled() {
     let provider = stub().await;
     let (_host, ada) = host_with_ada(manifest(Some(&provider))).await;
-    let (_, models) = set_up(&ada, &provider, "CUSTOM", &["half", "leaving", "good"]).await;
+    let (_, models) = set_up(&ada, &provider, "CUSTOM", &["half", "leaving", "good", "unauthorized"]).await;
     // After the first word nobody else is asked, whatever the chain says.
     let chain = json!({"primaryModelId": models[0], "fallbackModelIds": [models[2]]});
     ada.post("/api/ai/routing/fallbacks", &chain).await.done(201);
@@ -303,10 +303,19 @@ async fn what_has_come_is_counted_when_a_stream_breaks_is_left_or_is_cancelled()
     let first = half["tokensUsed"].as_i64().unwrap_or_default();
     eventually("half an answer being metered", async || (metered(&ada).await == first).then_some(())).await;
     // The client leaves in the middle.
+    let limit = json!({"tokensPerDay": first + 1});
+    let limit = text(&ada.post("/api/ai/rate-limits", &limit).await.expect(201), "id");
     let mut response = stream(&ada, "/api/ai/completions/stream", &question("leaving")).await;
     let piece = response.chunk().await.expect("a piece").expect("not the end");
     assert!(String::from_utf8_lossy(&piece).contains("one two"));
     row(&ada, "model=leaving&status=streaming", |row| row["outputTokens"].as_i64() > Some(0)).await;
+    // What has come counts against limits before the end: leaving is no way around them.
+    eventually("what has come being counted", async || {
+        let asked = ada.post("/api/ai/completions", &question("unauthorized")).await;
+        (asked.status == 429).then_some(())
+    })
+    .await;
+    ada.delete(&format!("/api/ai/rate-limits/{limit}")).await.done(204);
     drop(response);
     let left = row(&ada, "model=leaving", |row| row["status"] == "cancelled").await;
     let second = left["tokensUsed"].as_i64().unwrap_or_default();
@@ -370,6 +379,12 @@ async fn limits_quotas_and_the_cache_are_heeded() {
     let refused = bob.post("/api/ai/completions", &question("good")).await;
     refused.problem(429, "QUOTA_EXCEEDED");
     assert!(!refused.header("retry-after").is_empty());
+    // What a quota refuses counts in no limit: three questions of bob's were answered.
+    let limit = json!({"scope": "USER", "userId": members::id(&bob), "requestsPerDay": 4});
+    ada.post("/api/ai/rate-limits", &limit).await.done(201);
+    for _ in 0..3 {
+        bob.post("/api/ai/completions", &question("good")).await.problem(429, "QUOTA_EXCEEDED");
+    }
     // A key that is good for nothing else is no way around it.
     let key = json!({"name": "Narrow", "permissions": ["ai.*"], "expiresInDays": 1});
     let key = text(&ada.post("/api/users/me/api-keys", &key).await.expect(201), "key");
@@ -516,4 +531,27 @@ async fn the_same_key_is_the_same_answer() {
     };
     assert_eq!(ask().await, ask().await);
     assert_eq!(ada.get("/api/ai/completions").await.expect(200)["total"], 1);
+}
+
+#[tokio::test]
+async fn every_provider_that_can_be_asked_is_looked_at() {
+    let provider = stub().await;
+    let (_host, ada) = host_with_ada(manifest(Some(&provider))).await;
+    // More than one tick looks at, and none of them with a key.
+    for number in 0..12 {
+        let body = json!({"name": format!("bare-{number}"), "type": "OPENAI", "baseUrl": provider.base_url()});
+        let id = text(&ada.post("/api/ai/providers", &body).await.expect(201), "id");
+        ada.post(&format!("/api/ai/providers/{id}/configure"), &json!({"priority": 5})).await.done(200);
+    }
+    let (keyed, _) = set_up(&ada, &provider, "CUSTOM", &[]).await;
+    eventually("the clock's look", async || {
+        let shown = ada.get(&format!("/api/ai/providers/{keyed}")).await.expect(200);
+        (shown["health"] == "HEALTHY").then_some(())
+    })
+    .await;
+    // One of the organization's own needs no settings to be judged.
+    let body = json!({"name": "plain", "type": "CUSTOM", "baseUrl": provider.base_url()});
+    let plain = text(&ada.post("/api/ai/providers", &body).await.expect(201), "id");
+    assert_eq!(ada.post(&format!("/api/ai/providers/{plain}/test"), &json!({})).await.expect(200)["success"], true);
+    assert_eq!(ada.get(&format!("/api/ai/providers/{plain}")).await.expect(200)["health"], "HEALTHY");
 }

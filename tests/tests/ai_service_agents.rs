@@ -162,6 +162,50 @@ async fn a_run_ends_where_its_limits_say() {
 }
 
 #[tokio::test]
+async fn what_somebody_asked_stays_theirs_whoever_approves() {
+    let (host, ada) = host_with_ada(with_tools()).await;
+    let mia = members::bring(&host, &ada, "mia@example.com", "Member").await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let id = agent(&ada, json!({})).await;
+    let execution = execute(&mia, &id, "call things.remove {}").await;
+    reaches(&mia, &execution, &["waiting_approval"]).await;
+    bob.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.done(200);
+    assert_eq!(reaches(&mia, &execution, &["completed", "failed"]).await["status"], "completed");
+    let memory = format!("/api/ai/agents/{id}/memory");
+    let remembered = mia.get(&memory).await.expect(200);
+    assert_eq!((&remembered["total"], &remembered["items"][0]["createdBy"]), (&json!(1), &json!(members::id(&mia))));
+    assert_eq!(bob.get(&memory).await.expect(200)["total"], 0);
+}
+
+#[tokio::test]
+async fn a_private_project_keeps_its_agents_and_their_runs() {
+    let (host, ada) = host_with_ada(with_tools()).await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let cleo = members::bring(&host, &ada, "cleo@example.com", "Member").await;
+    let project = json!({"name": "Secret", "visibility": "private"});
+    let project = text(&bob.post("/api/projects", &project).await.expect(201), "id");
+    let body = json!({"name": "Inside", "model": "echo", "scope": "PROJECT", "projectId": project});
+    cleo.post("/api/ai/agents", &body).await.problem(404, "NOT_FOUND");
+    let id = text(&bob.post("/api/ai/agents", &body).await.expect(201), "id");
+    let execution = execute(&bob, &id, "Ahoy").await;
+    reaches(&bob, &execution, &["completed"]).await;
+    for path in [
+        format!("/api/ai/agents/{id}"),
+        format!("/api/agents/{id}/status"),
+        format!("/api/ai/agents/{id}/memory"),
+        format!("/api/ai/agents/{id}/executions"),
+        format!("/api/ai/executions/{execution}"),
+    ] {
+        bob.get(&path).await.done(200);
+        cleo.get(&path).await.problem(404, "NOT_FOUND");
+    }
+    cleo.post(&format!("/api/ai/agents/{id}/execute"), &json!({"input": "x"})).await.problem(404, "NOT_FOUND");
+    assert_eq!(cleo.get("/api/ai/agents").await.expect(200)["total"], 0);
+    let loose = agent(&cleo, json!({})).await;
+    cleo.put(&format!("/api/ai/agents/{loose}"), &json!({ "projectId": project })).await.problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
 async fn a_run_takes_no_longer_than_its_time() {
     let provider = stub().await;
     let (_host, ada) = host_with_ada(manifest(Some(&provider))).await;

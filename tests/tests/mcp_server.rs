@@ -187,6 +187,71 @@ async fn a_tool_that_has_changed_waits_for_an_administrator() {
 }
 
 #[tokio::test]
+async fn what_was_decided_about_a_tool_outlives_its_absence() {
+    let (_host, ada, stub) = world().await;
+    let id = register(&ada, &stub, "stub", "/wavering").await;
+    let tool = format!("/api/mcp/tools/{id}/add");
+    ada.put(&tool, &json!({"permissionLevel": "ADMIN", "isEnabled": false})).await.done(200);
+    let sync = async || ada.post(&format!("/api/mcp/servers/{id}/sync"), &json!({})).await.expect(200);
+    assert_eq!(sync().await["removed"], json!(["add"]));
+    ada.get(&tool).await.problem(404, "TOOL_NOT_FOUND");
+    assert_eq!(ada.get(&format!("/api/mcp/servers/{id}/tools")).await.expect(200)["total"], 7);
+    assert_eq!(sync().await["added"], json!(["add"]));
+    let back = ada.get(&tool).await.expect(200);
+    assert_eq!((&back["permissionLevel"], &back["isEnabled"]), (&json!("ADMIN"), &json!(false)), "{back}");
+    execute(&ada, &id, "add", json!({"a": 1, "b": 1})).await.problem(403, "PERMISSION_DENIED");
+}
+
+#[tokio::test]
+async fn a_credential_goes_where_an_administrator_says() {
+    let (host, ada, stub) = world().await;
+    let mia = members::bring(&host, &ada, "mia@example.com", "Member").await;
+    let secret = json!({"name": "stub", "type": "API_KEY", "value": KEY, "services": ["mcp-server"]});
+    let secret = text(&ada.post("/api/secrets", &secret).await.expect(201), "id");
+    let endpoint = format!("http://{}/keyed", stub.address());
+    let body = json!({"name": "keyed", "displayName": "Keyed", "endpoint": endpoint, "authType": "API_KEY", "authSecretId": secret});
+    mia.post("/api/mcp/servers", &body).await.problem(403, "PERMISSION_DENIED");
+    let path = format!("/api/mcp/servers/{}", text(&ada.post("/api/mcp/servers", &body).await.expect(201), "id"));
+    let elsewhere = json!({"endpoint": format!("http://{}/json", stub.address())});
+    mia.put(&path, &elsewhere).await.problem(403, "PERMISSION_DENIED");
+    mia.put(&path, &json!({"displayName": "The one with a key"})).await.done(200);
+    let copy = mia.post(&format!("{path}/duplicate"), &json!({})).await.expect(201);
+    assert!(copy["authSecretId"].is_null(), "{copy}");
+    let auth = format!("/api/mcp/servers/{}/auth", text(&copy, "id"));
+    mia.put(&auth, &json!({"authType": "API_KEY", "secretId": secret})).await.problem(403, "PERMISSION_DENIED");
+    ada.put(&auth, &json!({"authType": "API_KEY", "secretId": secret})).await.done(200);
+}
+
+#[tokio::test]
+async fn who_only_sees_a_project_turns_nothing_on_in_it() {
+    let (host, ada, stub) = world().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let cleo = members::bring(&host, &ada, "cleo@example.com", "Member").await;
+    let id = register(&ada, &stub, "stub", "/json").await;
+    let project = json!({"name": "Secret", "visibility": "private"});
+    let project = text(&ada.post("/api/projects", &project).await.expect(201), "id");
+    let access =
+        json!([{"userId": members::id(&ada), "level": "owner"}, {"userId": members::id(&bob), "level": "viewer"}]);
+    ada.put(&format!("/api/projects/{project}/access"), &json!({ "access": access })).await.done(200);
+    let toggle = format!("/api/mcp/servers/{id}/toggle");
+    let body = json!({"scope": "PROJECT", "scopeId": project, "enabled": false});
+    bob.put(&toggle, &body).await.problem(403, "PERMISSION_DENIED");
+    cleo.put(&toggle, &body).await.problem(404, "NOT_FOUND");
+    ada.put(&toggle, &body).await.done(200);
+    let configuration = format!("/api/mcp/servers/{id}/configuration");
+    let narrow = json!({"scope": "PROJECT", "scopeId": project, "permissionScope": {"readOnly": true}});
+    ada.put(&configuration, &narrow).await.done(200);
+    for path in ["/api/mcp/toggles", configuration.as_str()] {
+        let total = async |client: &Client| client.get(path).await.expect(200)["total"].clone();
+        assert_eq!(
+            (total(&ada).await, total(&bob).await, total(&cleo).await),
+            (json!(1), json!(1), json!(0)),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn toggles_scopes_and_limits_decide() {
     let (host, ada, stub) = world().await;
     let first = register(&ada, &stub, "first", "/json").await;
@@ -353,6 +418,11 @@ async fn the_catalogue_is_the_platforms_and_everybodys() {
     execute(&eve, &id, "add", json!({"a": 1, "b": 1})).await.problem(403, "PERMISSION_DENIED");
     eve.put(&format!("/api/mcp/servers/{id}/toggle"), &json!({"enabled": true})).await.done(200);
     assert_eq!(execute(&eve, &id, "add", json!({"a": 1, "b": 1})).await.expect(200)["isError"], false);
+    let copy = eve.post(&format!("/api/mcp/servers/{id}/duplicate"), &json!({"name": "own"})).await.expect(201);
+    assert_eq!((&copy["type"], &copy["scope"]), (&json!("CUSTOM"), &json!("ORGANIZATION")), "{copy}");
+    let tools = format!("/api/mcp/servers/{}/tools", text(&copy, "id"));
+    assert_eq!(eve.get(&tools).await.expect(200)["total"], 8, "with its tools");
+    ada.get(&tools).await.problem(404, "MCP_SERVER_NOT_FOUND");
     let version = json!({"version": "2.0.0", "changeNotes": "New.", "definition": {"description": "It adds."}});
     ada.post(&format!("/api/mcp/catalog/servers/{id}/versions"), &version).await.done(201);
     let versions = eve.get(&format!("/api/mcp/servers/{id}/versions")).await.expect(200);
@@ -364,6 +434,30 @@ async fn the_catalogue_is_the_platforms_and_everybodys() {
     ada.post(&format!("/api/mcp/catalog/servers/{id}/archive"), &json!({})).await.done(200);
     execute(&eve, &id, "add", json!({"a": 1, "b": 1})).await.problem(403, "PERMISSION_DENIED");
     assert_eq!(eve.get("/api/mcp/catalog").await.expect(200)["total"], 0);
+}
+
+#[tokio::test]
+async fn a_wrong_credential_of_one_organization_keeps_no_other_from_a_server() {
+    let (host, ada, stub) = world().await;
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    let body = json!({"name": "shared", "displayName": "Shared", "endpoint": format!("http://{}/keyed", stub.address()), "authType": "API_KEY"});
+    let id = text(&ada.post("/api/mcp/catalog/servers", &body).await.expect(201), "id");
+    let keyed = async |client: &Client, value: &str| {
+        let secret = json!({"name": "stub", "type": "API_KEY", "value": value, "services": ["mcp-server"]});
+        let secret = text(&client.post("/api/secrets", &secret).await.expect(201), "id");
+        let auth = json!({"authType": "API_KEY", "secretId": secret});
+        client.put(&format!("/api/mcp/servers/{id}/auth"), &auth).await.done(200);
+        client.put(&format!("/api/mcp/servers/{id}/toggle"), &json!({"enabled": true})).await.done(200);
+    };
+    keyed(&ada, KEY).await;
+    ada.post(&format!("/api/mcp/servers/{id}/sync"), &json!({})).await.done(200);
+    keyed(&eve, "key-of-nothing").await;
+    let add = json!({"a": 1, "b": 1});
+    for _ in 0..4 {
+        execute(&eve, &id, "add", add.clone()).await.problem(502, "TRANSPORT_ERROR");
+    }
+    assert_eq!(execute(&ada, &id, "add", add).await.expect(200)["isError"], false);
+    assert_eq!(ada.get(&format!("/api/mcp/servers/{id}")).await.expect(200)["health"], "HEALTHY");
 }
 
 #[tokio::test]

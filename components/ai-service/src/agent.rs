@@ -78,10 +78,10 @@ pub struct Agent {
     /// What kind it is, in words of one's own.
     #[field(default = "assistant", min = 1, max = 50, plain, filter)]
     pub r#type: String,
-    /// Who sees it: with USER only who made it.
+    /// Who sees it: with USER only who made it. One of a project is seen by those who see the project.
     #[field(default = Scope::Organization, immutable)]
     pub scope: Scope,
-    /// With scope PROJECT: of which one.
+    /// Of which project; required with scope PROJECT.
     pub project_id: Option<Id>,
     /// The prompt of prompt-management that sets it up; the run's context fills it.
     pub system_prompt_id: Option<Id>,
@@ -108,7 +108,8 @@ pub struct Agent {
 impl Rules for Agent {
     fn scope() -> Option<Condition> {
         let user_id = auth::principal().user_id.unwrap_or_default();
-        Some(Condition::new("\"scope\" <> 'USER' OR \"created_by\" = ?", [user_id]))
+        let own = Condition::new("\"scope\" <> 'USER' OR \"created_by\" = ?", [user_id]);
+        Some(people::scope::and_within(own, "\"project_id\""))
     }
 
     fn check(&self, faults: &mut Faults) {
@@ -134,7 +135,15 @@ impl Rules for Agent {
         if Select::<Self>::new().count(transaction)? >= AGENTS_MAX {
             return Err(Problem::unprocessable(format!("An organization has at most {AGENTS_MAX} agents.")));
         }
-        Ok(())
+        people::scope::require_named(self.project_id.as_deref())
+    }
+
+    fn before_update(&mut self, old: &Stored<Self>, _: &Transaction) -> Result<()> {
+        if self.project_id == old.project_id {
+            Ok(())
+        } else {
+            people::scope::require_named(self.project_id.as_deref())
+        }
     }
 
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
@@ -151,6 +160,11 @@ impl Rules for Agent {
 pub fn lock(transaction: &Transaction, id: &str) -> Result<()> {
     transaction.execute("UPDATE agent_agents SET is_active = is_active WHERE id = $1", params![id])?;
     Ok(())
+}
+
+/// Asks which projects the caller sees, so that a transaction that follows knows it and waits for nobody.
+pub fn look_at_projects() {
+    people::project::seen();
 }
 
 /// How an agent is doing.

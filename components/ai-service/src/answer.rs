@@ -120,10 +120,10 @@ pub fn prepare(ask: Ask) -> Result<Prepared> {
         Failure::new(FailureKind::TooLong, detail).problem()
     })?;
     let others = way.models.iter().skip(1).filter_map(|model| Candidate::of(&catalog, model, &ask, user_id));
+    let hash = cached::hash(&ask, first, primary.max_tokens, &organization_id);
     let mut candidates = vec![primary];
     candidates.extend(others);
     let counted = rate::admit(user_id)?;
-    let hash = cached::hash(&ask, first, &organization_id);
     let budget = if principal.source_service.is_some() { TIME_MAX_INTERNAL } else { TIME_MAX };
     let triggers = Triggers {
         on_error: way.on_error,
@@ -132,7 +132,7 @@ pub fn prepare(ask: Ask) -> Result<Prepared> {
         timeout: way.timeout,
     };
     let prepared = Prepared { ask, candidates, triggers, counted, hash, began: Instant::now(), budget };
-    prepared.check_quota()?;
+    prepared.check_quota().inspect_err(|_| prepared.counted.release())?;
     Ok(prepared)
 }
 
@@ -313,7 +313,7 @@ fn finish(
     let response = open.stores().then(|| kept.clone());
     let end = End { status: Status::Completed, usage, response, error: None };
     let (status, cost_micro) = open.close(end, &candidate.model)?;
-    prepared.counted.spend(usage.total());
+    prepared.counted.clone().spend(usage.total());
     if status == Status::Cancelled {
         return Err(Failure::new(FailureKind::Cancelled, "It was cancelled.")
             .problem()

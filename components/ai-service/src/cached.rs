@@ -15,9 +15,12 @@ const ROWS_MAX: i64 = 5_000;
 
 /// What names a question: the organization, the model, and all that decides about the answer. None when it is not to be
 /// answered from the cache.
-pub fn hash(ask: &Ask, model: &KnownModel, organization_id: &str) -> Option<String> {
+pub fn hash(ask: &Ask, model: &KnownModel, max_tokens: Option<i64>, organization_id: &str) -> Option<String> {
     (ask.use_cache && ask.temperature == Some(0.0)).then(|| {
-        canonical::sha256(&json!({ "organization": organization_id, "model": model.id, "ask": ask.to_value() }))
+        // How long an answer may be is also a matter of settings, which differ between users.
+        canonical::sha256(&json!({
+            "organization": organization_id, "model": model.id, "maxTokens": max_tokens, "ask": ask.to_value(),
+        }))
     })
 }
 
@@ -84,13 +87,14 @@ mod tests {
         let model = sample::model("m1", "p1", "small");
         let ask =
             Ask { turns: vec![Turn::text(Role::User, "x")], temperature: Some(0.0), use_cache: true, ..Ask::default() };
-        let first = hash(&ask, &model, "o1").unwrap();
-        assert_eq!(hash(&ask, &model, "o1").unwrap(), first);
-        assert_ne!(hash(&ask, &model, "o2").unwrap(), first);
-        assert_ne!(hash(&ask, &sample::model("m2", "p1", "small"), "o1").unwrap(), first);
-        assert_ne!(hash(&Ask { max_tokens: Some(3), ..ask.clone() }, &model, "o1").unwrap(), first);
-        assert!(hash(&Ask { temperature: None, ..ask.clone() }, &model, "o1").is_none());
-        assert!(hash(&Ask { temperature: Some(0.1), ..ask.clone() }, &model, "o1").is_none());
-        assert!(hash(&Ask { use_cache: false, ..ask }, &model, "o1").is_none());
+        let first = hash(&ask, &model, None, "o1").unwrap();
+        assert_eq!(hash(&ask, &model, None, "o1").unwrap(), first);
+        assert_ne!(hash(&ask, &model, None, "o2").unwrap(), first);
+        assert_ne!(hash(&ask, &model, Some(5), "o1").unwrap(), first, "somebody whose answers are short");
+        assert_ne!(hash(&ask, &sample::model("m2", "p1", "small"), None, "o1").unwrap(), first);
+        assert_ne!(hash(&Ask { max_tokens: Some(3), ..ask.clone() }, &model, Some(3), "o1").unwrap(), first);
+        assert!(hash(&Ask { temperature: None, ..ask.clone() }, &model, None, "o1").is_none());
+        assert!(hash(&Ask { temperature: Some(0.1), ..ask.clone() }, &model, None, "o1").is_none());
+        assert!(hash(&Ask { use_cache: false, ..ask }, &model, None, "o1").is_none());
     }
 }

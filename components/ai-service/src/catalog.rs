@@ -52,6 +52,9 @@ pub struct KnownProvider {
     pub priority: i64,
     /// How it did lately.
     pub health: Health,
+    /// It is the organization's own, and not everybody's.
+    #[serde(default)]
+    pub is_own: bool,
     /// Why it cannot be asked.
     pub why_not: Option<String>,
 }
@@ -152,7 +155,8 @@ pub fn load() -> Result<Catalog> {
     cache::remember(KEY, TTL, read)
 }
 
-fn read() -> Result<Catalog> {
+/// The same as it is this moment: the clock, which looks at providers, has no organization whose cache it could empty.
+pub fn read() -> Result<Catalog> {
     let providers = Select::<Provider>::new().limit(PROVIDERS_MAX * 2).all(&Pool)?;
     let configurations = Select::<ProviderConfiguration>::new().limit(PROVIDERS_MAX * 4).all(&Pool)?;
     let models = Select::<Model>::new().limit(MODELS_MAX * 2).all(&Pool)?;
@@ -211,6 +215,7 @@ fn known_provider(provider: &Stored<Provider>, configurations: &[Stored<Provider
         is_default: provider.is_default,
         priority: configuration.map_or(100, |row| row.priority),
         health: configuration.map_or(provider.health, |row| row.health),
+        is_own: provider.organization_id.is_some(),
         why_not,
     }
 }
@@ -387,6 +392,7 @@ pub mod sample {
             is_default: false,
             priority: 100,
             health: Health::Healthy,
+            is_own: false,
             why_not: None,
         }
     }

@@ -257,7 +257,7 @@ pub fn configure(Params(id): Params<Id>, Settings(mut settings): Settings) -> Re
 
 /// `GET /api/ai/providers`.
 pub fn list(query: PageQuery) -> Result<Json<Page<Map<String, Value>>>> {
-    let catalog = catalog::load()?;
+    let catalog = catalog::read()?;
     let mut rows = Select::<Provider>::new().limit(catalog::PROVIDERS_MAX * 2).all(&Pool)?;
     if let Some(kind) = query.filter("type") {
         rows.retain(|row| row.r#type.as_str() == kind);
@@ -272,7 +272,7 @@ pub fn list(query: PageQuery) -> Result<Json<Page<Map<String, Value>>>> {
 /// `GET /api/ai/providers/{id}`.
 pub fn read(Params(id): Params<Id>) -> Result<Json<Map<String, Value>>> {
     let row = entity::read::<Provider>(&Pool, &id)?;
-    Ok(Json(shown(&row, &catalog::load()?)))
+    Ok(Json(shown(&row, &catalog::read()?)))
 }
 
 /// A provider with what the organization has set for it.

@@ -100,7 +100,9 @@ impl RateLimit {
 /// What was counted for a question, to be completed when its tokens are known.
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
+    requests: Vec<Counter>,
     tokens: Vec<Counter>,
+    spent: i64,
 }
 
 /// One counter of one window.
@@ -159,7 +161,6 @@ pub fn admit(user_id: Option<&str>) -> Result<Counted> {
     let limits = Select::<RateLimit>::new().limit(LIMITS_MAX * 2).all(&Pool)?;
     let now = clock::now();
     let mut counted = Counted::default();
-    let mut requests: Vec<Counter> = Vec::new();
     for limit in &limits {
         let Some(subject) = limit.subject(user_id) else { continue };
         for window in limit.windows() {
@@ -176,13 +177,13 @@ pub fn admit(user_id: Option<&str>) -> Result<Counted> {
                 (_, Some(most)) => {
                     let counter = counter(false);
                     let sum = counter.add(1)?;
-                    requests.push(counter);
+                    counted.requests.push(counter);
                     (sum > most).then_some((most, "questions"))
                 }
                 _ => None,
             };
             if let Some((most, what)) = over {
-                release(&requests);
+                counted.release();
                 return Err(refused(limit, &window, most, what, end, now));
             }
             counted.tokens.extend(window.tokens.map(|_| counter(true)));
@@ -191,17 +192,20 @@ pub fn admit(user_id: Option<&str>) -> Result<Counted> {
     Ok(counted)
 }
 
-/// A question that is refused counts nowhere.
-fn release(requests: &[Counter]) {
-    for counter in requests {
-        let _ = cache::incr_by(&counter.key, -1, counter.ttl);
-    }
-}
-
 impl Counted {
-    /// Adds the tokens of the question that was admitted.
-    pub fn spend(&self, tokens: i64) {
-        for counter in self.tokens.iter().filter(|_| tokens > 0) {
+    /// A question that is refused counts nowhere.
+    pub fn release(&self) {
+        for counter in &self.requests {
+            let _ = cache::incr_by(&counter.key, -1, counter.ttl);
+        }
+    }
+
+    /// Adds what the question that was admitted has used by now and is not yet counted: whoever leaves a stream before its
+    /// end has used what came.
+    pub fn spend(&mut self, total: i64) {
+        let tokens = total - self.spent;
+        self.spent = total;
+        for counter in self.tokens.iter().filter(|_| tokens != 0) {
             // The row with these tokens is written already: a counter that is new reads them there.
             if let Ok(sum) = cache::incr_by(&counter.key, tokens, counter.ttl)
                 && sum == tokens
@@ -255,6 +259,36 @@ mod tests {
             tokens_per_hour: None,
             tokens_per_day: None,
         }
+    }
+
+    #[test]
+    fn what_is_counted_of_a_question_is_what_it_used_in_the_end() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let counter = Counter {
+            key: "tokens".into(),
+            ttl: Duration::from_secs(60),
+            begin: Timestamp::from_millis(0),
+            user_id: None,
+            is_tokens: true,
+        };
+        let sum = || cache::incr_by("tokens", 0, Duration::from_secs(60)).unwrap();
+        assert_eq!(cache::incr_by("tokens", 100, Duration::from_secs(60)).unwrap(), 100);
+        let mut counted = Counted { tokens: vec![counter], ..Counted::default() };
+        for (total, wanted) in [(7, 107), (7, 107), (20, 120), (15, 115)] {
+            counted.spend(total);
+            assert_eq!(sum(), wanted, "a stream that has used {total}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_counts_nowhere() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let (key, ttl) = ("requests", Duration::from_secs(60));
+        assert_eq!(cache::incr_by(key, 3, ttl).unwrap(), 3);
+        let counter =
+            Counter { key: key.into(), ttl, begin: Timestamp::from_millis(0), user_id: None, is_tokens: false };
+        Counted { requests: vec![counter], ..Counted::default() }.release();
+        assert_eq!(cache::incr_by(key, 0, ttl).unwrap(), 2);
     }
 
     #[test]

@@ -219,7 +219,11 @@ impl Streaming {
         self.is_new = false;
         let usage = self.usage();
         let Some(model) = self.candidate().map(|candidate| candidate.model.clone()) else { return true };
-        match self.open.as_mut().map(|open| open.beat(usage, &model)) {
+        let noted = self.open.as_mut().map(|open| open.beat(usage, &model));
+        if matches!(noted, Some(Ok(_))) {
+            self.prepared.counted.spend(usage.total());
+        }
+        match noted {
             Some(Ok(false)) => {
                 self.fail(&Failure::new(FailureKind::Cancelled, "It was cancelled."));
                 false

@@ -52,7 +52,30 @@ pub fn require_platform() -> Result<()> {
     Err(Problem::forbidden("Only the platform's administrators change what belongs to everybody."))
 }
 
+/// The condition by which what is said for a project, in rows with `scope` and `scope_id`, is shown to those who see it;
+/// none: everything is.
+pub fn within_projects() -> Option<Condition> {
+    let Condition { sql, values } = people::scope::among("\"scope_id\"", &people::project::seen()?);
+    Some(Condition { sql: format!("\"scope\" <> 'PROJECT' OR {sql}"), values })
+}
+
 /// 403 in the words of this service.
 pub fn denied(detail: impl Into<String>) -> Problem {
     Problem::forbidden(detail).with_code("PERMISSION_DENIED")
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_sdk::{auth::Principal, testing};
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_for_projects_that_are_not_seen_is_not_shown() {
+        testing::sign_in("u1", "o1");
+        let Condition { sql, values } = within_projects().unwrap();
+        assert_eq!((sql.as_str(), values.len()), ("\"scope\" <> 'PROJECT' OR 1 = 0", 0));
+        testing::become_principal(Principal { is_super_admin: true, ..auth::principal() });
+        assert!(within_projects().is_none());
+    }
 }

@@ -23,6 +23,8 @@ use crate::{access, audit, peer::Peer, server};
 const KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 /// An execution that has been under way for so long was lost with whoever ran it.
 pub const LOST_AFTER: Duration = Duration::from_secs(300);
+/// One that waits for so long has lost its message: longer than all repetitions of one.
+const WAITED_FOR: Duration = Duration::from_secs(3600);
 /// Rows of one sweep.
 const SWEEP_MAX: i64 = 200;
 
@@ -240,12 +242,16 @@ struct Lost {
 pub fn sweep() -> Result<()> {
     let now = clock::now();
     let sql = "SELECT id AS \"id\", organization_id AS \"organizationId\" FROM mcp_executions \
-               WHERE status = $1 AND updated_at < $2 ORDER BY started_at LIMIT $3";
-    let lost = database::query_as::<Lost>(&Pool, sql, params![Status::Running, now.minus(LOST_AFTER), SWEEP_MAX])?;
+               WHERE (status = $1 AND updated_at < $2) OR (status = $3 AND updated_at < $4) ORDER BY started_at LIMIT $5";
+    let values = params![Status::Running, now.minus(LOST_AFTER), Status::Pending, now.minus(WAITED_FOR), SWEEP_MAX];
+    let lost = database::query_as::<Lost>(&Pool, sql, values)?;
     for Lost { id, organization_id } in lost {
         let row = Select::<Execution>::new().of_organization(&organization_id).equal("id", &id).first(&Pool)?;
         let Some(row) = row else { continue };
-        let failure = ("INTERRUPTED", "Whoever ran it was lost; whether it has had its effect is not known.");
+        let failure = match row.status {
+            Status::Pending => ("INTERRUPTED", "Its turn never came."),
+            _ => ("INTERRUPTED", "Whoever ran it was lost; whether it has had its effect is not known."),
+        };
         database::transaction(|transaction| close(transaction, &row, "", Status::Failed, None, Some(failure)))?;
     }
     let old = "DELETE FROM mcp_executions WHERE id IN (SELECT id FROM mcp_executions WHERE started_at < $1 ORDER BY started_at LIMIT $2)";

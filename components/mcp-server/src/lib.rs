@@ -22,7 +22,8 @@ pub fn service() -> Service {
     Service::new("mcp-server", env!("CARGO_PKG_VERSION"))
         .migrations(migrations::embed![
             "../../../migrations/mcp-server/0001_registry.sql",
-            "../../../migrations/mcp-server/0002_endpoint.sql"
+            "../../../migrations/mcp-server/0002_endpoint.sql",
+            "../../../migrations/mcp-server/0003_removed_tools.sql"
         ])
         .routes(servers())
         .routes(catalogue())

@@ -181,6 +181,31 @@ impl Server {
         matches!(self.transport, Transport::StreamableHttp | Transport::HttpSse)
     }
 
+    /// Whether its calls carry a credential.
+    fn has_credential(&self) -> bool {
+        let headers = self.transport_config.get("headers").and_then(Value::as_object);
+        self.auth_secret_id.is_some() || headers.into_iter().flatten().any(|(_, value)| !value.is_string())
+    }
+
+    /// 403 for who does not administer the organization and lets a credential go to another place, or another credential:
+    /// whoever runs the server is told it.
+    fn require_right_to_send(&self, old: Option<&Self>) -> Result<()> {
+        let sent = |server: &Self| {
+            json!([
+                server.endpoint,
+                server.transport,
+                server.auth_type,
+                server.auth_secret_id,
+                server.auth_header_name,
+                server.transport_config,
+            ])
+        };
+        if self.has_credential() && old.is_none_or(|old| sent(old) != sent(self)) {
+            access::require_manager(false)?;
+        }
+        Ok(())
+    }
+
     fn forget(id: &str) {
         for kind in ["link", "tools", "health"] {
             cache::del(&format!("{kind}:{id}"));
@@ -219,6 +244,7 @@ impl Rules for Server {
     }
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
+        self.require_right_to_send(None)?;
         if self.scope != Scope::Global {
             let most = settings::of(transaction)?.max_custom_servers;
             // Two at once may pass the limit by one, which a row that both change prevents.
@@ -242,6 +268,7 @@ impl Rules for Server {
         if old.organization_id.is_none() {
             access::require_platform()?;
         }
+        self.require_right_to_send(Some(&old.data))?;
         if self.endpoint != old.endpoint || self.transport != old.transport {
             // Whatever was agreed on was with somebody else, and so was what the tools promised.
             (self.session, self.protocol_version, self.health) = (None, None, Health::Unknown);
@@ -391,7 +418,7 @@ pub struct Copy {
 }
 
 /// `POST /api/mcp/servers/{id}/duplicate`: the organization's own copy, with its tools, without its credential when it comes
-/// from the catalogue.
+/// from the catalogue or somebody copies it who does not administer the organization.
 pub fn duplicate(Params(id): Params<Id>, input: Option<Json<Copy>>) -> Result<Created<Stored<Server>>> {
     let input = input.map(|Json(input)| input);
     let row = database::transaction(|transaction| {
@@ -404,12 +431,12 @@ pub fn duplicate(Params(id): Params<Id>, input: Option<Json<Copy>>) -> Result<Cr
         }
         (data.r#type, data.scope, data.status) = (ServerType::Custom, Scope::Organization, Status::Active);
         (data.session, data.health, data.verification) = (None, Health::Unknown, Verification::Unverified);
-        if old.organization_id.is_none() {
+        if old.organization_id.is_none() || !access::is_admin() {
             data.auth_secret_id = None;
         }
         let new = entity::create(transaction, data)?;
         for row in Select::<Tool>::new().equal("server_id", &id).limit(tool::TOOLS_MAX).all(transaction)? {
-            entity::create(transaction, Tool { server_id: new.id.clone(), ..row.data })?;
+            entity::create(transaction, Tool { server_id: new.id.clone(), scope: new.scope, ..row.data })?;
         }
         sync::keep_capabilities(transaction, &new)?;
         Ok::<_, Problem>(new)
@@ -457,6 +484,30 @@ mod tests {
         ] {
             assert_eq!(at(endpoint, "BEARER"), ["endpoint"], "{endpoint}");
         }
+    }
+
+    #[test]
+    fn only_administrators_say_where_a_credential_goes() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let server = |more: Value| -> Server {
+            let mut fields = json!({"name": "a", "displayName": "A", "endpoint": "https://a.example"});
+            for (name, value) in more.as_object().into_iter().flatten() {
+                fields[name] = value.clone();
+            }
+            berth_sdk::serde_json::from_value(fields).unwrap()
+        };
+        let bare = server(json!({"transportConfig": {"headers": {"X-Tenant": "a"}}}));
+        let keyed = server(json!({"authType": "BEARER", "authSecretId": "s1"}));
+        let headed = json!({"transportConfig": {"headers": {"X-Key": {"type": "SECRET_REF", "secretId": "s1"}}}});
+        let moved = server(json!({"authType": "BEARER", "authSecretId": "s1", "endpoint": "https://b.example"}));
+        let renamed = server(json!({"authType": "BEARER", "authSecretId": "s1", "displayName": "B"}));
+        assert!(bare.require_right_to_send(None).is_ok() && bare.require_right_to_send(Some(&keyed)).is_ok());
+        assert!(renamed.require_right_to_send(Some(&keyed)).is_ok(), "nothing that is sent changes");
+        for (new, old) in [(&keyed, None), (&keyed, Some(&bare)), (&server(headed), None), (&moved, Some(&keyed))] {
+            assert_eq!(new.require_right_to_send(old).unwrap_err().code, "PERMISSION_DENIED");
+        }
+        berth_sdk::testing::permit(access::MANAGE);
+        assert!(moved.require_right_to_send(Some(&keyed)).is_ok());
     }
 
     #[test]

@@ -76,6 +76,11 @@ pub struct Tool {
 }
 
 impl Rules for Tool {
+    /// What its server lists no more is kept for what was decided about it, and is not there otherwise.
+    fn scope() -> Option<Condition> {
+        Some(Condition::new("\"removed_at\" IS NULL", [] as [&str; 0]))
+    }
+
     fn check(&self, faults: &mut Faults) {
         if self.capabilities.len() > 50 || self.capabilities.iter().any(|path| path.is_empty() || path.len() > 200) {
             faults.add("capabilities", "must have at most 50 entries of 1 to 200 characters");

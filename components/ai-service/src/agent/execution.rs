@@ -9,7 +9,7 @@ use berth_sdk::{
     types::Scope,
 };
 
-use super::{Agent, lock, tools::ToolEntry};
+use super::{Agent, lock, look_at_projects, tools::ToolEntry};
 use crate::{access, message::Turn};
 
 /// The work message.
@@ -29,6 +29,9 @@ const SWEEP_MAX: i64 = 100;
 
 /// A key must hold one of these for an agent with tools: what comes later is done in the user's name and not in the key's.
 const TOOL_RIGHTS: [&str; 3] = ["mcp.mcp.create", "mcp.mcp.execute", "mcp.tool.execute"];
+
+/// The project of a run's agent: its runs are seen by those who see it.
+const PROJECT: &str = "(SELECT a.project_id FROM agent_agents a WHERE a.id = agent_executions.agent_id)";
 
 /// How far a run has come.
 #[choice]
@@ -135,10 +138,11 @@ pub struct AgentExecution {
 impl Rules for AgentExecution {
     fn scope() -> Option<Condition> {
         if access::is_admin() {
-            return None;
+            return people::scope::within(PROJECT);
         }
         let user_id = auth::principal().user_id.unwrap_or_default();
-        Some(Condition::new("\"is_private\" = FALSE OR \"user_id\" = ?", [user_id]))
+        let own = Condition::new("\"is_private\" = FALSE OR \"user_id\" = ?", [user_id]);
+        Some(people::scope::and_within(own, PROJECT))
     }
 }
 
@@ -215,6 +219,7 @@ pub fn execute(Params(id): Params<Id>, Json(input): Json<ExecuteInput>) -> Resul
         return Err(Problem::too_large(format!("A context has at most {CONTEXT_BYTES_MAX} bytes.")));
     }
     let user_id = auth::user_id()?;
+    look_at_projects();
     let row = database::transaction(|transaction| {
         // Before it is read: whoever deletes or stops it at the same moment comes first or waits.
         lock(transaction, &id)?;
@@ -356,6 +361,7 @@ fn changed(
     id: &Id,
     change: impl Fn(&Transaction, &mut Stored<AgentExecution>) -> Result<()>,
 ) -> Result<Stored<AgentExecution>> {
+    look_at_projects();
     let mut attempt = 1;
     loop {
         let result = database::transaction(|transaction| {
@@ -409,4 +415,22 @@ pub fn sweep() -> Result<()> {
         events::enqueue_message(&Message::new(RUN, &step)?.for_organization(organization_id))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_sdk::testing;
+
+    use super::*;
+
+    #[test]
+    fn runs_of_a_project_that_is_not_seen_are_not_there() {
+        testing::sign_in("u1", "o1");
+        let Condition { sql, values } = AgentExecution::scope().unwrap();
+        assert_eq!(sql, format!("(\"is_private\" = FALSE OR \"user_id\" = ?) AND ({PROJECT} IS NULL)"));
+        assert_eq!(values.len(), 1);
+        // Who administers the organization sees the runs of others, and still not those of every project.
+        testing::permit(access::MANAGE);
+        assert_eq!(AgentExecution::scope().unwrap().sql, format!("{PROJECT} IS NULL"));
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_sdk::{prelude::*, serde_json::Value};
 
-use super::{Agent, execution::AgentExecution};
+use super::{Agent, execution::AgentExecution, look_at_projects};
 use crate::access;
 
 /// Memories that a run is reminded of.
@@ -77,6 +77,7 @@ pub fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<St
 
 /// `POST /api/ai/agents/{id}/memory`: the same kind and key replaces what was there.
 pub fn add(Params(id): Params<Id>, Json(mut memory): Json<Memory>) -> Result<Created<Stored<Memory>>> {
+    look_at_projects();
     let row = database::transaction(|transaction| {
         let agent = entity::read::<Agent>(transaction, &id)?;
         memory.agent_id = Some(agent.id.clone());
@@ -105,6 +106,7 @@ fn put(transaction: &Transaction, memory: Memory) -> Result<Stored<Memory>> {
 
 /// `DELETE /api/ai/agents/{id}/memory`.
 pub fn clear(Params(id): Params<Id>) -> Result<NoContent> {
+    look_at_projects();
     database::transaction(|transaction| {
         let agent = entity::read::<Agent>(transaction, &id)?;
         transaction.execute("DELETE FROM agent_memories WHERE agent_id = $1", params![&agent.id])?;
@@ -144,7 +146,7 @@ pub fn remember(transaction: &Transaction, row: &Stored<AgentExecution>) -> Resu
     if held >= HELD_MAX {
         return Ok(());
     }
-    put(
+    let memory = put(
         transaction,
         Memory {
             agent_id: Some(row.agent_id.clone()),
@@ -153,8 +155,11 @@ pub fn remember(transaction: &Transaction, row: &Stored<AgentExecution>) -> Resu
             value: json!({ "input": words(&row.input), "output": words(row.output.as_ref().unwrap_or(&Value::Null)) }),
             expires_at: Some(clock::now().plus(EXCHANGE_TTL)),
         },
-    )
-    .map(|_| ())
+    )?;
+    // It is the user's, also where somebody else has moved the run on by an approval.
+    let sql = "UPDATE agent_memories SET created_by = $2 WHERE id = $1";
+    transaction.execute(sql, params![&memory.id, &row.user_id])?;
+    Ok(())
 }
 
 fn shortened(text: &str) -> String {

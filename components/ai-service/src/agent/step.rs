@@ -294,7 +294,7 @@ fn act(row: &mut Stored<AgentExecution>) -> Result<Moved> {
         }
         (Some(tool), Some(arguments), _) => {
             let key = format!("{}-{}", row.id, row.current_step);
-            tools::call(tool, &arguments, &key, &row.agent_id)?
+            tools::call(tool, &arguments, &key, &row.agent_id, call.approved == Some(true))?
         }
     };
     let mut turns = row.said();

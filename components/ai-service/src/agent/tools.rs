@@ -172,14 +172,26 @@ impl Outcome {
     }
 }
 
+/// What mcp-server is asked for. Only what a person has agreed to is confirmed: a tool may have become a destructive one
+/// since the run began.
+fn order(tool: &ToolEntry, arguments: &Map<String, Value>, agent_id: &str, is_approved: bool) -> Value {
+    json!({
+        "serverId": tool.server_id, "toolName": tool.tool_name, "params": arguments, "confirm": is_approved,
+        "callerModule": "ai-service", "callerAgentId": agent_id,
+    })
+}
+
 /// Calls a tool through mcp-server, which checks rights, toggles, limits and arguments. The key makes a repeated message
 /// call it once. An error is one that may pass; everything else the model is told.
-pub fn call(tool: &ToolEntry, arguments: &Map<String, Value>, key: &str, agent_id: &str) -> Result<Outcome> {
-    let body = json!({
-        "serverId": tool.server_id, "toolName": tool.tool_name, "params": arguments, "confirm": true,
-        "callerModule": "ai-service", "callerAgentId": agent_id,
-    });
-    let call = http_out::plugin("mcp-server").post("/api/mcp/execute").json(&body);
+pub fn call(
+    tool: &ToolEntry,
+    arguments: &Map<String, Value>,
+    key: &str,
+    agent_id: &str,
+    is_approved: bool,
+) -> Result<Outcome> {
+    let order = order(tool, arguments, agent_id, is_approved);
+    let call = http_out::plugin("mcp-server").post("/api/mcp/execute").json(&order);
     match call.idempotency_key(key).timeout(CALL_TIMEOUT).fetch::<Value>() {
         Ok(answer) => Ok(read(&answer)),
         Err(problem) if problem.status == 503 => Err(problem),
@@ -263,6 +275,15 @@ mod tests {
         }
         assert_eq!(find(&tools, "s2/read").unwrap().function, "read_2");
         assert!(find(&tools, "write").is_none());
+    }
+
+    #[test]
+    fn only_what_a_person_agreed_to_is_confirmed() {
+        let (tools, _) = select(&["*".to_string()], &listed());
+        for is_approved in [true, false] {
+            let order = order(&tools[0], &Map::new(), "a1", is_approved);
+            assert_eq!((&order["toolName"], &order["confirm"]), (&json!("read"), &json!(is_approved)));
+        }
     }
 
     #[test]

@@ -135,8 +135,11 @@ pub fn judged(failure: Option<FailureKind>, failures: i64) -> Option<Health> {
 
 /// Notes how a provider did; what changes nothing costs nothing.
 pub fn note(known: &KnownProvider, failure: Option<&Failure>) -> Result<()> {
-    let Some(configuration_id) = &known.configuration_id else { return Ok(()) };
-    let key = format!("failures:{configuration_id}");
+    // What is everybody's does not become unhealthy for everybody.
+    if known.configuration_id.is_none() && !known.is_own {
+        return Ok(());
+    }
+    let key = format!("failures:{}", known.configuration_id.as_ref().unwrap_or(&known.id));
     let failures = match failure.map(|failure| failure.kind) {
         Some(FailureKind::Server | FailureKind::Timeout | FailureKind::Invalid) => {
             cache::incr_by(&key, 1, FAILURES_TTL).unwrap_or(1)
@@ -150,9 +153,31 @@ pub fn note(known: &KnownProvider, failure: Option<&Failure>) -> Result<()> {
     if health == known.health {
         return Ok(());
     }
-    set(configuration_id, known, health, failure.map(|failure| failure.message.as_str()), None)?;
+    let error = failure.map(|failure| failure.message.as_str());
+    match &known.configuration_id {
+        Some(configuration_id) => set(configuration_id, known, health, error, None)?,
+        None => set_own(known, health, error)?,
+    }
     cache::del(catalog::KEY);
     Ok(())
+}
+
+/// Writes the health of a provider of the organization's own that it uses without further settings.
+fn set_own(known: &KnownProvider, health: Health, error: Option<&str>) -> Result<()> {
+    database::transaction(|transaction| {
+        let sql = "UPDATE ai_providers SET health = $2, updated_at = $3 WHERE id = $1 AND organization_id = $4 AND health <> $2";
+        let values = params![&known.id, health, clock::now(), auth::organization_id()?];
+        if transaction.execute(sql, values)? > 0 {
+            transaction.send(&told(known, &known.id, health, error)?)?;
+        }
+        Ok(())
+    })
+}
+
+/// What is told of another health.
+fn told(known: &KnownProvider, key: &str, health: Health, error: Option<&str>) -> Result<Message> {
+    let data = json!({ "providerId": known.id, "provider": known.name, "health": health, "previous": known.health, "error": error });
+    Ok(Message::new("ai.provider.health.changed", &data)?.with_key(key))
 }
 
 /// Writes a health, and tells of it when it is another one.
@@ -175,8 +200,7 @@ fn set(
             transaction.execute(sql, params![configuration_id, now, error])?;
             return Ok(());
         }
-        let data = json!({ "providerId": known.id, "provider": known.name, "health": health, "previous": known.health, "error": error });
-        let mut message = Message::new("ai.provider.health.changed", &data)?.with_key(configuration_id);
+        let mut message = told(known, configuration_id, health, error)?;
         if let Some(organization_id) = organization_id {
             message = message.for_organization(organization_id);
         }
@@ -190,13 +214,23 @@ fn set(
 /// The clock's look: those that are not well, and those that nobody has looked at for a while.
 pub fn tick() -> Result<()> {
     let now = clock::now();
+    // Those that cannot be asked are not looked at in the first place: they would be first in the row for ever.
     let sql = "SELECT c.id AS configuration_id, c.organization_id, c.api_key_secret_id, c.custom_base_url, c.health, \
                p.id, p.name, p.type, p.base_url, p.api_version \
                FROM ai_provider_configurations c JOIN ai_providers p ON p.id = c.provider_id \
                WHERE c.is_enabled = $1 AND p.is_enabled = $1 AND p.type <> $2 AND c.organization_id IS NOT NULL \
+               AND COALESCE(c.custom_base_url, p.base_url) IS NOT NULL AND (c.api_key_secret_id IS NOT NULL OR p.type IN ($6, $7)) \
                AND (c.checked_at IS NULL OR c.checked_at < $3 OR c.health <> $4) \
                ORDER BY c.checked_at NULLS FIRST LIMIT $5";
-    let values = params![true, ProviderType::Echo, now.minus(WELL_FOR), Health::Healthy, LOOKS_MAX];
+    let values = params![
+        true,
+        ProviderType::Echo,
+        now.minus(WELL_FOR),
+        Health::Healthy,
+        LOOKS_MAX,
+        ProviderType::Ollama,
+        ProviderType::Custom
+    ];
     for row in database::query(sql, values)? {
         let organization_id: String = row.get("organization_id")?;
         let configuration_id: String = row.get("configuration_id")?;
@@ -214,11 +248,9 @@ pub fn tick() -> Result<()> {
             is_default: false,
             priority: 0,
             health: row.get("health")?,
+            is_own: true,
             why_not: None,
         };
-        if known.base_url.is_none() || (known.secret_id.is_none() && !kind.is_free()) {
-            continue;
-        }
         let found = look(&known, Some(&organization_id));
         let failure = found.err();
         // It was tried just once: only what keeps failing is unhealthy.

@@ -191,12 +191,18 @@ pub fn metrics(Params(id): Params<Id>, query: PageQuery) -> Result<impl berth_sd
 }
 
 #[data]
+struct Counted {
+    organization_id: Option<Id>,
+    server_id: Id,
+    executions: i64,
+    errors: i64,
+}
+
+#[data]
 struct Sample {
     organization_id: Option<Id>,
     server_id: Id,
-    status: Status,
-    duration_ms: Option<i64>,
-    started_at: Timestamp,
+    duration_ms: i64,
 }
 
 /// Those of a percentile, by the nearest rank.
@@ -205,37 +211,52 @@ fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
     sorted.get(rank - 1).copied()
 }
 
-/// The clock's work: the figures of the present hour and the one before.
+/// The clock's work: the figures of the present hour and those before that may still change.
 pub fn aggregate() -> Result<()> {
     let now = clock::now();
     let hour = i64::try_from(HOUR.as_millis()).unwrap_or(i64::MAX);
     let begin = |at: Timestamp| Timestamp::from_millis(at.millis() - at.millis().rem_euclid(hour));
-    let sql = "SELECT organization_id AS \"organizationId\", server_id AS \"serverId\", status AS \"status\", duration_ms AS \"durationMs\", \
-               started_at AS \"startedAt\" FROM mcp_executions WHERE started_at >= $1 ORDER BY started_at DESC LIMIT $2";
-    let rows: Vec<Sample> = database::query_as(&Pool, sql, params![begin(now.minus(AGAIN)), SAMPLES_MAX])?;
-    let mut hours: BTreeMap<(String, String, i64), Vec<Sample>> = BTreeMap::new();
-    for row in rows {
-        let organization = row.organization_id.clone().map(Id::into_string).unwrap_or_default();
-        let key = (organization, row.server_id.as_str().to_string(), begin(row.started_at).millis());
-        hours.entry(key).or_default().push(row);
+    let mut from = begin(now.minus(AGAIN));
+    while from <= now {
+        let to = from.plus(HOUR);
+        figures(from, to, now)?;
+        from = to;
     }
-    for ((organization, server_id, hour), rows) in hours {
-        let mut durations: Vec<i64> = rows.iter().filter_map(|row| row.duration_ms).collect();
+    Ok(())
+}
+
+/// The figures of one hour: every execution is counted; the percentiles are of the last ones where there are very many.
+fn figures(from: Timestamp, to: Timestamp, now: Timestamp) -> Result<()> {
+    let sql = "SELECT organization_id AS \"organizationId\", server_id AS \"serverId\", COUNT(*) AS \"executions\", \
+               CAST(SUM(CASE WHEN status IN ($3, $4, $5) THEN 1 ELSE 0 END) AS BIGINT) AS \"errors\" \
+               FROM mcp_executions WHERE started_at >= $1 AND started_at < $2 GROUP BY organization_id, server_id";
+    let values = params![from, to, Status::Failed, Status::Timeout, Status::Cancelled];
+    let counted: Vec<Counted> = database::query_as(&Pool, sql, values)?;
+    if counted.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT organization_id AS \"organizationId\", server_id AS \"serverId\", duration_ms AS \"durationMs\" \
+               FROM mcp_executions WHERE started_at >= $1 AND started_at < $2 AND duration_ms IS NOT NULL \
+               ORDER BY started_at DESC LIMIT $3";
+    let mut durations: BTreeMap<(Option<Id>, Id), Vec<i64>> = BTreeMap::new();
+    for row in database::query_as::<Sample>(&Pool, sql, params![from, to, SAMPLES_MAX])? {
+        durations.entry((row.organization_id, row.server_id)).or_default().push(row.duration_ms);
+    }
+    for row in counted {
+        let mut durations = durations.remove(&(row.organization_id.clone(), row.server_id.clone())).unwrap_or_default();
         durations.sort_unstable();
-        let errors = rows.iter().filter(|row| row.status.is_over() && row.status != Status::Completed).count();
-        let (count, errors) = (i64::try_from(rows.len()).unwrap_or(0), i64::try_from(errors).unwrap_or(0));
         let sql = "INSERT INTO mcp_server_metrics (id, organization_id, created_at, updated_at, version, server_id, period_start, executions, errors, p50_ms, p95_ms) \
                    VALUES ($1, $2, $3, $3, 1, $4, $5, $6, $7, $8, $9) \
                    ON CONFLICT (server_id, organization_id, period_start) \
                    DO UPDATE SET executions = $6, errors = $7, p50_ms = $8, p95_ms = $9, updated_at = $3";
         let values = params![
             Id::new(),
-            organization,
+            row.organization_id.map(Id::into_string).unwrap_or_default(),
             now,
-            server_id,
-            Timestamp::from_millis(hour),
-            count,
-            errors,
+            &row.server_id,
+            from,
+            row.executions,
+            row.errors,
             percentile(&durations, 50),
             percentile(&durations, 95)
         ];

@@ -9,7 +9,7 @@ use berth_sdk::{
 use super::{order::Order, sandbox};
 use crate::{
     access, peer,
-    server::{self, Server, Status, configuration, configuration::Effective, secret, sync, toggle::Toggles},
+    server::{self, Server, Status, configuration, configuration::Effective, health, secret, sync, toggle::Toggles},
     tool::{self, Level, Tool},
 };
 
@@ -47,7 +47,7 @@ pub fn find(order: &Order) -> Result<Target> {
         _ => return Err(Problem::bad_request("It must name a tool or a capability.")),
     };
     require_right(&tool, order.confirm.unwrap_or(false))?;
-    if server.health == Health::Unhealthy {
+    if health::is_out(&server) {
         return Err(unhealthy());
     }
     peer::require_transport(&server)?;
@@ -118,7 +118,7 @@ fn by_capability(capability: &str, toggles: &Toggles) -> Result<(Stored<Server>,
         rank(other).cmp(&rank(one)).then_with(|| (&one.name, &tool.name).cmp(&(&other.name, &other_tool.name)))
     });
     let has_any = !candidates.is_empty();
-    let best = candidates.into_iter().find(|(server, _)| server.health != Health::Unhealthy);
+    let best = candidates.into_iter().find(|(server, _)| !health::is_out(server));
     match best {
         Some((server, tool)) => Ok((server.clone(), tool)),
         None if has_any => Err(unhealthy()),

@@ -154,6 +154,9 @@ pub fn read_all(Params(id): Params<Id>, Query(which): Query<Which>) -> Result<Js
     if let Some(scope_id) = &which.scope_id {
         select = select.equal("scope_id", scope_id);
     }
+    if let Some(Condition { sql, values }) = access::within_projects() {
+        select = select.condition(&sql, values);
+    }
     let items = select.limit(200).all(&Pool)?;
     let effective = effective(&Pool, &server, None)?;
     Ok(Json(json!({

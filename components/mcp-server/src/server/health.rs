@@ -117,8 +117,25 @@ fn judged(failure: Option<&Failure>, failures: i64, latency: Option<Duration>) -
     }
 }
 
+/// Whether a server is not to be asked at present. One of the catalogue is judged by each organization for itself, and for
+/// a minute: the clock does not look at it, and nobody's failures keep others from it.
+pub fn is_out(server: &Stored<Server>) -> bool {
+    match &server.organization_id {
+        Some(_) => server.health == Health::Unhealthy,
+        None => cache::get(&format!("out:{}", server.id)).unwrap_or(false),
+    }
+}
+
+/// Whether a failure is the organization's own affair: its credential is, at a server that is everybody's.
+fn is_own_affair(server: &Stored<Server>, failure: Option<&Failure>) -> bool {
+    server.organization_id.is_none() && matches!(failure, Some(Failure::Credential | Failure::Denied(_)))
+}
+
 /// Notes how a server did, and tells of it when it is another health than before.
 pub fn note(server: &Stored<Server>, failure: Option<&Failure>, latency: Option<Duration>) -> Result<Health> {
+    if is_own_affair(server, failure) {
+        return Ok(server.health);
+    }
     let organization_id = berth_sdk::auth::principal().organization_id;
     let key = format!("failures:{}", server.id);
     let is_failure = judged(failure, 0, latency).is_some_and(|health| health != Health::Healthy) && failure.is_some();
@@ -134,6 +151,9 @@ pub fn note(server: &Stored<Server>, failure: Option<&Failure>, latency: Option<
     }
     if failure.is_none() {
         cache::del(&key);
+    }
+    if health == Health::Unhealthy && server.organization_id.is_none() {
+        cache::set_ttl(&format!("out:{}", server.id), &true, HEALTH_TTL);
     }
     cache::set_ttl(&format!("health:{}", server.id), &true, HEALTH_TTL);
     set(server, health, failure.map(Failure::said).as_deref(), latency, organization_id.as_deref())?;
@@ -183,7 +203,7 @@ pub fn tick() -> Result<()> {
     database::execute("DELETE FROM mcp_health_checks WHERE checked_at < $1", params![now.minus(KEPT_FOR)])?;
     let sql = "SELECT s.id AS \"id\", s.organization_id AS \"organizationId\" FROM mcp_servers s \
                LEFT JOIN (SELECT server_id, MAX(checked_at) AS last_at FROM mcp_health_checks GROUP BY server_id) c ON c.server_id = s.id \
-               WHERE s.organization_id IS NOT NULL AND (s.status = $1 OR s.status = $2) AND (s.transport = $3 OR s.transport = $4) \
+               WHERE s.organization_id IS NOT NULL AND (s.auth_type = $9 OR s.auth_secret_id IS NOT NULL) AND (s.status = $1 OR s.status = $2) AND (s.transport = $3 OR s.transport = $4) \
                AND (c.last_at IS NULL OR c.last_at < $5 OR (s.health <> $6 AND c.last_at < $7)) \
                ORDER BY c.last_at NULLS FIRST LIMIT $8";
     let values = params![
@@ -194,19 +214,18 @@ pub fn tick() -> Result<()> {
         now.minus(WELL_FOR),
         Health::Healthy,
         now.minus(Duration::from_secs(45)),
-        LOOKS_MAX
+        LOOKS_MAX,
+        // Without its credential a server cannot be asked, and its user is told so when it is used.
+        super::AuthType::None
     ];
     for due in database::query_as::<Due>(&Pool, sql, values)? {
         let row = Select::<Server>::new().of_organization(&due.organization_id).equal("id", &due.id).first(&Pool)?;
         let Some(server) = row else { continue };
-        // Without its credential a server cannot be asked, and its user is told so when it is used.
-        if server.auth_type != super::AuthType::None && server.auth_secret_id.is_none() {
-            continue;
-        }
         let peer = Peer::of(&server, server.auth_secret_id.as_ref()).for_organization(&due.organization_id);
         let (failure, latency) = look(&peer);
         let failures = if server.health == Health::Healthy { 1 } else { FAILURES_MAX };
-        let Some(health) = judged(failure.as_ref(), failures, Some(latency)) else { continue };
+        // Noted in any case: who is looked at in vain must not be first in the row again.
+        let health = judged(failure.as_ref(), failures, Some(latency)).unwrap_or(server.health);
         set(&server, health, failure.map(|failure| failure.said()).as_deref(), Some(latency), None)?;
     }
     Ok(())
@@ -215,6 +234,34 @@ pub fn tick() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn server(organization_id: Option<&str>) -> Stored<Server> {
+        let now = clock::now();
+        let data = json!({"name": "a", "displayName": "A", "endpoint": "https://a.example", "health": "UNHEALTHY"});
+        Stored {
+            id: "s1".into(),
+            organization_id: organization_id.map(Id::from),
+            created_by: None,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            data: berth_sdk::serde_json::from_value(data).unwrap(),
+        }
+    }
+
+    #[test]
+    fn each_organization_judges_a_server_that_is_everybodys_for_itself() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        assert!(is_out(&server(Some("o1"))) && !is_out(&server(None)), "it is others that it does not answer");
+        cache::set_ttl("out:s1", &true, HEALTH_TTL);
+        assert!(is_out(&server(None)));
+        for failure in [Failure::Credential, Failure::Denied("no".into())] {
+            assert!(
+                is_own_affair(&server(None), Some(&failure)) && !is_own_affair(&server(Some("o1")), Some(&failure))
+            );
+        }
+        assert!(!is_own_affair(&server(None), Some(&Failure::Timeout)) && !is_own_affair(&server(None), None));
+    }
 
     #[test]
     fn what_says_nothing_of_a_server_does_not_count_against_it() {

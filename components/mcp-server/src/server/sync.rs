@@ -20,6 +20,8 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(25);
 /// Pages that are asked for.
 const PAGES_MAX: usize = 100;
+/// Tools of one server that are remembered after they have gone.
+const REMOVED_MAX: i64 = 2_000;
 /// A second reading within this is the first.
 const FRESH: Duration = Duration::from_secs(300);
 
@@ -100,6 +102,7 @@ fn keep(transaction: &Transaction, server: &Stored<Server>, revision: &str, list
         .map(|row| (row.name.clone(), row))
         .collect();
     let mut seen: Vec<String> = Vec::new();
+    let remembers = removed(transaction, server)? < REMOVED_MAX;
     for value in listed {
         let Some(tool) = tool::parsed(server, value).filter(|tool| !seen.contains(&tool.name)) else {
             found.skipped += 1;
@@ -109,7 +112,18 @@ fn keep(transaction: &Transaction, server: &Stored<Server>, revision: &str, list
         match known.remove(&tool.name) {
             None => {
                 found.added.push(tool.name.clone());
-                entity::create(transaction, tool)?;
+                match back(transaction, server, &tool.name)? {
+                    None => {
+                        // Nobody knows whether it was here before, and what was decided about it then.
+                        let is_enabled = remembers;
+                        entity::create(transaction, Tool { is_enabled, ..tool })?;
+                    }
+                    Some(row) if row.schema_hash == tool.schema_hash => {}
+                    Some(mut row) => {
+                        row.data = changed(&row.data, tool);
+                        entity::save(transaction, &mut row)?;
+                    }
+                }
             }
             Some(row) if row.schema_hash == tool.schema_hash => {}
             Some(mut row) => {
@@ -121,7 +135,12 @@ fn keep(transaction: &Transaction, server: &Stored<Server>, revision: &str, list
     }
     for row in known.into_values() {
         found.removed.push(row.name.clone());
-        transaction.execute("DELETE FROM mcp_tools WHERE id = $1", params![&row.id])?;
+        if remembers {
+            let sql = "UPDATE mcp_tools SET removed_at = $2, updated_at = $2 WHERE id = $1";
+            transaction.execute(sql, params![&row.id, clock::now()])?;
+        } else {
+            transaction.execute("DELETE FROM mcp_tools WHERE id = $1", params![&row.id])?;
+        }
     }
     found.total = i64::try_from(seen.len()).unwrap_or(i64::MAX);
     let now = clock::now();
@@ -141,6 +160,22 @@ fn keep(transaction: &Transaction, server: &Stored<Server>, revision: &str, list
         audit::note(transaction, "server.synced", Some(&server.id), &server.name, counts)?;
     }
     Ok(found)
+}
+
+/// How many tools of a server are remembered that it lists no more.
+fn removed(transaction: &Transaction, server: &Stored<Server>) -> Result<i64> {
+    let sql = "SELECT COUNT(*) AS total FROM mcp_tools WHERE server_id = $1 AND removed_at IS NOT NULL";
+    Ok(transaction.query_one(sql, params![&server.id])?.map_or(Ok(0), |row| row.get("total"))?)
+}
+
+/// A tool that was here before, as it was then: a server must not undo what was decided by leaving it out of one list.
+fn back(transaction: &Transaction, server: &Stored<Server>, name: &str) -> Result<Option<Stored<Tool>>> {
+    let sql = "UPDATE mcp_tools SET removed_at = NULL, updated_at = $3 \
+               WHERE server_id = $1 AND name = $2 AND removed_at IS NOT NULL";
+    if transaction.execute(sql, params![&server.id, name, clock::now()])? == 0 {
+        return Ok(None);
+    }
+    tool::find(transaction, &server.id, name)
 }
 
 /// A tool that is not what it was: what an administrator said of it stays, and it is not called until somebody has looked.

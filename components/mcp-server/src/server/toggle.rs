@@ -124,8 +124,12 @@ pub fn change(Params(id): Params<Id>, if_match: IfMatch, Json(change): Json<Chan
             id
         }
         (Reach::Project, Some(id)) => {
-            people::project::require(&id)?;
-            id
+            // Who only looks at a project does not say what is used in it.
+            match people::project::levels(std::slice::from_ref(&id))?.get(&id) {
+                None => return Err(Problem::missing("project")),
+                Some(false) => return Err(access::denied("It needs a right to change the project.")),
+                Some(true) => id,
+            }
         }
     };
     database::transaction(|transaction| {
@@ -163,9 +167,14 @@ fn require_team(id: &Id) -> Result<()> {
     }
 }
 
-/// `GET /api/mcp/toggles`.
+/// `GET /api/mcp/toggles`: of projects only those that the caller sees.
 pub fn list(query: PageQuery) -> Result<impl Answer> {
-    Select::<Toggle>::new().page(&Pool, &query)
+    let select = Select::<Toggle>::new();
+    match access::within_projects() {
+        Some(Condition { sql, values }) => select.condition(&sql, values),
+        None => select,
+    }
+    .page(&Pool, &query)
 }
 
 #[cfg(test)]
