@@ -108,10 +108,10 @@ pub fn routes() -> Router {
     Router::new()
         .get(PATH, |query: PageQuery| shown().page(&Pool, &query))
         .summary("List conflicts, but those of private events of others.")
-        // Before the rows' own way of reading: what comes first answers.
+        .row::<Conflict>(PATH)
+        // In the place of the rows' own way of reading.
         .get(&format!("{PATH}/{{id}}"), read)
         .summary("Read a conflict.")
-        .row::<Conflict>(PATH)
         .post(&format!("{PATH}/check"), check)
         .summary("Check an event without writing it.")
         .permission(crate::READ)
