@@ -35,7 +35,7 @@ cargo xtask <command>
                               swap [n]: what callers notice of n swaps, and memory over 1,000 more
                               neighbour: hello's answers while another plugin misbehaves
                               restart: from start to ready with everything compiled
-                              ingest [usage|lines|spans] [count]: rate, search and storage of what services take in
+                              ingest [usage|lines|spans|vectors] [count]: rate, search and storage of what services take in
                               workflow [runs]: runs a second, and what a step costs beside a write
                               --servers: outbox always, ingest and workflow where asked, on PostgreSQL, Redis and RabbitMQ
 ";

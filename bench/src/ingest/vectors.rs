@@ -7,7 +7,7 @@ use berth_tests::answer::text;
 use berth_tests::{Host, Manifest};
 use serde_json::{Value, json};
 
-use super::{asked, stored};
+use super::{asked, milliseconds, stored};
 
 /// As many as one search goes through.
 pub(super) const USUAL: u64 = 200_000;
@@ -59,7 +59,7 @@ pub(super) async fn measure(count: u64) -> Result<()> {
     })
     .await;
     let recall = hits as f64 / (CHECKED as f64 * BEST as f64);
-    println!("  searched   {:>8} ms (median), recall {recall:.3} beside comparing each here", median.as_millis());
+    println!("  searched   {:>8.1} ms (median), recall {recall:.3} beside comparing each here", milliseconds(median));
     Ok(())
 }
 

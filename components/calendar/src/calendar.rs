@@ -152,9 +152,7 @@ fn make(Draft(fields, _): Draft<Calendar>) -> Result<Made<Calendar>> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
     if let (Some("project"), Some(id)) = (text("ownerType"), text("ownerId")) {
         let id = Id::parse(id).map_err(|_| Problem::field("ownerId", "must be an id"))?;
-        people::project::require(&id)?;
-        // It may be newer than what is remembered.
-        people::project::forget();
+        people::project::require_anew(&id)?;
     }
     database::transaction(|transaction| entity::create_from(transaction, fields)).map(Made)
 }

@@ -25,14 +25,6 @@ pub fn and_within(table: &str, values: &mut Vec<Value>) -> String {
     placed + ")"
 }
 
-/// 404 unless the caller sees the project. Outside a transaction: it asks planning.
-pub fn require(id: &Id) -> Result<()> {
-    people::project::require(id)?;
-    // It may be newer than what is remembered.
-    people::project::forget();
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

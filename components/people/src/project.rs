@@ -120,8 +120,14 @@ pub(crate) fn remember(seen: &BTreeSet<Id>) {
     cache::set_ttl(&key(), seen, KNOWN_FOR);
 }
 
-/// What is remembered of the caller's projects is asked anew: there may be a newer one.
-pub fn forget() {
+/// The same as [`require`], of one that may be newer than what is remembered: that is asked anew from then on.
+pub fn require_anew(id: &Id) -> Result<()> {
+    require(id)?;
+    forget();
+    Ok(())
+}
+
+fn forget() {
     cache::del(&key());
 }
 

@@ -32,10 +32,7 @@ pub fn require(id: &Id) -> Result<()> {
     if project::seen().is_none_or(|seen| seen.contains(id)) {
         return Ok(());
     }
-    project::require(id)?;
-    // It is newer than what is remembered.
-    project::forget();
-    Ok(())
+    project::require_anew(id)
 }
 
 /// The same of a member of a body, where it names a project.

@@ -7,7 +7,6 @@ use berth_sdk::{
 };
 
 use super::{Idea, vote::Vote};
-use crate::project;
 
 /// The body of `POST /api/innovation`.
 #[data]
@@ -28,7 +27,7 @@ pub struct NewIdea {
 /// `POST /api/innovation`.
 pub fn create(Json(input): Json<NewIdea>) -> Result<Made<Idea>> {
     if let Some(id) = &input.project_id {
-        project::require(id)?;
+        people::project::require_anew(id)?;
     }
     let idea = Idea { project_id: input.project_id, ..Idea::new(input.title, input.description, input.category) };
     database::transaction(|transaction| entity::create(transaction, idea).map(Made))

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     invite,
     participant::{self, Participant},
-    presence, project,
+    presence,
 };
 
 const PATH: &str = "/api/pairing/sessions";
@@ -114,7 +114,7 @@ pub fn create(Json(new): Json<NewSession>) -> Result<Planned> {
     let session = Session::from(new);
     require_people(None, &session)?;
     if let Some(id) = &session.project_id {
-        project::require(id)?;
+        people::project::require_anew(id)?;
     }
     let session = database::transaction(|transaction| {
         let row = entity::create(transaction, session)?;
