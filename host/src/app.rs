@@ -153,6 +153,7 @@ impl App {
             },
         );
         foundations.rooms.http_out.set_dispatch(gateway.clone());
+        foundations.rooms.acting.set_members(accounts.clone());
         // Everything is judged and loaded; only now does the host answer anybody.
         let tls = tls(settings)?;
         let listeners = bind(settings, &registry, tls.clone()).await?;

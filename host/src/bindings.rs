@@ -13,7 +13,7 @@ pub(crate) mod imports {
         },
         require_store_data_send: true,
     });
-    pub(crate) use berth::platform::{auth, cache, config, database, logging, mail, queue, secrets, types};
+    pub(crate) use berth::platform::{acting, auth, cache, config, database, logging, mail, queue, secrets, types};
 }
 
 /// The export `berth:platform/handler`.

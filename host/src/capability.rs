@@ -3,6 +3,7 @@
 //! A room checks the grant, keeps its per-call state, and links itself; only its `host.rs` names wasmtime. No room reads
 //! the environment, and none knows another room's backend.
 
+pub(crate) mod acting;
 pub(crate) mod auth;
 pub(crate) mod cache;
 pub(crate) mod config;
@@ -51,5 +52,6 @@ pub(crate) struct Rooms {
     pub secrets: secrets::Vault,
     pub logging: logging::LogRoom,
     pub mail: mail::MailRoom,
+    pub acting: acting::ActingRoom,
     pub http_out: Arc<http_out::Egress>,
 }

@@ -23,9 +23,7 @@ pub async fn host_with_ada() -> (Host, Client) {
 pub async fn bring(host: &Host, admin: &Client, email: &str, role: &str) -> Client {
     let organization = text(&admin.account["organization"], "id");
     let stranger = host.client().register(email, "Elsewhere").await;
-    let roles = admin.get(&format!("/api/organizations/{organization}/roles")).await.expect(200);
-    let found = roles["items"].as_array().into_iter().flatten().find(|candidate| candidate["name"] == role).cloned();
-    let body = json!({"userId": id(&stranger), "roleId": text(&found.unwrap_or(Value::Null), "id")});
+    let body = json!({"userId": id(&stranger), "roleId": role_id(admin, role).await});
     admin.post(&format!("/api/organizations/{organization}/memberships"), &body).await.done(201);
     let body = json!({ "organizationId": organization });
     let switched = stranger.post("/api/auth/switch-organization", &body).await.expect(200);
@@ -39,4 +37,40 @@ pub async fn bring(host: &Host, admin: &Client, email: &str, role: &str) -> Clie
 #[must_use]
 pub fn id(client: &Client) -> String {
     text(&client.account["user"], "id")
+}
+
+/// The first item of a page of which `name` is `value`.
+async fn found(admin: &Client, below: &str, name: &str, value: &str) -> Value {
+    let organization = text(&admin.account["organization"], "id");
+    let page = admin.get(&format!("/api/organizations/{organization}/{below}?limit=200")).await.expect(200);
+    let item = page["items"].as_array().into_iter().flatten().find(|item| item[name] == value).cloned();
+    item.unwrap_or(Value::Null)
+}
+
+async fn role_id(admin: &Client, role: &str) -> String {
+    text(&found(admin, "roles", "name", role).await, "id")
+}
+
+/// The path of somebody's membership in the organization of `admin`.
+async fn membership(admin: &Client, member: &Client) -> String {
+    let organization = text(&admin.account["organization"], "id");
+    let membership = text(&found(admin, "memberships", "userId", &id(member)).await, "id");
+    format!("/api/organizations/{organization}/memberships/{membership}")
+}
+
+/// Gives a member another role.
+///
+/// # Panics
+/// When the host refuses.
+pub async fn give_role(admin: &Client, member: &Client, role: &str) {
+    let body = json!({ "roleId": role_id(admin, role).await });
+    admin.put(&membership(admin, member).await, &body).await.done(200);
+}
+
+/// Takes a member out of the organization.
+///
+/// # Panics
+/// When the host refuses.
+pub async fn remove(admin: &Client, member: &Client) {
+    admin.delete(&membership(admin, member).await).await.done(204);
 }

@@ -171,10 +171,20 @@ async fn what_somebody_asked_stays_theirs_whoever_approves() {
     reaches(&mia, &execution, &["waiting_approval"]).await;
     bob.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.done(200);
     assert_eq!(reaches(&mia, &execution, &["completed", "failed"]).await["status"], "completed");
+    let called = bob.get("/api/toolbox/events?type=tool.called").await.expect(200);
+    assert_eq!(called["items"][0]["createdBy"], members::id(&mia).as_str(), "the tool is called as its user: {called}");
     let memory = format!("/api/ai/agents/{id}/memory");
     let remembered = mia.get(&memory).await.expect(200);
     assert_eq!((&remembered["total"], &remembered["items"][0]["createdBy"]), (&json!(1), &json!(members::id(&mia))));
     assert_eq!(bob.get(&memory).await.expect(200)["total"], 0);
+    // Nobody's approval brings a run of somebody who has left on.
+    let execution = execute(&mia, &id, "call things.remove {}").await;
+    reaches(&mia, &execution, &["waiting_approval"]).await;
+    members::remove(&ada, &mia).await;
+    bob.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.done(200);
+    let ended = reaches(&ada, &execution, &["completed", "failed"]).await;
+    assert_eq!((&ended["status"], &ended["errorCode"]), (&json!("failed"), &json!("ACTING_DENIED")), "{ended}");
+    assert_eq!(heard(&ada, "tool.called").await.len(), 1);
 }
 
 #[tokio::test]

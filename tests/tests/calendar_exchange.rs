@@ -154,12 +154,7 @@ async fn a_feed_is_opened_by_its_token_until_it_is_closed() {
     // Who leaves the organization leaves no open door.
     let path = text(&bob.post("/api/calendar/feeds", &json!({})).await.expect(201), "path");
     fetch(&stranger, &path).await.done(200);
-    let organization = text(&ada.account["organization"], "id");
-    let memberships = ada.get(&format!("/api/organizations/{organization}/memberships")).await.expect(200);
-    let membership =
-        memberships["items"].as_array().into_iter().flatten().find(|one| one.to_string().contains(&members::id(&bob)));
-    let id = text(membership.expect("a membership"), "id");
-    ada.delete(&format!("/api/organizations/{organization}/memberships/{id}")).await.done(204);
+    members::remove(&ada, &bob).await;
     eventually("the feed is closed", async || (fetch(&stranger, &path).await.status == 404).then_some(())).await;
 }
 

@@ -442,14 +442,9 @@ async fn what_nobody_notes_goes_up_the_chain() {
 async fn who_has_left_is_not_told() {
     let (host, ada) = host_with_ada().await;
     let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
-    let organization = text(&ada.account["organization"], "id");
     let later = (chrono::Utc::now() + chrono::TimeDelta::seconds(2)).to_rfc3339();
     send(&ada, &bob, json!({"scheduledFor": later})).await;
-    let path = format!("/api/organizations/{organization}/memberships");
-    let all = ada.get(&path).await.expect(200);
-    let member = all["items"].as_array().into_iter().flatten().find(|member| member["userId"] == members::id(&bob));
-    let member = text(member.unwrap_or(&Value::Null), "id");
-    ada.delete(&format!("{path}/{member}")).await.done(204);
+    members::remove(&ada, &bob).await;
     given_up(&ada).await;
 }
 

@@ -1,29 +1,145 @@
-//! workflow: what an author may automate.
+//! workflow: what an author may automate, and for whom a run acts.
 
-use berth_tests::workflows::named;
-use berth_tests::{Host, Manifest, members};
+use berth_tests::answer::text;
+use berth_tests::workflows::{active, approval, becomes, decide, execute, named, runs, steps};
+use berth_tests::{Client, Host, Manifest, members, plans};
 use serde_json::{Value, json};
 
 const ROUTES: &str = "/api/workflows";
 
-/// A member automates what members do: not what would be done as the organization, and not what tells of people.
-#[tokio::test]
-async fn an_author_automates_nothing_that_they_may_not_do() {
+async fn host_with_members() -> (Host, Client, Client) {
     let host = Host::with(Manifest::services()).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
-    let act = |action: &str, input: Value| {
-        named("Acts", json!([{"id": "a", "type": "action", "action": action, "input": input}]))
-    };
-    let read = json!({"method": "GET", "path": "/api/tasks"});
+    (host, ada, bob)
+}
+
+fn act(id: &str, action: &str, input: Value, waits: &[&str]) -> Value {
+    json!({"id": id, "type": "action", "action": action, "input": input, "dependencies": waits})
+}
+
+/// A webhook that starts a workflow of this client; its path.
+async fn hook(client: &Client, name: &str, steps: Value) -> (String, String) {
+    let body = json!({"name": name, "trigger": {"type": "webhook"}, "definition": {"steps": steps}});
+    let id = active(client, body).await;
+    let hook = client.post(&format!("{ROUTES}/{id}/hooks"), &json!({})).await.expect(201);
+    (id, text(&hook, "path"))
+}
+
+/// What a call from outside starts; the run's id.
+async fn ring(host: &Host, path: &str) -> String {
+    text(&host.client().post(path, &json!({"who": "Grace"})).await.expect(202), "runId")
+}
+
+/// A member automates what members do: not what only administrators do, and not what tells of people.
+#[tokio::test]
+async fn an_author_automates_nothing_that_they_may_not_do() {
+    let (_host, ada, bob) = host_with_members().await;
+    let with = |action: &str, input: Value| named("Acts", json!([act("a", action, input, &[])]));
     let tell = json!({"eventType": "x.y", "recipientIds": [members::id(&ada)], "title": "t", "body": "b"});
-    let tool = json!({"capability": "search", "params": {}});
-    for (action, input) in [("service.call", read), ("mcp.tool", tool), ("notification.send", tell)] {
-        bob.post(ROUTES, &act(action, input.clone())).await.problem(403, "FORBIDDEN");
-        ada.post(ROUTES, &act(action, input)).await.done(201);
+    bob.post(ROUTES, &with("notification.send", tell.clone())).await.problem(403, "FORBIDDEN");
+    ada.post(ROUTES, &with("notification.send", tell)).await.done(201);
+    for (action, input) in [
+        ("service.call", json!({"method": "GET", "path": "/api/tasks"})),
+        ("mcp.tool", json!({"capability": "search", "params": {}})),
+        ("task.create", json!({"title": "Paint"})),
+    ] {
+        bob.post(ROUTES, &with(action, input)).await.done(201);
     }
-    bob.post(ROUTES, &act("task.create", json!({"title": "Paint"}))).await.done(201);
     let listen = json!({"name": "Listens", "trigger": {"type": "event", "eventType": "notification.created"}});
     bob.post(ROUTES, &listen).await.problem(403, "FORBIDDEN");
     ada.post(ROUTES, &listen).await.done(201);
+}
+
+/// A run that nobody starts by hand acts for the author, whoever causes and approves it: it runs agents and executes plans.
+#[tokio::test]
+async fn a_run_that_nobody_starts_acts_for_the_author() {
+    let (host, ada, bob) = host_with_members().await;
+    let agent = text(&ada.post("/api/ai/agents", &json!({"name": "Looker", "model": "echo"})).await.expect(201), "id");
+    let plan = plans::ready_plan(&ada, &plans::three_steps()).await;
+    let gate = json!({"id": "gate", "type": "human_gate", "dependencies": ["plan", "agent"],
+        "humanGate": {"requiredApprovers": [members::id(&ada)]}});
+    let (id, path) = hook(
+        &bob,
+        "Ring",
+        json!([
+            act("agent", "agent.run", json!({"agentId": agent, "input": "Look at {{trigger.body.who}}"}), &[]),
+            act("plan", "execution.start", json!({"planId": plan}), &[]),
+            gate,
+            act("task", "task.create", json!({"title": "Paint"}), &["gate"]),
+        ]),
+    )
+    .await;
+    let run_id = ring(&host, &path).await;
+    let run = becomes(&ada, &run_id, "waiting").await;
+    assert_eq!((&run["actsFor"], &run["createdBy"]), (&json!(members::id(&bob)), &Value::Null), "{run}");
+    decide(&ada, &approval(&ada).await, "approve").await.done(200);
+    becomes(&ada, &run_id, "completed").await;
+    let found = steps(&ada, &run_id).await;
+    let done = |step: &str| text(&found[step], "externalId");
+    let agents = ada.get(&format!("/api/ai/executions/{}", done("agent"))).await.expect(200);
+    let execution = ada.get(&format!("/api/executions/{}", done("plan"))).await.expect(200);
+    let task = ada.get(&format!("/api/tasks/{}", done("task"))).await.expect(200);
+    for owner in [&agents["userId"], &execution["userId"], &task["createdBy"]] {
+        assert_eq!(*owner, json!(members::id(&bob)), "{agents} {execution} {task}");
+    }
+    // Whoever changes what starts it answers for it from now on.
+    assert_eq!(ada.get(&format!("{ROUTES}/{id}")).await.expect(200)["actsFor"], json!(members::id(&bob)));
+    ada.post(&format!("{ROUTES}/{id}/hooks"), &json!({})).await.done(201);
+    assert_eq!(ada.get(&format!("{ROUTES}/{id}")).await.expect(200)["actsFor"], json!(members::id(&ada)));
+    // An event of somebody else's, and a workflow that a step starts.
+    let child = active(&ada, named("Child", json!([act("a", "task.create", json!({"title": "Below"}), &[])]))).await;
+    let below = json!({"id": "s", "type": "subworkflow", "input": {"workflowId": child}});
+    let on_project = json!({"name": "On", "trigger": {"type": "event", "eventType": "project.created"},
+        "definition": {"steps": [below]}});
+    let above = active(&bob, on_project).await;
+    plans::project(&ada, "Pier").await;
+    for workflow in [above, child] {
+        let run = runs(&ada, &workflow, 1).await.remove(0);
+        assert_eq!(run["actsFor"], json!(members::id(&bob)), "{run}");
+        becomes(&ada, &text(&run, "id"), "completed").await;
+    }
+}
+
+/// A step may what the run's user may, at the moment that it is done, and sees what they see.
+#[tokio::test]
+async fn a_step_does_no_more_than_the_runs_user_may() {
+    let (host, ada, bob) = host_with_members().await;
+    let project = json!({"name": "Secret", "visibility": "private"});
+    let project = text(&ada.post("/api/projects", &project).await.expect(201), "id");
+    let task = json!({"title": "Hidden", "projectId": project});
+    let task = text(&ada.post("/api/tasks", &task).await.expect(201), "id");
+    let failed = async |run_id: &str| becomes(&ada, run_id, "failed").await["error"].clone();
+    let read = json!([act("r", "service.call", json!({"method": "GET", "path": format!("/api/tasks/{task}")}), &[])]);
+    let looks = active(&ada, named("Looks", read)).await;
+    becomes(&ada, &execute(&ada, &looks, json!({})).await, "completed").await;
+    assert_eq!(failed(&execute(&bob, &looks, json!({})).await).await["code"], "NOT_FOUND");
+    let tell = json!({"eventType": "x.y", "recipientIds": [members::id(&ada)], "title": "t", "body": "b"});
+    let tells = active(&ada, named("Tells", json!([act("t", "notification.send", tell, &[])]))).await;
+    becomes(&ada, &execute(&ada, &tells, json!({})).await, "completed").await;
+    let error = failed(&execute(&bob, &tells, json!({})).await).await;
+    assert_eq!((&error["code"], &error["stepId"]), (&json!("FORBIDDEN"), &json!("t")), "{error}");
+    // Rights that were lost, and an author who has left.
+    let (_, path) = hook(
+        &bob,
+        "Makes",
+        json!([
+            act("value", "transform", json!({"value": 1}), &[]),
+            act("task", "task.create", json!({"title": "Paint"}), &["value"]),
+        ]),
+    )
+    .await;
+    becomes(&ada, &ring(&host, &path).await, "completed").await;
+    members::give_role(&ada, &bob, "Viewer").await;
+    let error = failed(&ring(&host, &path).await).await;
+    assert_eq!((&error["code"], &error["stepId"]), (&json!("FORBIDDEN"), &json!("task")), "{error}");
+    assert!(
+        text(&error, "message").starts_with("The user for whom the run acts may not do this: ")
+            && text(&error, "message").contains("tasks.task.create"),
+        "{error}"
+    );
+    members::remove(&ada, &bob).await;
+    let error = failed(&ring(&host, &path).await).await;
+    assert_eq!((&error["code"], &error["stepId"]), (&json!("ACTING_DENIED"), &json!("value")), "{error}");
+    assert!(text(&error, "message").contains("is gone, suspended or no member of the organization"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! Who calls. The host has verified it; nothing here trusts a header.
 
 use crate::{
+    Fault,
     id::Id,
     platform,
     problem::{Problem, Result},
@@ -129,6 +130,31 @@ pub fn require(permission: &str) -> Result<()> {
 /// ```
 pub fn permissions() -> Vec<String> {
     platform::permissions()
+}
+
+/// Goes on as this user of the organization: to the end of the call everything is done with the user's present rights, and
+/// whatever is called, published or enqueued is theirs. For handlers of messages whose work belongs to somebody; it needs
+/// `act_for_users = true` in the grant. A call acts for one user, and never back.
+///
+/// 403 `ACTING_DENIED` with the reason for a user who is gone, suspended or no member, and where the call may not act at
+/// all; 503 when it cannot be found out now. Nothing has changed then.
+///
+/// ```
+/// use berth_sdk::{auth, testing};
+/// testing::handle_message("o1");
+/// testing::add_member("u1", &["tasks.task.create"]);
+/// assert_eq!(auth::act_for("u2").unwrap_err().code, "ACTING_DENIED");
+/// auth::act_for("u1").unwrap();
+/// assert!(auth::has("tasks.task.create") && !auth::has("tasks.task.delete"));
+/// assert_eq!(auth::user_id().unwrap().as_str(), "u1");
+/// ```
+pub fn act_for(user_id: &str) -> Result<()> {
+    platform::act_for(user_id).map_err(|fault| match fault {
+        Fault::Denied(reason) => {
+            Problem::forbidden(format!("It cannot be done for this user: {reason}.")).with_code("ACTING_DENIED")
+        }
+        fault => fault.into(),
+    })
 }
 
 /// Ids of the teams of the organization that the caller is in, at most 200.

@@ -24,6 +24,36 @@ pub fn sign_in(user_id: &str, organization_id: &str) {
     });
 }
 
+/// Lets the host call from here on, as it does to hand a message of an organization over: with every right.
+///
+/// ```
+/// berth_sdk::testing::handle_message("o1");
+/// assert!(berth_sdk::auth::has("plans.plan.delete"));
+/// ```
+pub fn handle_message(organization_id: &str) {
+    become_principal(Principal {
+        kind: PrincipalKind::System,
+        organization_id: Some(organization_id.into()),
+        is_super_admin: true,
+        request_id: "r1".into(),
+        ..Principal::anonymous()
+    });
+}
+
+/// Somebody whom [`crate::auth::act_for`] finds, with these permissions.
+///
+/// ```
+/// use berth_sdk::{auth, testing};
+/// testing::handle_message("o1");
+/// testing::add_member("u1", &["plans.plan.read"]);
+/// auth::act_for("u1").unwrap();
+/// assert!(!auth::has("plans.plan.delete"));
+/// ```
+pub fn add_member(user_id: &str, permissions: &[&str]) {
+    let permissions = permissions.iter().map(|permission| (*permission).to_string()).collect();
+    bench(|bench| bench.members.insert(user_id.into(), permissions));
+}
+
 /// Lets anybody call from here on.
 ///
 /// ```

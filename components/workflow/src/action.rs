@@ -17,8 +17,6 @@ const CALL_MAX: Duration = Duration::from_secs(25);
 const CALL_DEFAULT: Duration = Duration::from_secs(20);
 /// What events of workflows begin with.
 const CUSTOM: &str = "custom.";
-/// What an author needs for what may be done on behalf of the organization.
-pub const MANAGE: &str = "workflows.workflow.manage";
 
 /// What a step can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,23 +84,18 @@ impl Action {
     }
 
     /// The permissions that whoever saves such a step must hold: an automation does nothing that its author may not do.
-    /// They are those of the routes that are called.
-    ///
-    /// A `service.call` reads and changes whatever row it names, and an `mcp.tool` may be one that only administrators call.
-    /// When a run goes back to nobody both are done as the organization, which sees every project and calls every tool: such
-    /// steps are for administrators to write.
+    /// They are those of the routes that are called. What a step reaches beyond them, rows and tools, is judged by who
+    /// answers when it is done.
     pub fn permissions(self, input: &Map<String, Value>) -> Vec<String> {
         let code = match self {
             Self::HttpRequest | Self::EventPublish | Self::Transform => return Vec::new(),
             Self::ServiceCall => {
                 let text = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or_default();
-                let mut codes = allowance::permissions(&text("method").to_ascii_uppercase(), text("path"));
-                codes.push(MANAGE.into());
-                return codes;
+                return allowance::permissions(&text("method").to_ascii_uppercase(), text("path"));
             }
             Self::ExecutionStart => "executions.execution.create",
             Self::AgentRun => "ai.agent.execute",
-            Self::McpTool => return vec!["mcp.mcp.create".into(), MANAGE.into()],
+            Self::McpTool => "mcp.mcp.create",
             Self::NotificationSend => "notifications.notification.send",
             Self::MessagePost => "messaging.messaging.update",
             Self::TaskCreate => "tasks.task.create",
@@ -437,9 +430,9 @@ mod tests {
         assert_eq!(needed("execution.start", json!({})), ["executions.execution.create"]);
         assert_eq!(
             needed("service.call", json!({"method": "put", "path": "/api/tasks/t1"})),
-            ["tasks.task.update", "workflows.workflow.manage"]
+            ["tasks.task.update"]
         );
-        assert_eq!(needed("mcp.tool", json!({})), ["mcp.mcp.create", "workflows.workflow.manage"]);
+        assert_eq!(needed("mcp.tool", json!({})), ["mcp.mcp.create"]);
         assert!(needed("transform", json!({})).is_empty());
     }
 

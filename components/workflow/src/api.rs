@@ -9,6 +9,7 @@ use berth_sdk::{
 };
 
 use crate::{
+    behalf,
     gate::{self, Approval, Word},
     history::{self, EventQuery},
     machine::{Effect, StepStatus},
@@ -62,6 +63,7 @@ pub fn execute(Params(id): Params<Id>, body: Option<Json<Execute>>) -> Result<Ac
             caused_by: None,
             correlation_id: Some(auth::principal().request_id),
             parent: None,
+            acts_for: behalf::caller(),
             run_id: None,
         };
         start::begin(transaction, order)

@@ -3,15 +3,19 @@
 use berth_sdk::{prelude::*, serde_json::Value};
 
 use crate::{
-    advance,
+    advance, behalf,
     definition::Step,
     failure::Failure,
     machine::StepStatus,
+    perform::MAY_NOT,
     run::{CancelMessage, Cause, RUN_CANCEL, Run},
     run_row::{RunRow, RunStatus, TriggerType},
     start::{self, Order, Parent, Started},
     step_run::StepRun,
 };
+
+/// What whoever starts a run needs.
+pub const EXECUTE: &str = "workflows.workflow.update";
 
 /// Starts the run of a sub-workflow; the step waits for it unless its input says `wait: false`.
 pub fn open(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, input: &Value) -> Result<()> {
@@ -19,6 +23,9 @@ pub fn open(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, input: &V
     let Ok(workflow_id) = Id::parse(id) else {
         return advance::fail(run, row, Failure::lasting("INVALID_INPUT", "workflowId must be the id of a workflow."));
     };
+    if !auth::has(EXECUTE) {
+        return advance::fail(run, row, Failure::lasting("FORBIDDEN", format!("{MAY_NOT} the permission {EXECUTE} is missing.")));
+    }
     let waits = input.get("wait") != Some(&Value::Bool(false));
     let order = Order {
         workflow_id,
@@ -30,6 +37,7 @@ pub fn open(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, input: &V
         caused_by: None,
         correlation_id: run.row.correlation_id.clone(),
         parent: Some(Parent { run_id: run.row.id.clone(), step: waits.then(|| row.key.clone()), attempt: row.attempt }),
+        acts_for: run.row.acts_for.clone().or_else(behalf::caller),
         run_id: None,
     };
     let child = match start::begin(run.transaction, order)? {

@@ -141,6 +141,15 @@ impl Step {
         Action::parse(self.action.as_deref()?)
     }
 
+    /// Whether it starts runs of another workflow.
+    pub fn starts_workflow(&self) -> bool {
+        match self.r#type {
+            StepType::Subworkflow => true,
+            StepType::Foreach => self.input.contains_key("workflowId"),
+            _ => false,
+        }
+    }
+
     /// A member of its input.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.input.get(name).and_then(Value::as_str)

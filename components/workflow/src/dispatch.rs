@@ -1,5 +1,6 @@
 //! One step, one message. What lives only in the database runs and is recorded in one transaction, so that a crash neither
-//! loses nor repeats it; what acts elsewhere takes a lease, acts, and is recorded afterwards.
+//! loses nor repeats it; what acts elsewhere takes a lease, acts, and is recorded afterwards. All of it is done as the user of
+//! the run, whoever the message goes back to.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use berth_sdk::{
 
 use crate::{
     action::{self, Watch, Work},
-    advance, child, context,
+    advance, behalf, child, context,
     definition::{Step, StepType},
     failure::Failure,
     foreach, gate,
@@ -46,6 +47,9 @@ pub fn run_step(envelope: &Envelope) -> Result<()> {
 }
 
 fn move_step(message: &StepMessage, message_id: &str) -> Result<()> {
+    if let Some(failure) = behalf::go_on(&message.run_id)? {
+        return refuse(message, failure);
+    }
     let errand = database::transaction(|transaction| {
         let mut errand = None;
         with_step(transaction, message, |run, row| {
@@ -271,10 +275,6 @@ fn note(run: &mut Run<'_>, row: &mut Stored<StepRun>, outcome: Outcome) -> Resul
         }
         (StepStatus::Running | StepStatus::Waiting, Outcome::Ended(output)) => advance::finish(run, row, output),
         (StepStatus::Running | StepStatus::Waiting, Outcome::Failed(failure)) => advance::fail(run, row, failure),
-        (StepStatus::Running, Outcome::Forbidden(failure)) => {
-            // The host itself is refused nothing that a retry could heal.
-            if auth::principal().user_id.is_none() { advance::fail(run, row, failure) } else { give_back(run, row) }
-        }
         (StepStatus::Running, Outcome::GoesOn { watch, id }) => {
             let (_, step) = run.step(&row.step_id)?;
             let until = step.timeout.map(|timeout| run.now.plus(timeout.duration()));
@@ -289,20 +289,6 @@ fn note(run: &mut Run<'_>, row: &mut Stored<StepRun>, outcome: Outcome) -> Resul
         (StepStatus::Waiting, Outcome::StillGoing) => look_later(run, row),
         _ => Ok(()),
     }
-}
-
-/// The timer sends the same attempt again, on behalf of nobody.
-fn give_back(run: &mut Run<'_>, row: &mut Stored<StepRun>) -> Result<()> {
-    let reason = "whoever the message goes back to may not do it; it is done for the workflow";
-    run.record("workflow.step.deferred", Some(&row.step_id), advance::facts(row, json!({ "reason": reason })));
-    row.status = StepStatus::Pending;
-    row.lease_until = None;
-    entity::save(run.transaction, row)?;
-    if !row.is_item() {
-        let (place, _) = run.step(&row.step_id)?;
-        run.machine.give_back(place);
-    }
-    Ok(())
 }
 
 /// An event may be lost: what a step waits for is asked now and then, and less often the longer it takes.
@@ -333,7 +319,7 @@ fn look_after(run: &mut Run<'_>, row: &mut Stored<StepRun>, cause: Cause) -> Res
             advance::fail(run, row, Failure::unknown("INTERRUPTED", message))?;
         }
         Cause::Stuck if row.status == StepStatus::Pending && run.now.since(row.updated_at) > DISPATCH_MAX => {
-            give_up(run, row)?;
+            give_up(run, row, undeliverable())?;
         }
         Cause::Child if row.status == StepStatus::Waiting => child::ended(run, row)?,
         Cause::Look if row.status == StepStatus::Waiting => {
@@ -346,16 +332,33 @@ fn look_after(run: &mut Run<'_>, row: &mut Stored<StepRun>, cause: Cause) -> Res
     Ok(None)
 }
 
-/// A step that is pending is taken first, so that it can fail.
-fn give_up(run: &mut Run<'_>, row: &mut Stored<StepRun>) -> Result<()> {
+/// Nobody is there to act for: the step fails, unless somebody is at work for it already.
+fn refuse(message: &StepMessage, failure: Failure) -> Result<()> {
+    database::transaction(|transaction| {
+        with_step(transaction, message, |run, row| match (row.status, message.cause) {
+            (StepStatus::Pending | StepStatus::Waiting, _) => give_up(run, row, failure),
+            (_, Some(cause)) => look_after(run, row, cause).map(drop),
+            _ => Ok(()),
+        })
+    })
+}
+
+/// A step that is pending is taken first, so that it can fail; what a waiting one waits for is let go.
+fn give_up(run: &mut Run<'_>, row: &mut Stored<StepRun>, failure: Failure) -> Result<()> {
     if !row.is_item() && row.status == StepStatus::Pending {
         let (place, _) = run.step(&row.step_id)?;
         if !run.machine.take(place, row.attempt) {
             return Ok(());
         }
     }
-    let message = "The step's message could not be handled, however often it was tried.";
-    advance::fail(run, row, Failure::lasting("DISPATCH_EXHAUSTED", message))
+    if row.status == StepStatus::Waiting {
+        child::abandon(run, row)?;
+    }
+    advance::fail(run, row, failure)
+}
+
+fn undeliverable() -> Failure {
+    Failure::lasting("DISPATCH_EXHAUSTED", "The step's message could not be handled, however often it was tried.")
 }
 
 /// The message goes to the dead letters: the step must not wait for it for ever.
@@ -364,7 +367,7 @@ fn exhausted(message: &StepMessage, problem: &Problem) -> Result<()> {
     database::transaction(|transaction| {
         with_step(transaction, message, |run, row| {
             if matches!(row.status, StepStatus::Pending | StepStatus::Running) {
-                give_up(run, row)?;
+                give_up(run, row, undeliverable())?;
             }
             Ok(())
         })

@@ -82,12 +82,12 @@ pub struct Made {
     pub is_active: bool,
 }
 
-/// `POST /api/workflows/{id}/hooks`.
+/// `POST /api/workflows/{id}/hooks`: whoever opens a door answers for what it starts.
 pub fn create(Params(id): Params<Id>, input: Option<Json<NewHook>>) -> Result<Created<Made>> {
     let input = input.map(|Json(input)| input).unwrap_or(NewHook { name: None, secret_id: None });
     let token = format!("wh_{}", secrets::random(32)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     let row = database::transaction(|transaction| {
-        let workflow = entity::read::<Workflow>(transaction, &id)?;
+        let mut workflow = entity::read::<Workflow>(transaction, &id)?;
         if workflow.trigger_type != TriggerType::Webhook {
             return Err(mismatch());
         }
@@ -95,6 +95,7 @@ pub fn create(Params(id): Params<Id>, input: Option<Json<NewHook>>) -> Result<Cr
         if count >= HOOKS_MAX {
             return Err(Problem::conflict(format!("A workflow has at most {HOOKS_MAX} hooks.")));
         }
+        Workflow::take_over(&mut workflow, transaction)?;
         let hook = Hook {
             workflow_id: id.clone(),
             name: input.name,

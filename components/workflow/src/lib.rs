@@ -4,6 +4,7 @@ pub mod action;
 pub mod advance;
 pub mod allowance;
 pub mod api;
+pub mod behalf;
 pub mod check;
 pub mod child;
 pub mod condition;
@@ -39,7 +40,10 @@ const PATH: &str = "/api/workflows";
 /// The service.
 pub fn service() -> Service {
     Service::new("workflow", env!("CARGO_PKG_VERSION"))
-        .migrations(migrations::embed!["../../../migrations/workflow/0001_workflows.sql"])
+        .migrations(migrations::embed![
+            "../../../migrations/workflow/0001_workflows.sql",
+            "../../../migrations/workflow/0002_acting.sql"
+        ])
         .routes(workflows().merge(runs()).merge(gates()))
         .on("#", trigger::consume)
         .work(run::STEP_RUN, dispatch::run_step)

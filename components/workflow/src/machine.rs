@@ -168,14 +168,6 @@ impl Machine {
         false
     }
 
-    /// A step that was taken is given back: another message of the same attempt takes it again.
-    pub fn give_back(&mut self, place: usize) {
-        let is_open = self.end.is_none();
-        if let Some(node) = self.nodes.get_mut(place).filter(|node| is_open && node.status == StepStatus::Running) {
-            node.status = StepStatus::Pending;
-        }
-    }
-
     /// A step that was taken waits now.
     pub fn wait(&mut self, place: usize) {
         self.change(place, StepStatus::Waiting);

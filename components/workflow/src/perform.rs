@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_sdk::{Fault, http_out::Call, json, serde_json, serde_json::Value};
+use berth_sdk::{Fault, Problem, http_out::Call, json, serde_json, serde_json::Value};
 
 use crate::{
     action::{Action, Prepared, Watch},
@@ -12,6 +12,8 @@ use crate::{
 
 /// The first look at what a step waits for.
 pub const LOOK_MIN: Duration = Duration::from_secs(5);
+/// How a failure begins whose reason is that the run's user lacks a right.
+pub const MAY_NOT: &str = "The user for whom the run acts may not do this:";
 /// The longest time between two looks.
 pub const LOOK_MAX: Duration = Duration::from_secs(10 * 60);
 
@@ -51,8 +53,6 @@ pub enum Outcome {
     Ended(Value),
     /// It has failed.
     Failed(Failure),
-    /// Whoever the message goes back to may not do it. The author may: it is done without them.
-    Forbidden(Failure),
 }
 
 impl Errand {
@@ -73,7 +73,6 @@ impl Errand {
 
 fn ask(call: &Call, watch: Option<Watch>) -> Outcome {
     match answer(call) {
-        Err(failure) if failure.code == "FORBIDDEN" => Outcome::Forbidden(failure),
         Err(failure) => Outcome::Failed(failure),
         Ok(output) => match watch {
             Some(watch) => match watch.id(&output) {
@@ -101,12 +100,19 @@ fn answer(call: &Call) -> Result<Value, Failure> {
         _ => Failure::unknown("SERVICE_UNAVAILABLE", "The service did not answer."),
     })?;
     if !reply.is_success() {
-        return Err(Failure::from(reply.problem()));
+        return Err(refused(reply.problem()));
     }
     if reply.body.is_empty() {
         return Ok(json!({ "status": reply.status }));
     }
     Ok(serde_json::from_slice(&reply.body).unwrap_or_else(|_| json!({ "text": String::from_utf8_lossy(&reply.body) })))
+}
+
+/// Why the other plugin did not do it. What somebody may not do is their affair: they are told that it is about them.
+fn refused(problem: Problem) -> Failure {
+    let is_forbidden = problem.status == 403;
+    let failure = Failure::from(problem);
+    if is_forbidden { Failure { message: format!("{MAY_NOT} {}", failure.message), ..failure } } else { failure }
 }
 
 /// Asks how far something is. A plugin that is away for a moment says nothing about it.
@@ -162,10 +168,18 @@ pub fn watch_of(step: &Step) -> Option<Watch> {
 
 #[cfg(test)]
 mod tests {
-    use berth_sdk::json;
+    use berth_sdk::{Problem, json};
 
-    use super::{Outcome, end};
+    use super::{Outcome, end, refused};
     use crate::action::Watch;
+
+    #[test]
+    fn what_the_user_may_not_do_is_said_to_be_about_them_and_stays() {
+        let failure = refused(Problem::forbidden("the permission tasks.task.create is missing"));
+        assert_eq!(failure.message, "The user for whom the run acts may not do this: the permission tasks.task.create is missing");
+        assert!(failure.code == "FORBIDDEN" && !failure.may_pass);
+        assert_eq!(refused(Problem::not_found("There is none.")).message, "There is none.");
+    }
 
     #[test]
     fn the_end_of_something_elsewhere_ends_the_step() {

@@ -79,6 +79,9 @@ pub struct RunRow {
     pub caused_by_run_id: Option<Id>,
     /// How many runs led to it, one causing the next.
     pub depth: i64,
+    /// For whom its steps are done: who started it by hand, for whom the run acts whose step did, or else for whom the
+    /// workflow acts.
+    pub acts_for: Option<Id>,
     /// The step that waits.
     #[field(hidden)]
     pub parent_step: Option<String>,
@@ -127,6 +130,8 @@ pub struct RunBrief {
     pub caused_by_run_id: Option<Id>,
     /// How many runs led to it.
     pub depth: i64,
+    /// For whom its steps are done.
+    pub acts_for: Option<Id>,
     /// It waits for its turn.
     pub is_queued: bool,
 }

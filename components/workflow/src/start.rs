@@ -9,6 +9,7 @@ use berth_sdk::{
 };
 
 use crate::{
+    behalf,
     guard::{self, DEPTH_MAX},
     history::with,
     machine::StepStatus,
@@ -50,6 +51,8 @@ pub struct Order {
     pub correlation_id: Option<String>,
     /// Who waits for it.
     pub parent: Option<Parent>,
+    /// For whom it acts; none: for whom the workflow acts.
+    pub acts_for: Option<Id>,
     /// The id that somebody was told already.
     pub run_id: Option<Id>,
 }
@@ -201,6 +204,10 @@ fn insert(
         }
         None => (None, None, None),
     };
+    let acts_for = match order.acts_for {
+        Some(user_id) => Some(user_id),
+        None => behalf::of_workflow(transaction, workflow)?,
+    };
     let row = RunRow {
         workflow_id: workflow.id.clone(),
         version: workflow.definition_version,
@@ -217,6 +224,7 @@ fn insert(
         parent_run_id,
         caused_by_run_id: order.caused_by,
         depth: order.depth,
+        acts_for,
         parent_step,
         parent_attempt,
         trigger_key: order.trigger_key,
@@ -267,7 +275,7 @@ pub fn launch(transaction: &Transaction, row: Stored<RunRow>, max_run_minutes: i
     let minutes = u64::try_from(max_run_minutes).unwrap_or(1);
     run.row.deadline = Some(run.now.plus(Duration::from_secs(minutes.saturating_mul(60))));
     let facts = json!({ "triggerType": run.row.trigger_type, "parentRunId": run.row.parent_run_id,
-        "causedByRunId": run.row.caused_by_run_id });
+        "causedByRunId": run.row.caused_by_run_id, "actsFor": run.row.acts_for });
     let facts = with(facts, json!({ "steps": steps.len() }));
     run.record("workflow.run.started", None, facts);
     let effects = run.machine.follow();

@@ -35,6 +35,9 @@ const PRESETS: [(&str, &str); 5] = [
     ("deployment_started", "custom.deployment.started"),
 ];
 
+/// What an author needs for triggers by events that tell of people.
+pub const MANAGE: &str = "workflows.workflow.manage";
+
 /// What events begin with that tell of people's inboxes, sign-ins, rights and secrets. A run shows its event to whoever may
 /// read workflows, so administrators decide about these.
 const CONFIDENTIAL: [&str; 11] = [
@@ -283,6 +286,7 @@ fn start_all(
             caused_by: cause.map(|cause| cause.run_id.clone()),
             correlation_id: correlation_id.map(ToString::to_string),
             parent: None,
+            acts_for: None,
             run_id: None,
         };
         let started = database::transaction(|transaction| {
@@ -362,6 +366,7 @@ pub fn start_run(envelope: &Envelope) -> Result<()> {
         caused_by: None,
         correlation_id: envelope.correlation_id.clone(),
         parent: None,
+        acts_for: None,
         run_id: message.run_id,
     };
     let started = database::transaction(|transaction| start::begin(transaction, order))?;

@@ -55,6 +55,15 @@ pub fn definition(database: &dyn Executor, workflow_id: &Id, version: i64) -> Re
     })
 }
 
+/// Who made a version.
+pub fn author(database: &dyn Executor, workflow_id: &Id, version: i64) -> Result<Option<Id>> {
+    let row = database.query_one(
+        "SELECT created_by FROM workflow_versions WHERE workflow_id = $1 AND version = $2 AND organization_id = $3",
+        params![workflow_id, version, auth::organization_id()?],
+    )?;
+    Ok(row.map(|row| row.get("created_by")).transpose()?.flatten())
+}
+
 /// One page of a workflow's versions, newest first.
 pub fn page(workflow_id: &Id, query: &PageQuery) -> Result<JsonText<Page<Version>>> {
     let values = [auth::organization_id()?.into(), database::Value::from(workflow_id)];

@@ -8,12 +8,11 @@ use berth_sdk::{
 };
 
 use crate::{
-    action::MANAGE,
-    check,
+    behalf, check, child,
     definition::{Definition, Step},
     run_row::TriggerType,
     schedule,
-    trigger::{self, Trigger},
+    trigger::{self, MANAGE, Trigger},
     version,
 };
 
@@ -87,6 +86,10 @@ pub struct Workflow {
     /// How long a run may take.
     #[field(default = RUN_MINUTES, min = 1, max = RUN_MINUTES_MAX)]
     pub max_run_minutes: i64,
+    /// For whom its steps are done where nobody starts the run by hand: whoever last saved what it does or what starts it,
+    /// made a webhook of it, or turned it on.
+    #[field(readonly)]
+    pub acts_for: Option<Id>,
     /// When a run last started.
     #[field(readonly)]
     pub last_run_at: Option<Timestamp>,
@@ -102,6 +105,7 @@ impl Rules for Workflow {
         self.definition_version = 1;
         self.trigger_type = self.trigger.r#type;
         self.last_run_at = None;
+        self.acts_for = behalf::caller();
         self.require_sound()
     }
 
@@ -119,6 +123,7 @@ impl Rules for Workflow {
         }
         if self.definition != old.definition || self.trigger != old.trigger {
             self.require_sound()?;
+            self.acts_for = behalf::caller();
         }
         if old.status == WorkflowStatus::Active {
             self.require_steps()?;
@@ -169,11 +174,14 @@ impl Workflow {
         self.require_rights()
     }
 
-    /// An automation does nothing, and shows nothing, that its author may not do or see.
+    /// An automation does nothing, and shows nothing, that its author may not do or see. What a step may do is judged again
+    /// when it is done; here it is said in time.
     fn require_rights(&self) -> Result<()> {
         for step in &self.definition.steps {
-            let Some(action) = step.known_action() else { continue };
-            let needed = action.permissions(&acting_input(step));
+            let mut needed = step.known_action().map_or_else(Vec::new, |action| action.permissions(&acting_input(step)));
+            if step.starts_workflow() {
+                needed.push(child::EXECUTE.into());
+            }
             if let Some(permission) = needed.into_iter().find(|permission| !auth::has(permission)) {
                 let detail = format!("The step {} needs the permission {permission}, which you do not hold.", step.id);
                 return Err(Problem::forbidden(detail));
@@ -184,6 +192,17 @@ impl Workflow {
             return Err(Problem::forbidden(detail));
         }
         Ok(())
+    }
+
+    /// Whoever changes what starts a workflow answers for it from now on: 403 for what they may not do themselves.
+    pub fn take_over(row: &mut Stored<Self>, transaction: &Transaction) -> Result<()> {
+        row.require_rights()?;
+        let caller = behalf::caller();
+        if row.acts_for == caller {
+            return Ok(());
+        }
+        row.acts_for = caller;
+        entity::save(transaction, row)
     }
 
     fn require_steps(&self) -> Result<()> {
@@ -244,6 +263,7 @@ pub fn command(id: &Id, command: Command, if_match: IfMatch) -> Result<Stored<Wo
         if command == Command::Activate {
             row.require_steps()?;
             row.require_sound()?;
+            row.acts_for = behalf::caller();
         }
         row.status = status;
         entity::save(transaction, &mut row)?;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use subtle::ConstantTimeEq;
 
@@ -18,6 +19,7 @@ use super::api_keys::{self, KnownKey};
 use super::context::shared;
 use super::error::AuthenticationError;
 use super::token::{self, Claims};
+use crate::capability::acting::{Members, MembersAway};
 use crate::capability::cache::CacheRoom;
 use crate::database::{DatabaseError, Row, Value, values};
 use crate::principal::{PermissionSet, Principal, PrincipalKind};
@@ -254,6 +256,16 @@ impl Accounts {
         Ok(principal)
     }
 
+    /// A user as they stand now in an organization, as messages of theirs are handled; none without an active membership.
+    async fn find_member(
+        &self,
+        organization_id: &str,
+        user_id: &str,
+    ) -> Result<Option<Arc<Principal>>, AuthenticationError> {
+        let principal = self.principal_for_message(Some(organization_id), Some(user_id)).await?;
+        Ok(principal.role_id.is_some().then_some(principal))
+    }
+
     /// The claims of a token; a key of another host that is not known yet is fetched once.
     async fn verify(&self, bearer: &str) -> Result<Claims, AuthenticationError> {
         let keyring = self.keyring.load();
@@ -378,6 +390,16 @@ impl Accounts {
             },
         };
         Ok(Some(Access::of(&row, role_id, permissions)?))
+    }
+}
+
+#[async_trait]
+impl Members for Accounts {
+    async fn member(&self, organization_id: &str, user_id: &str) -> Result<Option<Arc<Principal>>, MembersAway> {
+        self.find_member(organization_id, user_id).await.map_err(|error| {
+            tracing::warn!(%error, "a member could not be looked up");
+            MembersAway
+        })
     }
 }
 

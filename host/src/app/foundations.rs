@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::data::OperatorToken;
 use crate::accounts::{self, Accounts, AccountsOptions, ProviderOptions};
+use crate::capability::acting::ActingRoom;
 use crate::capability::cache::CacheRoom;
 use crate::capability::database::DatabaseRoom;
 use crate::capability::logging::LogRoom;
@@ -69,6 +70,7 @@ impl Foundations {
             secrets: vault,
             logging: LogRoom::default(),
             mail,
+            acting: ActingRoom::default(),
             http_out: Arc::new(Egress::default()),
         };
         Ok(Self { database, compiled_key, rooms: Arc::new(rooms) })

@@ -25,6 +25,8 @@ pub(crate) struct Grant {
     pub secrets: bool,
     /// Links `mail`.
     pub mail: bool,
+    /// Links `acting`: while it handles a message it may go on as a user of the message's organization.
+    pub act_for_users: bool,
 }
 
 /// `[plugin.limits]`, with the defaults of the settings' specification.

@@ -80,6 +80,11 @@ fn sentences(grant: &Grant) -> Vec<String> {
     if grant.mail {
         may.push("send mail".to_owned());
     }
+    if grant.act_for_users {
+        may.push(
+            "act for any member of the organization while it handles a message, with the member's rights".to_owned(),
+        );
+    }
     may
 }
 
@@ -122,6 +127,7 @@ mod tests {
             call: vec!["*".into()],
             outbound: vec!["api.example.com".into()],
             mail: true,
+            act_for_users: true,
             ..Grant::default()
         };
         assert_eq!(
@@ -132,6 +138,7 @@ mod tests {
                 "call every other plugin, with the rights of its caller",
                 "reach api.example.com by HTTP",
                 "send mail",
+                "act for any member of the organization while it handles a message, with the member's rights",
             ]
         );
     }

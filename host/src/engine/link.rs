@@ -20,6 +20,7 @@ enum Need {
     Queue,
     Secrets,
     Mail,
+    Acting,
     Egress,
 }
 
@@ -34,6 +35,7 @@ const OFFERED: &[(&str, Need)] = &[
     ("berth:platform/queue@", Need::Queue),
     ("berth:platform/secrets@", Need::Secrets),
     ("berth:platform/mail@", Need::Mail),
+    ("berth:platform/acting@", Need::Acting),
     ("wasi:keyvalue/", Need::Cache),
     ("wasi:config/", Need::Nothing),
     ("wasi:logging/", Need::Nothing),
@@ -58,6 +60,7 @@ impl Need {
             Self::Queue => !grant.publish.is_empty() || !grant.consume.is_empty(),
             Self::Secrets => grant.secrets,
             Self::Mail => grant.mail,
+            Self::Acting => grant.act_for_users,
             Self::Egress => !grant.outbound.is_empty() || !grant.call.is_empty(),
         }
     }
@@ -71,6 +74,7 @@ impl Need {
             Self::Queue => "publish",
             Self::Secrets => "secrets",
             Self::Mail => "mail",
+            Self::Acting => "act_for_users",
             Self::Egress => "outbound or call",
         };
         format!("it imports {import}, but its grant has no `{setting}`")
@@ -88,6 +92,7 @@ impl Need {
             Self::Queue => each("publish", &grant.publish),
             Self::Secrets => vec!["secrets".to_owned()],
             Self::Mail => vec!["mail".to_owned()],
+            Self::Acting => vec!["act_for_users".to_owned()],
             Self::Egress => [each("outbound", &grant.outbound), each("call", &grant.call)].concat(),
         }
     }
@@ -127,7 +132,7 @@ pub(super) fn linker(
 }
 
 fn link_all(linker: &mut Linker<State>, flavour: Flavour, grant: &Grant) -> wasmtime::Result<()> {
-    use capability::{auth, cache, config, database, logging, mail, queue, secrets, shims};
+    use capability::{acting, auth, cache, config, database, logging, mail, queue, secrets, shims};
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     if flavour == Flavour::Concurrent {
@@ -169,6 +174,9 @@ fn link_all(linker: &mut Linker<State>, flavour: Flavour, grant: &Grant) -> wasm
     if Need::Mail.is_met(grant) {
         mail::link(linker, |state| mail::View { guest: &state.guest, room: &state.rooms.mail })?;
     }
+    if Need::Acting.is_met(grant) {
+        acting::link(linker, |state| acting::View { guest: &mut state.guest, room: &state.rooms.acting })?;
+    }
     Ok(())
 }
 
@@ -200,18 +208,22 @@ mod tests {
         let consumer = Grant { consume: vec!["a.#".into()], ..Grant::default() };
         assert!(opened(["berth:platform/queue@0.1.0"].into_iter(), &consumer).contains("its own queue"));
         assert!(opened(["wasi:cli/environment@0.2.12"].into_iter(), &grant).is_empty());
+        let deputy = Grant { act_for_users: true, ..Grant::default() };
+        assert!(opened(["berth:platform/acting@0.1.0"].into_iter(), &deputy).contains("act_for_users"));
     }
 
     #[test]
     fn what_is_not_granted_is_refused_with_a_sentence() {
         let grant = Grant { cache: true, ..Grant::default() };
         let imports =
-            ["berth:platform/cache@0.1.0", "berth:platform/database@0.1.0", "wasi:io/poll@0.2.12", "acme:x/y@1.0.0"];
+            ["berth:platform/cache@0.1.0", "berth:platform/database@0.1.0", "wasi:io/poll@0.2.12", "acme:x/y@1.0.0",
+            "berth:platform/acting@0.1.0"];
         assert_eq!(
             refusals(imports.into_iter(), &grant),
             [
                 "it imports berth:platform/database@0.1.0, but its grant has no `tables`",
                 "it imports acme:x/y@1.0.0, which Berth does not offer",
+                "it imports berth:platform/acting@0.1.0, but its grant has no `act_for_users`",
             ]
         );
     }

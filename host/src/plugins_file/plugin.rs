@@ -28,7 +28,7 @@ const PLUGIN_KEYS: &[&str] = &[
     "config",
 ];
 const GRANT_KEYS: &[&str] =
-    &["tables", "cache", "publish", "consume", "call", "outbound", "outbound_private", "secrets", "mail"];
+    &["tables", "cache", "publish", "consume", "call", "outbound", "outbound_private", "secrets", "mail", "act_for_users"];
 const LIMIT_KEYS: &[&str] =
     &["memory_mib", "request_timeout_ms", "concurrency", "body_mib", "rate_per_minute", "drain_ms"];
 const ISOLATIONS: [(&str, Isolation); 3] =
@@ -233,6 +233,7 @@ fn judge_grant(judge: &mut Judge<'_>, section: &dyn TableLike) -> (Grant, Vec<Wo
         ),
         secrets: judge.truth(section, "secrets").unwrap_or_default(),
         mail: judge.truth(section, "mail").unwrap_or_default(),
+        act_for_users: judge.truth(section, "act_for_users").unwrap_or_default(),
     };
     let call = judge.strings(section, "call");
     (grant, tables, call)

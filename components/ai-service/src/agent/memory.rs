@@ -146,7 +146,7 @@ pub fn remember(transaction: &Transaction, row: &Stored<AgentExecution>) -> Resu
     if held >= HELD_MAX {
         return Ok(());
     }
-    let memory = put(
+    put(
         transaction,
         Memory {
             agent_id: Some(row.agent_id.clone()),
@@ -156,9 +156,6 @@ pub fn remember(transaction: &Transaction, row: &Stored<AgentExecution>) -> Resu
             expires_at: Some(clock::now().plus(EXCHANGE_TTL)),
         },
     )?;
-    // It is the user's, also where somebody else has moved the run on by an approval.
-    let sql = "UPDATE agent_memories SET created_by = $2 WHERE id = $1";
-    transaction.execute(sql, params![&memory.id, &row.user_id])?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use berth_sdk::{
 use super::{
     Agent,
     execution::{self, AgentExecution, PendingCall, RunStatus, StepMessage},
-    memory, output, prepare,
+    look_at_projects, memory, output, prepare,
     tools::{self, Outcome},
 };
 use crate::{
@@ -70,6 +70,14 @@ pub fn run(envelope: &Envelope) -> Result<()> {
         let stop = Stop { status: RunStatus::Timeout, ..Stop::failed("TIMEOUT", "The run took too long.") };
         return stopped(row, stop);
     }
+    // Whoever approves only lets it go on: it is its user's run, with what they may do and see now.
+    match auth::act_for(&row.user_id) {
+        Ok(()) => {}
+        Err(problem) if problem.code == "ACTING_DENIED" => {
+            return stopped(row, Stop::failed(&problem.code, format!("The run cannot go on. {}", problem.detail)));
+        }
+        Err(problem) => return Err(problem),
+    }
     match advance(row.clone()) {
         Ok(()) => Ok(()),
         // Somebody changed the row meanwhile: the next delivery sees how.
@@ -78,7 +86,8 @@ pub fn run(envelope: &Envelope) -> Result<()> {
             Err(problem)
         }
         Err(problem) => {
-            let Some(row) = entity::find::<AgentExecution>(&Pool, &row.id)? else { return Ok(()) };
+            // A run in a project that its user does not see any more ends too.
+            let row = entity::find::<AgentExecution>(&Pool, &row.id)?.unwrap_or(row);
             if row.status.is_over() {
                 return Ok(());
             }
@@ -123,6 +132,7 @@ fn count_in_vain(id: &Id, (tokens, cost): (i64, i64)) {
 
 /// Writes what happened, tells of it, and puts the next step into the queue.
 fn commit(agent: &Agent, mut row: Stored<AgentExecution>, moved: Moved) -> Result<()> {
+    look_at_projects();
     database::transaction(|transaction| {
         let has_begun = row.current_step == 0;
         row.current_step += 1;

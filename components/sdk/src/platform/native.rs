@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Fault,
-    auth::Principal,
+    auth::{Principal, PrincipalKind},
     database::{Rows, Value},
     events::Message,
     http_out::{Call, Head, Part, Reply, Together},
@@ -22,6 +22,8 @@ pub(crate) struct Bench {
     pub principal: Principal,
     pub permissions: Vec<String>,
     pub teams: Vec<String>,
+    /// Whom a message may be handled for, with their permissions.
+    pub members: BTreeMap<String, Vec<String>>,
     pub config: BTreeMap<String, String>,
     pub cache: HashMap<String, Vec<u8>>,
     pub published: Vec<Message>,
@@ -33,6 +35,7 @@ thread_local! {
         principal: Principal::anonymous(),
         permissions: Vec::new(),
         teams: Vec::new(),
+        members: BTreeMap::new(),
         config: BTreeMap::new(),
         cache: HashMap::new(),
         published: Vec::new(),
@@ -61,6 +64,29 @@ pub(crate) fn permissions() -> Vec<String> {
 
 pub(crate) fn teams() -> Vec<String> {
     bench(|bench| bench.teams.clone())
+}
+
+/// As the host does it, with the members of the bench.
+pub(crate) fn act_for(user_id: &str) -> Answer<()> {
+    bench(|bench| {
+        if bench.principal.kind != PrincipalKind::System || bench.principal.organization_id.is_none() {
+            return Err(Fault::Denied("only a call that handles a message acts for a user, and only for one".into()));
+        }
+        let Some(permissions) = bench.members.get(user_id).cloned() else {
+            let reason = format!("the user {user_id} is gone, suspended or no member of the organization");
+            return Err(Fault::Denied(reason));
+        };
+        bench.permissions = permissions;
+        bench.teams.clear();
+        bench.principal = Principal {
+            kind: PrincipalKind::User,
+            user_id: Some(user_id.into()),
+            is_super_admin: false,
+            is_platform: false,
+            ..bench.principal.clone()
+        };
+        Ok(())
+    })
 }
 
 /// Tests sign in with a session.

@@ -6,7 +6,7 @@ use crate::{
     Fault,
     auth::{Principal, PrincipalKind},
     bindings::{
-        berth::platform::{auth, cache, config, database, logging, mail, queue, secrets, types},
+        berth::platform::{acting, auth, cache, config, database, logging, mail, queue, secrets, types},
         wasi::clocks::monotonic_clock,
     },
     database::{Rows, Value},
@@ -97,6 +97,10 @@ pub(crate) fn principal() -> Principal {
         source_service: caller.source_service,
         request_id: caller.request_id,
     }
+}
+
+pub(crate) fn act_for(user_id: &str) -> Answer<()> {
+    Ok(acting::act_for(user_id)?)
 }
 
 pub(crate) fn has_permission(code: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Refresh tokens, revocation, and what a token may do after something changed.
 
 use super::*;
+use crate::capability::acting::Members;
 
 async fn refresh(app: &App, token: &str) -> Answer {
     app.post("/api/auth/refresh", "", json!({ "refreshToken": token })).await
@@ -186,4 +187,28 @@ async fn a_message_is_handled_with_the_present_rights_of_its_user() {
     assert!(!principal.has_permission("planning.plans.read"));
     let principal = app.accounts.principal_for_message(organization, None).await.unwrap();
     assert!(principal.has_permission("planning.plans.update") && !principal.is_platform);
+}
+
+#[tokio::test]
+async fn a_member_is_told_as_they_stand_now_and_nobody_else_is() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let organization = ada.organization_id.as_str();
+    let member = async |user: &str| app.accounts.member(organization, user).await.unwrap();
+    assert!(member(&grace.id).await.is_none() && member("nobody").await.is_none(), "of another organization, of none");
+    let (membership, _) = app.add(&ada, &grace, "Viewer").await;
+    let told = member(&grace.id).await.unwrap();
+    assert_eq!((told.user_id.as_deref(), told.organization_id.as_deref()), (Some(&*grace.id), Some(organization)));
+    assert_eq!((told.email.as_deref(), told.name.as_deref()), (Some(&*grace.email), Some("Grace")));
+    assert!(told.has_permission("planning.plans.read") && !told.has_permission("planning.plans.update"));
+    let path = format!("/api/organizations/{organization}/memberships/{membership}");
+    let role_id = app.role(&ada, "Member").await;
+    app.put(&path, &ada.token, json!({ "roleId": role_id })).await.unwrap();
+    assert!(member(&grace.id).await.unwrap().has_permission("planning.plans.update"));
+    for (status, is_there) in [("suspended", false), ("active", true)] {
+        app.put(&path, &ada.token, json!({ "status": status })).await.unwrap();
+        assert_eq!(member(&grace.id).await.is_some(), is_there, "{status}");
+    }
+    app.delete(&path, &ada.token).await.unwrap();
+    assert!(member(&grace.id).await.is_none(), "removed");
 }

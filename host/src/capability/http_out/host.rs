@@ -28,8 +28,11 @@ impl EgressHooks {
 
     /// What is sent from now on is sent for `guest`, until [`EgressHooks::end`].
     pub(crate) fn begin(&mut self, guest: &Guest) {
-        // Most calls never come here: only those that do pay for it.
-        self.guest.get_or_insert_with(|| guest.clone());
+        // Most calls never come here: only those that do pay for it. A call that acts for a user from now on sends for them.
+        let is_the_same = |known: &Guest| Arc::ptr_eq(&known.call.principal, &guest.call.principal);
+        if !self.guest.as_ref().is_some_and(is_the_same) {
+            self.guest = Some(guest.clone());
+        }
     }
 
     /// The call is over.
@@ -106,6 +109,19 @@ mod tests {
     use super::super::conformance::{OK, Server};
     use super::*;
     use crate::capability::grant::Grant;
+    use crate::principal::{Principal, PrincipalKind};
+
+    #[test]
+    fn what_a_call_sends_after_it_acts_for_a_user_is_the_users() {
+        let mut hooks = EgressHooks::new(Arc::default());
+        let mut guest = crate::capability::testing::guest("workflow", Some("org-1"));
+        hooks.begin(&guest);
+        let user = Principal { kind: PrincipalKind::User, user_id: Some("u1".into()), ..Principal::anonymous() };
+        guest.call.principal = Arc::new(user);
+        hooks.begin(&guest);
+        let sender = hooks.guest.as_ref().unwrap().call.principal.user_id.as_deref();
+        assert_eq!(sender, Some("u1"));
+    }
 
     #[tokio::test]
     async fn a_guest_gets_the_standards_code_for_each_refusal() {

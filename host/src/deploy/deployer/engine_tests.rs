@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{DeployOptions, Deployer, DeployerOptions};
 use crate::capability::grant::{Grant, Isolation, Limits};
 use crate::capability::queue::{QueueOptions, QueueRoom};
-use crate::capability::{Plugin, Rooms, cache, http_out, logging, mail, secrets};
+use crate::capability::{Plugin, Rooms, acting, cache, http_out, logging, mail, secrets};
 use crate::database::{Database, DatabaseOptions, HOST_MIGRATIONS};
 use crate::deploy::{DeployError, Prefix, PublicRoute, Registry, SlotOptions, SlotState};
 use crate::engine::{Answer, Compiler, Engine, EngineOptions, PackedAnswer, PackedRequest, Packer};
@@ -50,6 +50,7 @@ async fn deployer(folder: &Path) -> Deployer {
         secrets: secrets::Vault::open_with(database.clone(), key).await.unwrap(),
         logging: logging::LogRoom::default(),
         mail: mail::MailRoom::unconfigured(),
+        acting: acting::ActingRoom::default(),
         http_out: Arc::new(http_out::Egress::default()),
     });
     let options =

@@ -1,0 +1,67 @@
+//! For whom a run acts: everything that its steps do is done as one user, with the rights that this user has at that moment.
+//! Whoever approves, retries or causes an event only lets it go on.
+
+use berth_sdk::prelude::*;
+
+use crate::{failure::Failure, version, workflow::Workflow};
+
+/// For whom the runs of a workflow act that nobody starts by hand: whoever last said what it does or what starts it.
+pub fn of_workflow(database: &dyn Executor, workflow: &Stored<Workflow>) -> Result<Option<Id>> {
+    match &workflow.acts_for {
+        Some(user_id) => Ok(Some(user_id.clone())),
+        None => version::author(database, &workflow.id, workflow.definition_version),
+    }
+}
+
+/// Whoever calls, if anybody does.
+pub fn caller() -> Option<Id> {
+    auth::principal().user_id.map(Id::from)
+}
+
+/// Goes on as the user of a run, to the end of the message. A failure where that cannot be; nothing has changed then.
+pub fn go_on(run_id: &Id) -> Result<Option<Failure>> {
+    let found = database::query_one(
+        "SELECT COALESCE(r.acts_for, v.created_by) AS user_id FROM workflow_runs r LEFT JOIN workflow_versions v \
+         ON v.workflow_id = r.workflow_id AND v.version = r.version WHERE r.organization_id = $1 AND r.id = $2",
+        params![auth::organization_id()?, run_id],
+    )?;
+    // Without a run there is nothing to do, for nobody.
+    let Some(found) = found else { return Ok(None) };
+    act_for(found.get("user_id")?)
+}
+
+fn act_for(user_id: Option<Id>) -> Result<Option<Failure>> {
+    let Some(user_id) = user_id else {
+        let message = "Nobody stands behind the run. A person has to save or to activate the workflow.";
+        return Ok(Some(Failure::lasting(DENIED, message)));
+    };
+    match auth::act_for(&user_id) {
+        Ok(()) => Ok(None),
+        Err(problem) if problem.code == DENIED => {
+            let message = format!("The run acts for somebody who cannot act any more. {}", problem.detail);
+            Ok(Some(Failure::lasting(DENIED, message)))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// The code of the failure.
+const DENIED: &str = "ACTING_DENIED";
+
+#[cfg(test)]
+mod tests {
+    use berth_sdk::{auth, testing};
+
+    use super::act_for;
+
+    #[test]
+    fn a_run_acts_for_a_member_and_says_why_it_cannot() {
+        testing::handle_message("o1");
+        testing::add_member("u1", &["tasks.task.create"]);
+        let gone = act_for(Some("u2".into())).unwrap().unwrap();
+        assert!(!gone.may_pass && gone.code == "ACTING_DENIED" && gone.message.contains("u2 is gone"), "{gone:?}");
+        assert!(act_for(None).unwrap().unwrap().message.contains("Nobody"));
+        assert_eq!(act_for(Some("u1".into())).unwrap(), None);
+        assert!(auth::has("tasks.task.create") && !auth::has("executions.execution.create"));
+    }
+}
