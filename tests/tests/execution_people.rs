@@ -58,3 +58,41 @@ async fn who_is_asked_is_told_and_where_nobody_is_named_who_started_it() {
     ada.post(&format!("/api/executions/{execution}/steps/{look}/complete"), &json!({})).await.done(200);
     plans::reaches(&ada, &execution, &["completed"]).await;
 }
+
+/// Whoever completes a step lets it go on, and no more: what follows is done as who started the execution.
+#[tokio::test]
+async fn what_a_step_does_elsewhere_is_done_as_who_started_it() {
+    let host = Host::start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let agent = text(&ada.post("/api/ai/agents", &json!({"name": "Looker", "model": "echo"})).await.expect(201), "id");
+    let look = |place: i64| {
+        json!({"title": format!("Look {place}"), "type": "agent", "dependencies": [place - 1],
+        "params": {"agentId": agent, "input": "Look"}})
+    };
+    let sign =
+        |waits: Value| json!({"title": "Sign", "type": "human", "params": {"message": "Well?"}, "dependencies": waits});
+    let steps = json!([sign(json!([])), look(2), sign(json!([2])), look(4)]);
+    let execution = plans::execute(&bob, &plans::ready_plan(&bob, &steps).await).await;
+    let list = format!("/api/executions/{execution}/steps");
+    let becomes = async |place: usize, status: &str| {
+        eventually(&format!("step {place} {status}"), async || {
+            let found = ada.get(&list).await.expect(200)["items"][place - 1].clone();
+            (found["status"] == status).then_some(found)
+        })
+        .await
+    };
+    let complete = async |place: usize| {
+        let step = text(&becomes(place, "waiting").await, "stepId");
+        ada.post(&format!("/api/executions/{execution}/steps/{step}/complete"), &json!({})).await.done(200);
+    };
+    complete(1).await;
+    becomes(2, "completed").await;
+    let runs = ada.get(&format!("/api/ai/agents/{agent}/executions")).await.expect(200);
+    assert_eq!((&runs["total"], &runs["items"][0]["userId"]), (&json!(1), &json!(members::id(&bob))), "{runs}");
+    members::remove(&ada, &bob).await;
+    complete(3).await;
+    let failed = becomes(4, "failed").await;
+    assert_eq!(failed["error"]["code"], "ACTING_DENIED", "{failed}");
+    assert_eq!(ada.get(&format!("/api/ai/agents/{agent}/executions")).await.expect(200)["total"], 1);
+}

@@ -83,12 +83,14 @@ pub fn record_result(envelope: &Envelope) -> Result<()> {
 }
 
 fn move_step(envelope: &Envelope, message: &StepMessage) -> Result<()> {
+    let starter = Cell::new(None);
     let begun = database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(Begun::Done);
         }
         let mut begun = Begun::Done;
         with_step(transaction, message, |run, row| {
+            starter.set(Some(run.execution.user_id.clone()));
             begun = match message.cause {
                 None => begin(run, row)?,
                 Some(cause) => {
@@ -100,12 +102,28 @@ fn move_step(envelope: &Envelope, message: &StepMessage) -> Result<()> {
         })?;
         Ok::<_, Problem>(begun)
     })?;
+    if let (false, Some(user_id)) = (matches!(begun, Begun::Done), starter.take())
+        && let Err(failure) = act_for(&user_id)
+    {
+        return record(message, Err(failure));
+    }
     match begun {
         Begun::Done => Ok(()),
         Begun::Call(step) => record(message, step.perform()),
         Begun::Tool(step) => record(message, step.perform()),
         Begun::Task(task) => hand_over(message, task.give()),
     }
+}
+
+/// What acts elsewhere is done as whoever started the execution, whoever decided, resumed or reported last.
+fn act_for(user_id: &Id) -> Result<(), Failure> {
+    auth::act_for(user_id).map_err(|problem| match problem.code == "ACTING_DENIED" {
+        true => {
+            let message = format!("The execution is of somebody who cannot act any more. {}", problem.detail);
+            Failure::lasting("ACTING_DENIED", message)
+        }
+        false => Failure::new("SERVICE_UNAVAILABLE", "Who started the execution could not be looked up."),
+    })
 }
 
 /// Lets the step wait for the run that it has begun. A quick run may be over by now, and its end was told too early.

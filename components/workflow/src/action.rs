@@ -428,10 +428,7 @@ mod tests {
         assert_eq!(needed("agent.run", json!({})), ["ai.agent.execute"]);
         assert_eq!(needed("notification.send", json!({})), ["notifications.notification.send"]);
         assert_eq!(needed("execution.start", json!({})), ["executions.execution.create"]);
-        assert_eq!(
-            needed("service.call", json!({"method": "put", "path": "/api/tasks/t1"})),
-            ["tasks.task.update"]
-        );
+        assert_eq!(needed("service.call", json!({"method": "put", "path": "/api/tasks/t1"})), ["tasks.task.update"]);
         assert_eq!(needed("mcp.tool", json!({})), ["mcp.mcp.create"]);
         assert!(needed("transform", json!({})).is_empty());
     }

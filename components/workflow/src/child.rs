@@ -24,7 +24,11 @@ pub fn open(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, input: &V
         return advance::fail(run, row, Failure::lasting("INVALID_INPUT", "workflowId must be the id of a workflow."));
     };
     if !auth::has(EXECUTE) {
-        return advance::fail(run, row, Failure::lasting("FORBIDDEN", format!("{MAY_NOT} the permission {EXECUTE} is missing.")));
+        return advance::fail(
+            run,
+            row,
+            Failure::lasting("FORBIDDEN", format!("{MAY_NOT} the permission {EXECUTE} is missing.")),
+        );
     }
     let waits = input.get("wait") != Some(&Value::Bool(false));
     let order = Order {

@@ -176,7 +176,10 @@ mod tests {
     #[test]
     fn what_the_user_may_not_do_is_said_to_be_about_them_and_stays() {
         let failure = refused(Problem::forbidden("the permission tasks.task.create is missing"));
-        assert_eq!(failure.message, "The user for whom the run acts may not do this: the permission tasks.task.create is missing");
+        assert_eq!(
+            failure.message,
+            "The user for whom the run acts may not do this: the permission tasks.task.create is missing"
+        );
         assert!(failure.code == "FORBIDDEN" && !failure.may_pass);
         assert_eq!(refused(Problem::not_found("There is none.")).message, "There is none.");
     }

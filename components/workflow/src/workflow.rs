@@ -178,7 +178,8 @@ impl Workflow {
     /// when it is done; here it is said in time.
     fn require_rights(&self) -> Result<()> {
         for step in &self.definition.steps {
-            let mut needed = step.known_action().map_or_else(Vec::new, |action| action.permissions(&acting_input(step)));
+            let mut needed =
+                step.known_action().map_or_else(Vec::new, |action| action.permissions(&acting_input(step)));
             if step.starts_workflow() {
                 needed.push(child::EXECUTE.into());
             }

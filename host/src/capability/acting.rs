@@ -192,9 +192,7 @@ mod tests {
         let mut within = guest(Some("org-1"));
         within.call.depth = 1;
         assert!(is_denied(&act(&mut within, "grace").await), "a call within another one");
-        for kind in
-            [PrincipalKind::Anonymous, PrincipalKind::User, PrincipalKind::ApiKey, PrincipalKind::Operator]
-        {
+        for kind in [PrincipalKind::Anonymous, PrincipalKind::User, PrincipalKind::ApiKey, PrincipalKind::Operator] {
             let mut guest = guest(Some("org-1"));
             guest.call.principal = Arc::new(Principal { kind, ..Principal::clone(&guest.call.principal) });
             assert!(is_denied(&act(&mut guest, "grace").await), "{kind:?}");

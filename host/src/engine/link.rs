@@ -215,9 +215,13 @@ mod tests {
     #[test]
     fn what_is_not_granted_is_refused_with_a_sentence() {
         let grant = Grant { cache: true, ..Grant::default() };
-        let imports =
-            ["berth:platform/cache@0.1.0", "berth:platform/database@0.1.0", "wasi:io/poll@0.2.12", "acme:x/y@1.0.0",
-            "berth:platform/acting@0.1.0"];
+        let imports = [
+            "berth:platform/cache@0.1.0",
+            "berth:platform/database@0.1.0",
+            "wasi:io/poll@0.2.12",
+            "acme:x/y@1.0.0",
+            "berth:platform/acting@0.1.0",
+        ];
         assert_eq!(
             refusals(imports.into_iter(), &grant),
             [

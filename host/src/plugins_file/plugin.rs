@@ -27,8 +27,18 @@ const PLUGIN_KEYS: &[&str] = &[
     "rate_limits",
     "config",
 ];
-const GRANT_KEYS: &[&str] =
-    &["tables", "cache", "publish", "consume", "call", "outbound", "outbound_private", "secrets", "mail", "act_for_users"];
+const GRANT_KEYS: &[&str] = &[
+    "tables",
+    "cache",
+    "publish",
+    "consume",
+    "call",
+    "outbound",
+    "outbound_private",
+    "secrets",
+    "mail",
+    "act_for_users",
+];
 const LIMIT_KEYS: &[&str] =
     &["memory_mib", "request_timeout_ms", "concurrency", "body_mib", "rate_per_minute", "drain_ms"];
 const ISOLATIONS: [(&str, Isolation); 3] =
