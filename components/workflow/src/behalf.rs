@@ -5,6 +5,9 @@ use berth_sdk::prelude::*;
 
 use crate::{failure::Failure, version, workflow::Workflow};
 
+/// The code of a failure for want of somebody to act for.
+const DENIED: &str = "ACTING_DENIED";
+
 /// For whom the runs of a workflow act that nobody starts by hand: whoever last said what it does or what starts it.
 pub fn of_workflow(database: &dyn Executor, workflow: &Stored<Workflow>) -> Result<Option<Id>> {
     match &workflow.acts_for {
@@ -44,9 +47,6 @@ fn act_for(user_id: Option<Id>) -> Result<Option<Failure>> {
         Err(problem) => Err(problem),
     }
 }
-
-/// The code of the failure.
-const DENIED: &str = "ACTING_DENIED";
 
 #[cfg(test)]
 mod tests {
