@@ -1,13 +1,15 @@
 //! embeddings: what is stored is found by what it means and by its words, exactly, and by nobody who may not see it.
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use berth_tests::answer::text;
 use berth_tests::listener::{Listener, Received};
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
+use berth_tests::model_provider::{Asked, ModelProvider, whole};
 use berth_tests::{Client, Host, eventually, members};
 use serde_json::{Value, json};
 
@@ -30,11 +32,11 @@ fn ids(results: &[Value]) -> Vec<String> {
     results.iter().map(|result| text(&result["embedding"], "id")).collect()
 }
 
-/// A host that may ask this listener for vectors.
-async fn host_with_provider(listener: &Listener) -> (Host, Client) {
+/// A host that may ask whoever is at this address for vectors.
+async fn host_with_provider(address: &str) -> (Host, Client) {
     let manifest = Manifest::services().with(
         "outbound = [\"api.openai.com\"]",
-        &format!("outbound = [\"{}\"]\noutbound_private = [\"127.0.0.1\"]", listener.address()),
+        &format!("outbound = [\"{address}\"]\noutbound_private = [\"127.0.0.1\"]"),
     );
     let host = Host::with(manifest).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
@@ -355,7 +357,7 @@ async fn vectors_of_a_project_keep_one_length() {
 #[tokio::test]
 async fn a_provider_makes_the_vectors() {
     let listener = Listener::answering(Arc::new(letters)).await;
-    let (_host, ada) = host_with_provider(&listener).await;
+    let (_host, ada) = host_with_provider(&listener.address()).await;
     let model = json!({"provider": "openai", "name": "letters", "dimensions": 3, "baseUrl": listener.url("/v1"), "isDefault": true});
     let model = text(&ada.post(&format!("{PATH}/models"), &model).await.expect(201), "id");
     let own = collection(&ada, json!({"name": "own"})).await;
@@ -398,7 +400,7 @@ async fn a_provider_that_fails_is_tried_again() {
         if seen.fetch_add(1, Ordering::SeqCst) < 3 { (500, "{}".to_owned()) } else { letters(received) }
     }))
     .await;
-    let (_host, ada) = host_with_provider(&listener).await;
+    let (_host, ada) = host_with_provider(&listener.address()).await;
     let model = json!({"provider": "openai", "name": "letters", "dimensions": 3, "baseUrl": listener.url("")});
     ada.post(&format!("{PATH}/models"), &model).await.done(201);
     let body = json!({"content": "aaa", "embeddingModel": "letters"});
@@ -417,6 +419,44 @@ async fn a_provider_that_fails_is_tried_again() {
     ada.post(&format!("{PATH}/generate"), &json!({"texts": ["a"], "model": "away"}))
         .await
         .problem(502, "EMBEDDING_FAILED");
+}
+
+#[tokio::test]
+async fn a_provider_that_takes_no_more_is_given_the_time_it_asks_for() {
+    let begun = Instant::now();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let provider = ModelProvider::start(Arc::new(move |request: &Asked| {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push(begun.elapsed());
+        let count = request.body["input"].as_array().map_or(0, Vec::len);
+        match (request.model(), seen.len()) {
+            ("brief", 1) => whole(429, "retry-after: 1\r\n", "{}"),
+            ("busy", _) => whole(429, "retry-after: 60\r\n", "{}"),
+            _ => whole(200, "", &json!({"embeddings": vec![json!([1, 2]); count]}).to_string()),
+        }
+    }))
+    .await;
+    let (_host, ada) = host_with_provider(&provider.address()).await;
+    for name in ["brief", "busy"] {
+        let model = json!({"provider": "openai", "name": name, "dimensions": 2, "baseUrl": provider.base_url()});
+        ada.post(&format!("{PATH}/models"), &model).await.done(201);
+    }
+    // A short wait is waited for,
+    ada.post(&format!("{PATH}/generate"), &json!({"texts": ["a"], "model": "brief"})).await.done(200);
+    let times = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert!(matches!(times[..], [first, second] if second - first >= Duration::from_secs(1)), "{times:?}");
+    // of a long one whoever asks is told, in whichever form, and nobody is asked in vain.
+    let refused = ada.post(&format!("{PATH}/generate"), &json!({"texts": ["a"], "model": "busy"})).await;
+    assert_eq!(refused.problem(429, "PROVIDER_RATE_LIMITED")["retryAfter"], 60);
+    assert_eq!((refused.header("retry-after").as_str(), provider.count("busy")), ("60", 1));
+    let refused = ada.post("/api/ai/v1/embeddings", &json!({"input": "a", "model": "busy"})).await;
+    assert_eq!((refused.status, refused.header("retry-after").as_str()), (429, "60"), "{}", refused.text());
+    // A document is there, and has its vectors later.
+    let failed = ada.post(PATH, &json!({"content": "aaa", "embeddingModel": "busy"})).await;
+    let id = text(&failed.problem(502, "EMBEDDING_FAILED"), "documentId");
+    let kept = ada.get(&format!("{PATH}/{id}")).await.expect(200);
+    assert_eq!((&kept["status"], provider.count("busy")), (&json!("FAILED"), 3), "{kept}");
 }
 
 #[tokio::test]
@@ -458,7 +498,7 @@ async fn one_job_of_a_collection_runs_at_a_time_and_can_be_stopped() {
         letters(received)
     }))
     .await;
-    let (_host, ada) = host_with_provider(&listener).await;
+    let (_host, ada) = host_with_provider(&listener.address()).await;
     let model = json!({"provider": "openai", "name": "letters", "dimensions": 3, "baseUrl": listener.url(""), "isDefault": true});
     ada.post(&format!("{PATH}/models"), &model).await.done(201);
     let own = collection(&ada, json!({"name": "own"})).await;
