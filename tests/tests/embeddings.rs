@@ -240,6 +240,62 @@ async fn passages_are_found_by_meaning_and_by_words() {
     assert_eq!(ada.get(PATH).await.expect(200)["total"], 0, "its documents are gone with it");
 }
 
+/// Whether this host's database compares vectors: PostgreSQL may have no pgvector.
+fn compares(host: &Host) -> bool {
+    let sql = "select count(*) from pg_attribute where attrelid = 'emb_chunks'::regclass and attname = 'vector' \
+               and atttypid = to_regtype('vector')";
+    host.space().is_none_or(|space| space.ask(sql) == ["1"])
+}
+
+#[tokio::test]
+async fn the_database_and_the_component_find_the_same() {
+    let (host, ada) = host_with_ada().await;
+    let operator = host.operator();
+    let vector = |number: u64| -> Vec<f64> {
+        let members = (0..40).map(|place| (number * 7_919 + place * 104_729) % 2_003);
+        members.map(|member| f64::from(u16::try_from(member).unwrap_or(0)) / 1_000.0 - 1.0).collect()
+    };
+    let mut collections = Vec::new();
+    for metric in ["COSINE", "L2", "INNER_PRODUCT"] {
+        let own = collection(&ada, json!({"name": metric, "dimensions": 40, "distanceMetric": metric})).await;
+        let many: Vec<Value> = (0..300)
+            .map(|number| json!({"collectionId": own, "content": format!("x {number}"), "vector": vector(number)}))
+            .collect();
+        ada.post(&format!("{PATH}/batch"), &json!({ "embeddings": many })).await.done(201);
+        collections.push(own);
+    }
+    let mut found = Vec::new();
+    for is_in_database in [true, false] {
+        let setting = format!("config.search_in_database = \"{is_in_database}\"");
+        operator.set_plugin("embeddings", &setting).await.done(202);
+        for own in &collections {
+            for (limit, threshold) in [(10, -1.0), (100, 0.1)] {
+                let question = json!({"collectionId": own, "vector": vector(1_000), "limit": limit, "threshold": threshold});
+                let results = search(&ada, question).await;
+                let results: Vec<(String, Value)> =
+                    results.iter().map(|result| (text(&result["embedding"], "id"), result["similarity"].clone())).collect();
+                assert!(results.len() >= 10, "{results:?}");
+                found.push(results);
+            }
+        }
+    }
+    let (by_database, by_component) = found.split_at(found.len() / 2);
+    for (one, other) in by_database.iter().zip(by_component) {
+        assert_eq!(one.iter().map(|(id, _)| id).collect::<Vec<_>>(), other.iter().map(|(id, _)| id).collect::<Vec<_>>());
+        for ((_, one), (_, other)) in one.iter().zip(other) {
+            let difference = one.as_f64().unwrap_or(9.0) - other.as_f64().unwrap_or(-9.0);
+            assert!(difference.abs() <= 2e-6, "{one} {other}");
+        }
+    }
+    let log = operator.get("/api/admin/plugins/embeddings/logs").await.text();
+    if compares(&host) {
+        assert!(!log.contains("does not compare vectors"), "{log}");
+    } else {
+        println!("not compared by the database: this PostgreSQL has no pgvector");
+        assert!(log.contains("does not compare vectors"), "{log}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_mine_is_nobody_elses() {
     let (host, ada) = host_with_ada().await;
