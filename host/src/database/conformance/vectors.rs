@@ -1,7 +1,7 @@
 //! Vectors: the same bytes come back, and where the database compares them both answer alike.
 
 use super::*;
-use crate::database::{Scope, Statement};
+use crate::database::{Dialect, Rows, Scope, Statement};
 
 const TABLE: &str = "CREATE TABLE vec_rows (id TEXT PRIMARY KEY, vector BYTEA NOT NULL);";
 const PREFIXES: [&str; 1] = ["vec_"];
