@@ -177,14 +177,20 @@ async fn what_a_run_costs_is_noted_once_across_a_kill_and_a_swap() {
     assert_eq!((called.len(), provider.count("priced")), (2, 3), "{called:?}");
     let (tokens, cost) = (110 + 210 + 310, (110 + 210 + 310) * TOKEN_MICRO);
     assert_eq!((&done["tokensUsed"], &done["costMicro"]), (&json!(tokens), &json!(cost)), "{done}");
-    let of = |name: &str| -> i64 { done["steps"].as_array().into_iter().flatten().filter_map(|step| step[name].as_i64()).sum() };
+    let of = |name: &str| -> i64 {
+        done["steps"].as_array().into_iter().flatten().filter_map(|step| step[name].as_i64()).sum()
+    };
     assert_eq!((of("promptTokens") + of("completionTokens"), of("costMicro")), (tokens, cost), "{done}");
     // The rows of its completions, and what is metered of them, say the same.
     let rows = ada.get(&format!("/api/ai/completions?callerResourceId={execution}")).await.expect(200);
     let sum = |rows: &Value, name: &str| -> i64 {
         rows["items"].as_array().into_iter().flatten().filter_map(|row| row[name].as_i64()).sum()
     };
-    assert_eq!((&rows["total"], sum(&rows, "tokensUsed"), sum(&rows, "costMicro")), (&json!(3), tokens, cost), "{rows}");
+    assert_eq!(
+        (&rows["total"], sum(&rows, "tokensUsed"), sum(&rows, "costMicro")),
+        (&json!(3), tokens, cost),
+        "{rows}"
+    );
     eventually("its tokens being metered", async || (metered(&ada).await == tokens).then_some(())).await;
     let events = ada.get("/api/usage/events?categoryCode=ai.completion").await.expect(200);
     assert_eq!((&events["total"], sum(&events, "costMicro")), (&json!(3), cost), "{events}");

@@ -270,10 +270,13 @@ async fn the_database_and_the_component_find_the_same() {
         operator.set_plugin("embeddings", &setting).await.done(202);
         for own in &collections {
             for (limit, threshold) in [(10, -1.0), (100, 0.1)] {
-                let question = json!({"collectionId": own, "vector": vector(1_000), "limit": limit, "threshold": threshold});
+                let question =
+                    json!({"collectionId": own, "vector": vector(1_000), "limit": limit, "threshold": threshold});
                 let results = search(&ada, question).await;
-                let results: Vec<(String, Value)> =
-                    results.iter().map(|result| (text(&result["embedding"], "id"), result["similarity"].clone())).collect();
+                let results: Vec<(String, Value)> = results
+                    .iter()
+                    .map(|result| (text(&result["embedding"], "id"), result["similarity"].clone()))
+                    .collect();
                 assert!(results.len() >= 10, "{results:?}");
                 found.push(results);
             }
@@ -281,7 +284,10 @@ async fn the_database_and_the_component_find_the_same() {
     }
     let (by_database, by_component) = found.split_at(found.len() / 2);
     for (one, other) in by_database.iter().zip(by_component) {
-        assert_eq!(one.iter().map(|(id, _)| id).collect::<Vec<_>>(), other.iter().map(|(id, _)| id).collect::<Vec<_>>());
+        assert_eq!(
+            one.iter().map(|(id, _)| id).collect::<Vec<_>>(),
+            other.iter().map(|(id, _)| id).collect::<Vec<_>>()
+        );
         for ((_, one), (_, other)) in one.iter().zip(other) {
             let difference = one.as_f64().unwrap_or(9.0) - other.as_f64().unwrap_or(-9.0);
             assert!(difference.abs() <= 2e-6, "{one} {other}");

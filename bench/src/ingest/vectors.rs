@@ -53,7 +53,11 @@ pub(super) async fn measure(count: u64) -> Result<()> {
         let mut hits = 0;
         for (number, expected) in (0..).zip(&expected) {
             let found = ask(number).await;
-            ensure!(found["compared"].as_u64() == Some(count), "{count} vectors, but {} were compared", found["compared"]);
+            ensure!(
+                found["compared"].as_u64() == Some(count),
+                "{count} vectors, but {} were compared",
+                found["compared"]
+            );
             let found = found["results"].as_array().cloned().unwrap_or_default();
             hits += found.iter().filter(|result| expected.contains(&text(&result["embedding"], "sourceId"))).count();
         }
@@ -64,7 +68,10 @@ pub(super) async fn measure(count: u64) -> Result<()> {
         })
         .await;
         let recall = hits as f64 / (CHECKED as f64 * BEST as f64);
-        println!("  searched {place:<16} {:>8.1} ms (median), recall {recall:.3} beside comparing each here", milliseconds(median));
+        println!(
+            "  searched {place:<16} {:>8.1} ms (median), recall {recall:.3} beside comparing each here",
+            milliseconds(median)
+        );
         medians.push(milliseconds(median));
     }
     println!("  ratio      {:>8.1}", medians[1] / medians[0]);

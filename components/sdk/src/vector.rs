@@ -6,8 +6,8 @@ use std::{
     collections::BinaryHeap,
 };
 
-pub use vector_rules::product;
 use vector_rules::MEMBER_BYTES;
+pub use vector_rules::product;
 
 /// The cosine of the angle between two vectors, from -1 to 1; none when their lengths differ, one has norm zero, or a
 /// member is not finite.

@@ -54,7 +54,8 @@ fn added(left: &[u8], right: &[u8]) -> f32 {
         }
     }
     let rest = left_rest.as_chunks::<MEMBER_BYTES>().0.iter().zip(right_rest.as_chunks::<MEMBER_BYTES>().0);
-    sums.iter().sum::<f32>() + rest.map(|(left, right)| f32::from_le_bytes(*left) * f32::from_le_bytes(*right)).sum::<f32>()
+    sums.iter().sum::<f32>()
+        + rest.map(|(left, right)| f32::from_le_bytes(*left) * f32::from_le_bytes(*right)).sum::<f32>()
 }
 
 #[cfg(test)]

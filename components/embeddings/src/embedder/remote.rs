@@ -140,11 +140,7 @@ fn refused(reply: &Reply) -> Failure {
     }
     let said: String = validate::clean(&String::from_utf8_lossy(&reply.body)).chars().take(SAID_MAX).collect();
     let may_pass = matches!(reply.status, 408 | 425 | 500..);
-    Failure {
-        may_pass,
-        retry_after,
-        ..lasting(format!("The embedding provider answered {}: {said}", reply.status))
-    }
+    Failure { may_pass, retry_after, ..lasting(format!("The embedding provider answered {}: {said}", reply.status)) }
 }
 
 /// 429: the provider takes no more at present.

@@ -46,9 +46,7 @@ impl Measure {
     pub fn of_product(&self, product: f64, norm: f64) -> Option<f32> {
         let similarity = match self.metric {
             DistanceMetric::Cosine => (product / (self.norm * norm)).clamp(-1.0, 1.0),
-            DistanceMetric::L2 => {
-                1.0 / (1.0 + (self.norm * self.norm + norm * norm - 2.0 * product).max(0.0).sqrt())
-            }
+            DistanceMetric::L2 => 1.0 / (1.0 + (self.norm * self.norm + norm * norm - 2.0 * product).max(0.0).sqrt()),
             DistanceMetric::InnerProduct => product,
         };
         #[expect(clippy::cast_possible_truncation, reason = "similarities are compared in single precision")]

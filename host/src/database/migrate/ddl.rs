@@ -6,9 +6,9 @@
 
 use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use sqlparser::ast::{
-    AlterColumnOperation, AlterTable, AlterTableOperation, CheckConstraint, ColumnDef, ColumnOption, ColumnOptionDef, CreateIndex,
-    CreateTable, DataType, ExactNumberInfo, Expr, ForeignKeyConstraint, Ident, IndexColumn, ObjectName, Statement,
-    TableConstraint, TimezoneInfo, UnaryOperator,
+    AlterColumnOperation, AlterTable, AlterTableOperation, CheckConstraint, ColumnDef, ColumnOption, ColumnOptionDef,
+    CreateIndex, CreateTable, DataType, ExactNumberInfo, Expr, ForeignKeyConstraint, Ident, IndexColumn, ObjectName,
+    Statement, TableConstraint, TimezoneInfo, UnaryOperator,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;

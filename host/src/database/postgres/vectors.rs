@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_vector_is_the_same_after_the_wire() {
-        let bytes: Vec<u8> = [1.5_f32, -0.0, f32::MIN_POSITIVE / 2.0].iter().flat_map(|member| member.to_le_bytes()).collect();
+        let bytes: Vec<u8> =
+            [1.5_f32, -0.0, f32::MIN_POSITIVE / 2.0].iter().flat_map(|member| member.to_le_bytes()).collect();
         let mut buffer = PgArgumentBuffer::default();
         assert!(Vector::new(&bytes).unwrap().encode_by_ref(&mut buffer).is_ok());
         assert_eq!(buffer[..6], [0, 3, 0, 0, 0x3f, 0xc0]);

@@ -37,8 +37,11 @@ extern "C" fn product(context: *mut ffi::sqlite3_context, count: c_int, values: 
         reason = "SQLite gives as many values as `count` says, which are its own until the call is over"
     )]
     unsafe {
-        let values: &[*mut ffi::sqlite3_value] =
-            if values.is_null() { &[] } else { std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0)) };
+        let values: &[*mut ffi::sqlite3_value] = if values.is_null() {
+            &[]
+        } else {
+            std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0))
+        };
         let [Some(left), Some(right)] = [values.first(), values.get(1)].map(|value| bytes(*value?)) else {
             return ffi::sqlite3_result_null(context);
         };
