@@ -126,8 +126,8 @@ const CONVERT: &str = "CREATE FUNCTION pg_temp.berth_vector(bytes bytea) RETURNS
         (CASE WHEN bits >> 31 = 1 THEN -1 ELSE 1 END
          * CASE WHEN (bits >> 23) & 255 = 0 THEN (bits & 8388607) * power(2::float8, -149)
                 ELSE ((bits & 8388607) + 8388608) * power(2::float8, ((bits >> 23) & 255) - 150) END)::real ORDER BY place)::vector
-    FROM (SELECT place, get_byte(bytes, place)::bigint | get_byte(bytes, place + 1)::bigint << 8
-              | get_byte(bytes, place + 2)::bigint << 16 | get_byte(bytes, place + 3)::bigint << 24 AS bits
+    FROM (SELECT place, get_byte(bytes, place)::bigint | (get_byte(bytes, place + 1)::bigint << 8)
+              | (get_byte(bytes, place + 2)::bigint << 16) | (get_byte(bytes, place + 3)::bigint << 24) AS bits
           FROM generate_series(0, length(bytes) - 4, 4) AS place) AS members
     $$";
 
