@@ -101,7 +101,7 @@ pub fn best(search: &Search, count: usize) -> Result<(Best, i64)> {
 /// How many vectors there are to compare; 422 when those are too many.
 fn check_total(search: &Search) -> Result<i64> {
     let sql = format!(
-        "SELECT COUNT(*) AS total FROM (SELECT c.id AS id FROM {} WHERE {} LIMIT {}) AS counted",
+        "SELECT COUNT(*) AS total FROM (SELECT 1 AS one FROM {} WHERE {} LIMIT {}) AS counted",
         search.scope.from(),
         search.scope.condition(),
         VECTORS_MAX + 1
