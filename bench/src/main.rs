@@ -11,6 +11,7 @@ mod outbox;
 mod restart;
 mod server;
 mod swap;
+mod vectors;
 mod workflow;
 
 use std::process::ExitCode;
@@ -26,8 +27,9 @@ fn main() -> ExitCode {
         Some("restart") => on_runtime(restart::measure()),
         Some("outbox") => on_runtime(outbox::measure(rest)),
         Some("ingest") => on_runtime(ingest::measure(rest)),
+        Some("vectors") => on_runtime(vectors::measure(rest)),
         Some("workflow") => on_runtime(workflow::measure(rest)),
-        _ => Err(anyhow::anyhow!("there are hello, swap, neighbour, restart, outbox, ingest and workflow")),
+        _ => Err(anyhow::anyhow!("there are hello, swap, neighbour, restart, outbox, ingest, vectors and workflow")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

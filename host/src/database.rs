@@ -34,6 +34,9 @@ pub(crate) use value::{Value, format_timestamp, parse_timestamp, values};
 
 use collect::Collector;
 
+/// What PostgreSQL remembers of a column that a migration calls a VECTOR.
+const VECTORS: &str = "berth: vectors";
+
 /// Which SQL stands behind a `Database`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -149,6 +152,7 @@ impl Database {
         let applied = migrate::apply(self, plugin, migrations, migrate::Rules::plugin(prefixes)).await?;
         if let Backend::Postgres(postgres) = &self.backend {
             postgres.raise_wall(self, plugin, prefixes).await?;
+            postgres.settle_vectors(self, prefixes).await;
         }
         Ok(applied)
     }

@@ -50,12 +50,8 @@ refused(openai.BadRequestError, "validation_error", model="echo", messages=[])
 refused(openai.BadRequestError, "validation_error", model="echo", messages=ahoy, n=2)
 refused(openai.BadRequestError, "context_length_exceeded", model="echo", messages=[{"role": "user", "content": "x" * 600_000}])
 
-try:
-    vectors = client.embeddings.create(model="default", input=["a", "b"])
-    assert len(vectors.data) == 2 and len(vectors.data[0].embedding) > 0, vectors
-except openai.InternalServerError as error:
-    # Where the plugin embeddings is not loaded.
-    assert error.status_code == 503, error
+vectors = client.embeddings.create(model="default", input=["a", "b"])
+assert len(vectors.data) == 2 and len(vectors.data[0].embedding) > 0, vectors
 
 try:
     OpenAI(base_url=base_url, api_key="wrong", max_retries=0).models.list()

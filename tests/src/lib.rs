@@ -26,6 +26,7 @@ pub mod members;
 pub mod model_provider;
 pub mod plans;
 pub mod process;
+pub mod programs;
 pub mod space;
 pub mod wait;
 pub mod wire;

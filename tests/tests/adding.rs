@@ -32,9 +32,7 @@ async fn add(host: &Host, name: &str, entry: &str, component: Vec<u8>) -> Answer
 
 /// Changes the keys of an entry that are named.
 async fn set(host: &Host, name: &str, keys: &str) -> Answer {
-    let operator = host.operator();
-    let request = operator.request(Method::PATCH, &path(name)).header("content-type", "application/toml");
-    operator.send(request.body(keys.to_owned())).await
+    host.operator().set_plugin(name, keys).await
 }
 
 async fn remove(host: &Host, name: &str) -> Answer {

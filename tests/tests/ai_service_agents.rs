@@ -1,18 +1,26 @@
 //! ai-service's agents: tools, approvals, limits, and runs that outlive a restart.
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+use std::sync::Arc;
+
 use berth_tests::answer::text;
 use berth_tests::assistants::{host_with_ada, manifest, metered, set_up, stub};
 use berth_tests::manifest::{Manifest, Slot};
+use berth_tests::model_provider::{Act, Asked, ModelProvider, whole};
 use berth_tests::{Client, eventually, guests, members, plans};
 use serde_json::{Value, json};
 
 /// ai-service with tools that a test guest has; the guest also hears every event.
 fn with_tools() -> Manifest {
+    with_tools_and(None)
+}
+
+/// The same, allowed to reach `provider`.
+fn with_tools_and(provider: Option<&ModelProvider>) -> Manifest {
     let toolbox = Slot::new("mcp-server", guests::fixture("toolbox"), "/api/mcp")
         .route("/api/toolbox")
         .with("isolation = \"plugin\"\n[plugin.grant]\ntables = [\"toolbox_\"]\nconsume = [\"#\"]");
-    manifest(None).without("mcp-server").letting("ai-service", "mcp-server").and(Manifest::of([toolbox]).text())
+    manifest(provider).without("mcp-server").letting("ai-service", "mcp-server").and(Manifest::of([toolbox]).text())
 }
 
 async fn agent(ada: &Client, more: Value) -> String {
@@ -98,6 +106,97 @@ async fn an_agent_calls_tools_waits_for_an_approval_and_outlives_a_restart() {
     assert_eq!(ada.get(&format!("/api/agents/{id}/memory")).await.expect(200)["total"], 0);
     ada.delete(&format!("/api/agents/{id}")).await.done(204);
     ada.get(&format!("/api/ai/agents/{id}")).await.problem(404, "NOT_FOUND");
+}
+
+/// What a token of the tests' priced model costs, asked or answered: 3 dollars a million are 300 micro-cents each.
+const TOKEN_MICRO: i64 = 300;
+
+/// A model that calls one tool after the other and then says that it is done, with 100, 200 and 300 tokens of question and 10
+/// of answer. The last answer waits until the test lets it go.
+fn two_tools(asked: &Asked) -> Vec<Act> {
+    let of = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let results = of(&asked.body["messages"]).iter().filter(|message| message["role"] == "tool").count();
+    let named = |part: &str| {
+        let names = of(&asked.body["tools"]).into_iter().map(|tool| text(&tool["function"], "name"));
+        names.into_iter().find(|name| name.contains(part)).unwrap_or_default()
+    };
+    let call = |name: String, arguments: &str| {
+        let function = json!({"name": name, "arguments": arguments});
+        let call = json!({"id": format!("c{results}"), "type": "function", "function": function});
+        (json!({"role": "assistant", "content": null, "tool_calls": [call]}), "tool_calls")
+    };
+    let (message, finish) = match results {
+        0 => call(named("add"), "{\"a\": 1, \"b\": 2}"),
+        1 => call(named("remove"), "{\"a\": 3}"),
+        _ => (json!({"role": "assistant", "content": "All done."}), "stop"),
+    };
+    let usage = json!({"prompt_tokens": 100 * (results + 1), "completion_tokens": 10});
+    let body = json!({"choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage});
+    let answer = whole(200, "", &body.to_string());
+    if results < 2 { answer } else { [Act::Gate].into_iter().chain(answer).collect() }
+}
+
+#[tokio::test]
+async fn what_a_run_costs_is_noted_once_across_a_kill_and_a_swap() {
+    let provider = ModelProvider::start(Arc::new(two_tools)).await;
+    let (host, ada) = host_with_ada(with_tools_and(Some(&provider))).await;
+    let (stub, _) = set_up(&ada, &provider, "CUSTOM", &[]).await;
+    let priced = json!({"providerId": stub, "name": "priced", "displayName": "Priced", "contextWindow": 8_000,
+        "inputPricePer1mMicro": 1_000_000 * TOKEN_MICRO, "outputPricePer1mMicro": 1_000_000 * TOKEN_MICRO});
+    ada.post("/api/ai/models", &priced).await.done(201);
+    let price = json!({"categoryCode": "ai.completion", "pricingModel": "PER_MILLION", "unitPriceMicro": 1_000_000 * TOKEN_MICRO,
+        "dimensionKey": "model", "dimensionValue": "priced", "effectiveFrom": "2026-01-01T00:00:00Z"});
+    ada.post("/api/usage/pricing", &price).await.done(201);
+    let id = agent(&ada, json!({"model": "priced"})).await;
+    let execution = execute(&ada, &id, "Add, and then remove.").await;
+    let waiting = reaches(&ada, &execution, &["waiting_approval", "completed", "failed"]).await;
+    assert_eq!(waiting["waitingFor"]["toolName"], "things.remove", "{waiting}");
+    assert_eq!((&waiting["tokensUsed"], &waiting["costMicro"]), (&json!(320), &json!(320 * TOKEN_MICRO)), "{waiting}");
+    // The host dies while the run waits.
+    let host = host.kill().await.start().await;
+    let ada = host.client().login("ada@example.com").await;
+    ada.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.done(200);
+    // Another build takes over while the last answer is under way.
+    eventually("the last question", async || (provider.count("priced") == 3).then_some(())).await;
+    let next = guests::variant(&guests::bytes(&guests::plugin("ai-service")), 1);
+    let operator = host.operator();
+    let (swapped, ()) = tokio::join!(operator.deploy("ai-service", next), async {
+        eventually("the new build", async || {
+            let plugins = operator.get("/api/admin/plugins").await.expect(200);
+            plugins.to_string().contains("\"draining\"").then_some(())
+        })
+        .await;
+        provider.release(1);
+    });
+    swapped.done(200);
+    let done = reaches(&ada, &execution, &["completed", "failed"]).await;
+    assert_eq!((&done["status"], &done["output"]), (&json!("completed"), &json!("All done.")), "{done}");
+    let kinds: Vec<String> = done["steps"].as_array().into_iter().flatten().map(|step| text(step, "kind")).collect();
+    assert_eq!(kinds, ["begin", "completion", "tool", "completion", "approval", "tool", "completion"]);
+    let called: Vec<String> = heard(&ada, "tool.called").await.iter().map(|call| text(call, "toolName")).collect();
+    assert_eq!((called.len(), provider.count("priced")), (2, 3), "{called:?}");
+    let (tokens, cost) = (110 + 210 + 310, (110 + 210 + 310) * TOKEN_MICRO);
+    assert_eq!((&done["tokensUsed"], &done["costMicro"]), (&json!(tokens), &json!(cost)), "{done}");
+    let of = |name: &str| -> i64 {
+        done["steps"].as_array().into_iter().flatten().filter_map(|step| step[name].as_i64()).sum()
+    };
+    assert_eq!((of("promptTokens") + of("completionTokens"), of("costMicro")), (tokens, cost), "{done}");
+    // The rows of its completions, and what is metered of them, say the same.
+    let rows = ada.get(&format!("/api/ai/completions?callerResourceId={execution}")).await.expect(200);
+    let sum = |rows: &Value, name: &str| -> i64 {
+        rows["items"].as_array().into_iter().flatten().filter_map(|row| row[name].as_i64()).sum()
+    };
+    assert_eq!(
+        (&rows["total"], sum(&rows, "tokensUsed"), sum(&rows, "costMicro")),
+        (&json!(3), tokens, cost),
+        "{rows}"
+    );
+    eventually("its tokens being metered", async || (metered(&ada).await == tokens).then_some(())).await;
+    let events = ada.get("/api/usage/events?categoryCode=ai.completion").await.expect(200);
+    assert_eq!((&events["total"], sum(&events, "costMicro")), (&json!(3), cost), "{events}");
+    let told = eventually("the end being told", async || heard(&ada, "ai.agent.completed").await.pop()).await;
+    assert_eq!((&told["tokensUsed"], &told["costMicro"]), (&json!(tokens), &json!(cost)), "{told}");
+    assert_eq!(heard(&ada, "ai.agent.completed").await.len(), 1);
 }
 
 #[tokio::test]

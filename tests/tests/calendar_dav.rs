@@ -3,12 +3,12 @@
 //! into an environment below `target/` where it is missing: `cargo test --release --test calendar_dav -- --ignored`.
 #![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use berth_tests::answer::text;
 use berth_tests::members::host_with_ada;
-use berth_tests::{Answer, Client, Host, guests, members};
+use berth_tests::programs::{python, said, script};
+use berth_tests::{Answer, Client, Host, members};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -325,34 +325,16 @@ async fn what_is_hostile_or_not_served_is_refused() {
     assert!(described.len() == 1 && described.iter().all(|(_, item)| item["get"].is_object()), "{described:?}");
 }
 
-/// The environment's Python.
-fn install() -> PathBuf {
-    let environment = guests::root().join(format!("target/caldav-{PYTHON_CALDAV}"));
-    if !environment.join("installed").is_file() {
-        let run = |command: &mut Command| {
-            let status = command.status();
-            assert!(status.is_ok_and(|status| status.success()), "{command:?} failed");
-        };
-        run(Command::new("python3").args(["-m", "venv"]).arg(&environment));
-        let package = format!("caldav=={PYTHON_CALDAV}");
-        run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", &package]));
-        std::fs::write(environment.join("installed"), PYTHON_CALDAV).expect("the environment is marked");
-    }
-    environment.join("bin/python")
-}
-
 #[tokio::test]
 #[ignore = "needs python3 and PyPI"]
 async fn pythons_client_shows_calendars_and_their_events() {
-    let python = install();
+    let python = python("caldav", PYTHON_CALDAV);
     let (host, ada) = host_with_ada().await;
     let crew = calendar(&ada, "Crew", &json!({})).await;
     weekly(&ada, &crew).await;
     let program = Program::of(&host, &ada, "ada@example.com", &[READ]).await;
-    let script = guests::root().join("tests/clients/caldav_client.py");
     let url = program.client.url("/.well-known/caldav");
-    let output = Command::new(&python).arg(&script).args([&url, &program.address, &program.key]).output();
-    let output = output.expect("python");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("all of it works"), "{said}");
+    let client = &mut Command::new(python);
+    let (is_good, text) = said(client.arg(script("caldav_client.py")).args([&url, &program.address, &program.key]));
+    assert!(is_good && text.contains("all of it works"), "{text}");
 }

@@ -1,13 +1,15 @@
 //! embeddings: what is stored is found by what it means and by its words, exactly, and by nobody who may not see it.
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use berth_tests::answer::text;
 use berth_tests::listener::{Listener, Received};
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
+use berth_tests::model_provider::{Asked, ModelProvider, whole};
 use berth_tests::{Client, Host, eventually, members};
 use serde_json::{Value, json};
 
@@ -30,11 +32,11 @@ fn ids(results: &[Value]) -> Vec<String> {
     results.iter().map(|result| text(&result["embedding"], "id")).collect()
 }
 
-/// A host that may ask this listener for vectors.
-async fn host_with_provider(listener: &Listener) -> (Host, Client) {
+/// A host that may ask whoever is at this address for vectors.
+async fn host_with_provider(address: &str) -> (Host, Client) {
     let manifest = Manifest::services().with(
         "outbound = [\"api.openai.com\"]",
-        &format!("outbound = [\"{}\"]\noutbound_private = [\"127.0.0.1\"]", listener.address()),
+        &format!("outbound = [\"{address}\"]\noutbound_private = [\"127.0.0.1\"]"),
     );
     let host = Host::with(manifest).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
@@ -238,6 +240,68 @@ async fn passages_are_found_by_meaning_and_by_words() {
     assert_eq!(ada.get(PATH).await.expect(200)["total"], 0, "its documents are gone with it");
 }
 
+/// Whether this host's database compares vectors: PostgreSQL may have no pgvector.
+fn compares(host: &Host) -> bool {
+    let sql = "select count(*) from pg_attribute where attrelid = 'emb_chunks'::regclass and attname = 'vector' \
+               and atttypid = to_regtype('vector')";
+    host.space().is_none_or(|space| space.ask(sql) == ["1"])
+}
+
+#[tokio::test]
+async fn the_database_and_the_component_find_the_same() {
+    let (host, ada) = host_with_ada().await;
+    let operator = host.operator();
+    let vector = |number: u64| -> Vec<f64> {
+        let members = (0..40).map(|place| (number * 7_919 + place * 104_729) % 2_003);
+        members.map(|member| f64::from(u16::try_from(member).unwrap_or(0)) / 1_000.0 - 1.0).collect()
+    };
+    let mut collections = Vec::new();
+    for metric in ["COSINE", "L2", "INNER_PRODUCT"] {
+        let own = collection(&ada, json!({"name": metric, "dimensions": 40, "distanceMetric": metric})).await;
+        let many: Vec<Value> = (0..300)
+            .map(|number| json!({"collectionId": own, "content": format!("x {number}"), "vector": vector(number)}))
+            .collect();
+        ada.post(&format!("{PATH}/batch"), &json!({ "embeddings": many })).await.done(201);
+        collections.push(own);
+    }
+    let mut found = Vec::new();
+    for is_in_database in [true, false] {
+        let setting = format!("config.search_in_database = \"{is_in_database}\"");
+        operator.set_plugin("embeddings", &setting).await.done(202);
+        for own in &collections {
+            for (limit, threshold) in [(10, -1.0), (100, 0.1)] {
+                let question =
+                    json!({"collectionId": own, "vector": vector(1_000), "limit": limit, "threshold": threshold});
+                let results = search(&ada, question).await;
+                let results: Vec<(String, Value)> = results
+                    .iter()
+                    .map(|result| (text(&result["embedding"], "id"), result["similarity"].clone()))
+                    .collect();
+                assert!(results.len() >= 10, "{results:?}");
+                found.push(results);
+            }
+        }
+    }
+    let (by_database, by_component) = found.split_at(found.len() / 2);
+    for (one, other) in by_database.iter().zip(by_component) {
+        assert_eq!(
+            one.iter().map(|(id, _)| id).collect::<Vec<_>>(),
+            other.iter().map(|(id, _)| id).collect::<Vec<_>>()
+        );
+        for ((_, one), (_, other)) in one.iter().zip(other) {
+            let difference = one.as_f64().unwrap_or(9.0) - other.as_f64().unwrap_or(-9.0);
+            assert!(difference.abs() <= 2e-6, "{one} {other}");
+        }
+    }
+    let log = operator.get("/api/admin/plugins/embeddings/logs").await.text();
+    if compares(&host) {
+        assert!(!log.contains("does not compare vectors"), "{log}");
+    } else {
+        println!("not compared by the database: this PostgreSQL has no pgvector");
+        assert!(log.contains("does not compare vectors"), "{log}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_mine_is_nobody_elses() {
     let (host, ada) = host_with_ada().await;
@@ -355,7 +419,7 @@ async fn vectors_of_a_project_keep_one_length() {
 #[tokio::test]
 async fn a_provider_makes_the_vectors() {
     let listener = Listener::answering(Arc::new(letters)).await;
-    let (_host, ada) = host_with_provider(&listener).await;
+    let (_host, ada) = host_with_provider(&listener.address()).await;
     let model = json!({"provider": "openai", "name": "letters", "dimensions": 3, "baseUrl": listener.url("/v1"), "isDefault": true});
     let model = text(&ada.post(&format!("{PATH}/models"), &model).await.expect(201), "id");
     let own = collection(&ada, json!({"name": "own"})).await;
@@ -398,7 +462,7 @@ async fn a_provider_that_fails_is_tried_again() {
         if seen.fetch_add(1, Ordering::SeqCst) < 3 { (500, "{}".to_owned()) } else { letters(received) }
     }))
     .await;
-    let (_host, ada) = host_with_provider(&listener).await;
+    let (_host, ada) = host_with_provider(&listener.address()).await;
     let model = json!({"provider": "openai", "name": "letters", "dimensions": 3, "baseUrl": listener.url("")});
     ada.post(&format!("{PATH}/models"), &model).await.done(201);
     let body = json!({"content": "aaa", "embeddingModel": "letters"});
@@ -417,6 +481,44 @@ async fn a_provider_that_fails_is_tried_again() {
     ada.post(&format!("{PATH}/generate"), &json!({"texts": ["a"], "model": "away"}))
         .await
         .problem(502, "EMBEDDING_FAILED");
+}
+
+#[tokio::test]
+async fn a_provider_that_takes_no_more_is_given_the_time_it_asks_for() {
+    let begun = Instant::now();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let provider = ModelProvider::start(Arc::new(move |request: &Asked| {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push(begun.elapsed());
+        let count = request.body["input"].as_array().map_or(0, Vec::len);
+        match (request.model(), seen.len()) {
+            ("brief", 1) => whole(429, "retry-after: 1\r\n", "{}"),
+            ("busy", _) => whole(429, "retry-after: 60\r\n", "{}"),
+            _ => whole(200, "", &json!({"embeddings": vec![json!([1, 2]); count]}).to_string()),
+        }
+    }))
+    .await;
+    let (_host, ada) = host_with_provider(&provider.address()).await;
+    for name in ["brief", "busy"] {
+        let model = json!({"provider": "openai", "name": name, "dimensions": 2, "baseUrl": provider.base_url()});
+        ada.post(&format!("{PATH}/models"), &model).await.done(201);
+    }
+    // A short wait is waited for,
+    ada.post(&format!("{PATH}/generate"), &json!({"texts": ["a"], "model": "brief"})).await.done(200);
+    let times = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert!(matches!(times[..], [first, second] if second - first >= Duration::from_secs(1)), "{times:?}");
+    // of a long one whoever asks is told, in whichever form, and nobody is asked in vain.
+    let refused = ada.post(&format!("{PATH}/generate"), &json!({"texts": ["a"], "model": "busy"})).await;
+    assert_eq!(refused.problem(429, "PROVIDER_RATE_LIMITED")["retryAfter"], 60);
+    assert_eq!((refused.header("retry-after").as_str(), provider.count("busy")), ("60", 1));
+    let refused = ada.post("/api/ai/v1/embeddings", &json!({"input": "a", "model": "busy"})).await;
+    assert_eq!((refused.status, refused.header("retry-after").as_str()), (429, "60"), "{}", refused.text());
+    // A document is there, and has its vectors later.
+    let failed = ada.post(PATH, &json!({"content": "aaa", "embeddingModel": "busy"})).await;
+    let id = text(&failed.problem(502, "EMBEDDING_FAILED"), "documentId");
+    let kept = ada.get(&format!("{PATH}/{id}")).await.expect(200);
+    assert_eq!((&kept["status"], provider.count("busy")), (&json!("FAILED"), 3), "{kept}");
 }
 
 #[tokio::test]
@@ -458,7 +560,7 @@ async fn one_job_of_a_collection_runs_at_a_time_and_can_be_stopped() {
         letters(received)
     }))
     .await;
-    let (_host, ada) = host_with_provider(&listener).await;
+    let (_host, ada) = host_with_provider(&listener.address()).await;
     let model = json!({"provider": "openai", "name": "letters", "dimensions": 3, "baseUrl": listener.url(""), "isDefault": true});
     ada.post(&format!("{PATH}/models"), &model).await.done(201);
     let own = collection(&ada, json!({"name": "own"})).await;

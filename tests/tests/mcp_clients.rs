@@ -2,17 +2,18 @@
 //! TypeScript, the conformance suite, and the reference server as a server whose tools are called. They are installed below `target/`
 //! where they are missing, which needs python3, npm, PyPI and npm's registry.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use berth_tests::mcp::host_with_ada;
-use berth_tests::{Client, eventually, guests};
+use berth_tests::programs::{self, node, said, script, script_in};
+use berth_tests::{Client, eventually};
 use serde_json::{Value, json};
 
 /// The versions whose behaviour is known.
 const PYTHON_SDK: &str = "2.3.0";
 const NPM: [&str; 6] = [
-    "node@22.23.3",
+    programs::NODE,
     "@modelcontextprotocol/sdk@1.32.2",
     "@modelcontextprotocol/client@2.4.0",
     "@modelcontextprotocol/conformance@0.1.16",
@@ -20,54 +21,9 @@ const NPM: [&str; 6] = [
     "@modelcontextprotocol/server-everything@2026.8.31",
 ];
 
-fn run(command: &mut Command) {
-    let status = command.stdout(Stdio::null()).status();
-    assert!(status.is_ok_and(|status| status.success()), "{command:?} failed");
-}
-
 /// Where the programs of npm are.
 fn npm() -> PathBuf {
-    let folder = guests::root().join("target/mcp-npm");
-    let mark = folder.join("installed");
-    let wanted = NPM.join("\n");
-    if std::fs::read_to_string(&mark).ok().as_deref() != Some(&wanted) {
-        assert!(std::fs::create_dir_all(&folder).is_ok(), "no folder for the programs");
-        assert!(std::fs::write(folder.join("package.json"), "{\"private\":true}").is_ok(), "no package.json");
-        run(Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
-            .args(NPM)
-            .current_dir(&folder));
-        assert!(std::fs::write(mark, wanted).is_ok(), "the programs cannot be marked");
-    }
-    folder
-}
-
-fn node(npm: &Path) -> Command {
-    let mut node = Command::new(npm.join("node_modules/node/bin/node"));
-    node.current_dir(npm);
-    node
-}
-
-/// The environment's Python.
-fn python() -> PathBuf {
-    let environment = guests::root().join(format!("target/mcp-python-{PYTHON_SDK}"));
-    let python = environment.join("bin/python");
-    if !environment.join("installed").is_file() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&environment));
-        run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", &format!("mcp=={PYTHON_SDK}")]));
-        assert!(std::fs::write(environment.join("installed"), PYTHON_SDK).is_ok(), "the environment cannot be marked");
-    }
-    python
-}
-
-fn said(command: &mut Command) -> (bool, String) {
-    let output = command.output().unwrap_or_else(|error| unreachable!("{error}"));
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    (output.status.success(), text)
-}
-
-fn script(name: &str) -> PathBuf {
-    guests::root().join("tests/clients").join(name)
+    programs::npm("mcp-npm", &NPM)
 }
 
 /// What the scripts and the suite ask for, offered under the names in which they ask.
@@ -136,7 +92,7 @@ async fn offer_all(ada: &Client) {
 #[tokio::test]
 #[ignore = "needs python3, npm, PyPI and npm's registry"]
 async fn the_official_clients_work() {
-    let (npm, python) = (npm(), python());
+    let (npm, python) = (npm(), programs::python("mcp", PYTHON_SDK));
     let (_host, ada) = host_with_ada(&[]).await;
     offer_all(&ada).await;
     let key = json!({"name": "MCP", "permissions": ["*"], "expiresInDays": 1});
@@ -145,10 +101,7 @@ async fn the_official_clients_work() {
         let arguments = [ada.url(address), key.clone()];
         let (is_good, text) = said(Command::new(&python).arg(script("mcp_client.py")).args(&arguments));
         assert!(is_good && text.contains("all of it works"), "{text}");
-        // The script's imports are found beside it.
-        let copy = npm.join("mcp_client.mjs");
-        assert!(std::fs::copy(script("mcp_client.mjs"), &copy).is_ok(), "the script cannot be copied");
-        let (is_good, text) = said(node(&npm).arg(copy).args(&arguments));
+        let (is_good, text) = said(node(&npm).arg(script_in(&npm, "mcp_client.mjs")).args(&arguments));
         assert!(is_good && text.contains("all of it works"), "{text}");
     }
 }

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::servers::Servers;
 use crate::{build, test, workspace};
 
-const NAMES: [&str; 7] = ["hello", "swap", "neighbour", "restart", "outbox", "ingest", "workflow"];
+const NAMES: [&str; 8] = ["hello", "swap", "neighbour", "restart", "outbox", "ingest", "vectors", "workflow"];
 /// On PostgreSQL, Redis and RabbitMQ instead of the embedded stores.
 const ON_SERVERS: &str = "--servers";
 

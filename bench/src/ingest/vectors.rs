@@ -44,22 +44,37 @@ pub(super) async fn measure(count: u64) -> Result<()> {
     println!("  taken in   {:>8.1} s  {:>8.0} a second", took.as_secs_f64(), count as f64 / took.as_secs_f64());
     println!("  stored     {:>8.0} bytes each", bytes as f64 / count as f64);
     let question = |number: u64| json!({"collectionId": collection, "vector": vector(count + number), "threshold": -1, "limit": BEST});
-    let mut hits = 0;
-    for number in 0..CHECKED {
-        let found = client.post("/api/embeddings/search", &question(number)).await.expect(200);
-        ensure!(found["compared"].as_u64() == Some(count), "{count} vectors, but {} were compared", found["compared"]);
-        let best = best(&vector(count + number), count);
-        let found = found["results"].as_array().cloned().unwrap_or_default();
-        hits += found.iter().filter(|result| best.contains(&text(&result["embedding"], "sourceId"))).count();
+    let expected: Vec<Vec<String>> = (0..CHECKED).map(|number| best(&vector(count + number), count)).collect();
+    let ask = async |number: u64| client.post("/api/embeddings/search", &question(number)).await.expect(200);
+    let mut medians = Vec::new();
+    for (place, is_in_database) in [("as it is", true), ("in the component", false)] {
+        let setting = format!("config.search_in_database = \"{is_in_database}\"");
+        host.operator().set_plugin("embeddings", &setting).await.done(202);
+        let mut hits = 0;
+        for (number, expected) in (0..).zip(&expected) {
+            let found = ask(number).await;
+            ensure!(
+                found["compared"].as_u64() == Some(count),
+                "{count} vectors, but {} were compared",
+                found["compared"]
+            );
+            let found = found["results"].as_array().cloned().unwrap_or_default();
+            hits += found.iter().filter(|result| expected.contains(&text(&result["embedding"], "sourceId"))).count();
+        }
+        let mut number = 0;
+        let median = asked(async || {
+            number += 1;
+            ask(number).await;
+        })
+        .await;
+        let recall = hits as f64 / (CHECKED as f64 * BEST as f64);
+        println!(
+            "  searched {place:<16} {:>8.1} ms (median), recall {recall:.3} beside comparing each here",
+            milliseconds(median)
+        );
+        medians.push(milliseconds(median));
     }
-    let mut number = 0;
-    let median = asked(async || {
-        number += 1;
-        client.post("/api/embeddings/search", &question(number)).await.done(200);
-    })
-    .await;
-    let recall = hits as f64 / (CHECKED as f64 * BEST as f64);
-    println!("  searched   {:>8.1} ms (median), recall {recall:.3} beside comparing each here", milliseconds(median));
+    println!("  ratio      {:>8.1}", medians[1] / medians[0]);
     Ok(())
 }
 

@@ -131,19 +131,17 @@ impl Rules for Agent {
         }
     }
 
+    /// Who sees its project, and which ones the caller does, planning is asked here.
+    fn before_transaction(fields: &Map<String, Value>) -> Result<()> {
+        look_at_projects();
+        people::scope::require_named(fields.get("projectId").and_then(Value::as_str))
+    }
+
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         if Select::<Self>::new().count(transaction)? >= AGENTS_MAX {
             return Err(Problem::unprocessable(format!("An organization has at most {AGENTS_MAX} agents.")));
         }
-        people::scope::require_named(self.project_id.as_deref())
-    }
-
-    fn before_update(&mut self, old: &Stored<Self>, _: &Transaction) -> Result<()> {
-        if self.project_id == old.project_id {
-            Ok(())
-        } else {
-            people::scope::require_named(self.project_id.as_deref())
-        }
+        Ok(())
     }
 
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {

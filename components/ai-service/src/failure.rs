@@ -80,17 +80,10 @@ impl Failure {
         let said = words(body);
         match head.status {
             401..=403 => Self::new(FailureKind::Auth, format!("The provider refused the key ({}).", head.status)),
-            429 => {
-                let seconds = head.header("retry-after").and_then(|text| text.trim().parse::<f64>().ok());
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded")]
-                let seconds = seconds
-                    .filter(|seconds| seconds.is_finite())
-                    .map(|seconds| seconds.clamp(1.0, 86_400.0).ceil() as u64);
-                Self {
-                    retry_after: seconds,
-                    ..Self::new(FailureKind::RateLimited, "The provider takes no more at present.")
-                }
-            }
+            429 => Self {
+                retry_after: head.retry_after().map(|wait| wait.as_secs()),
+                ..Self::new(FailureKind::RateLimited, "The provider takes no more at present.")
+            },
             408 | 504 => Self::new(FailureKind::Timeout, "The provider did not answer in time."),
             500.. => Self::new(FailureKind::Server, format!("The provider failed ({}).", head.status)),
             _ if is_too_long(&said) => Self::new(FailureKind::TooLong, "The messages are too long for the model."),

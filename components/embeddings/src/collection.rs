@@ -2,8 +2,14 @@
 
 pub mod api;
 
-use berth_sdk::{auth::PrincipalKind, database::Value, prelude::*, types::Scope};
-use people::scope;
+use berth_sdk::{
+    auth::PrincipalKind,
+    database::Value,
+    prelude::*,
+    serde_json::{Map, Value as Json},
+    types::Scope,
+};
+use people::{project, scope};
 
 use crate::{model, purge};
 
@@ -75,12 +81,17 @@ impl Rules for Collection {
         }
     }
 
+    /// Who sees its project, and which ones the caller does, planning is asked here.
+    fn before_transaction(fields: &Map<String, Json>) -> Result<()> {
+        project::seen();
+        scope::require_named(fields.get("projectId").and_then(Json::as_str))
+    }
+
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         self.user_id = match self.scope {
             Scope::User => auth::principal().user_id.map(Id::from),
             _ => None,
         };
-        scope::require_named(self.project_id.as_deref())?;
         self.fit_model(transaction)
     }
 

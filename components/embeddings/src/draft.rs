@@ -1,7 +1,10 @@
 //! What comes in as a document, checked and cut, with the vectors it needs: everything that is done before a row is
 //! written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use berth_sdk::{
     prelude::*,
@@ -75,6 +78,15 @@ pub struct Prepared {
     pub document: Document,
     /// Its passages; none while the document waits for its vectors.
     pub pieces: Vec<Piece>,
+    /// How long the provider asks to wait before it is asked again.
+    pub wait: Option<Duration>,
+}
+
+impl Prepared {
+    /// A document with what is known of it.
+    pub fn new(document: Document, pieces: Vec<Piece>) -> Self {
+        Self { document, pieces, wait: None }
+    }
 }
 
 /// Where a document goes, and what makes vectors there.
@@ -251,7 +263,7 @@ fn with_vector(draft: Draft, collection: Option<&Stored<Collection>>, vector: Ve
     let mut document = document(draft, collection);
     document.is_supplied = true;
     document.status = Status::Completed;
-    Ok(Prepared { document, pieces: vec![Piece { passage: whole, vector }] })
+    Ok(Prepared::new(document, vec![Piece { passage: whole, vector }]))
 }
 
 /// 422 unless a vector is as long as those beside it.
@@ -270,18 +282,19 @@ fn with_model(draft: Draft, place: &Place, asked: &mut usize) -> Result<Prepared
     let mut document = document(draft, place.collection.as_ref());
     document.embedding_model = Some(model.name.clone());
     if !is_at_once {
-        return Ok(Prepared { document, pieces: Vec::new() });
+        return Ok(Prepared::new(document, Vec::new()));
     }
     match place.embed(passages) {
         Ok(pieces) => {
             document.status = Status::Completed;
-            Ok(Prepared { document, pieces })
+            Ok(Prepared::new(document, pieces))
         }
-        Err(problem) if problem.status == 502 => {
+        Err(problem) if embedder::is_providers(&problem) => {
+            let wait = embedder::wait_of(&problem);
             document.status = Status::Failed;
             document.error_message = Some(problem.detail);
             document.attempts = 1;
-            Ok(Prepared { document, pieces: Vec::new() })
+            Ok(Prepared { document, pieces: Vec::new(), wait })
         }
         Err(problem) => Err(problem),
     }

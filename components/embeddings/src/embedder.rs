@@ -5,7 +5,7 @@ pub mod remote;
 
 use std::time::Duration;
 
-use berth_sdk::prelude::*;
+use berth_sdk::{prelude::*, serde_json::Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::model::{Model, Provider};
@@ -15,9 +15,22 @@ const QUERY_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Characters that make about one token.
 const TOKEN_CHARACTERS: usize = 4;
 
+/// The code of the problem of a provider that takes no more at present.
+pub const RATE_LIMITED: &str = "PROVIDER_RATE_LIMITED";
+
+/// Whether a provider is at fault, or takes no more at present: the document fails and is tried again.
+pub fn is_providers(problem: &Problem) -> bool {
+    problem.status == 502 || problem.code == RATE_LIMITED
+}
+
+/// How long the provider asks to wait before it is asked again.
+pub fn wait_of(problem: &Problem) -> Option<Duration> {
+    problem.member("retryAfter").and_then(Value::as_u64).map(Duration::from_secs)
+}
+
 /// Makes vectors.
 pub trait Embedder {
-    /// One vector for each text, in their order. Problems are 502.
+    /// One vector for each text, in their order. Problems of the provider are those of [`is_providers`].
     fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>>;
     /// How many texts it takes within one request of ours without keeping anybody waiting.
     fn texts_max(&self) -> usize;

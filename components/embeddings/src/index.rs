@@ -23,13 +23,18 @@ struct Work {
     content_hash: String,
 }
 
-/// Asks for the vectors of a document, when it waits for them or they have failed not too often.
-pub fn enqueue_open(transaction: &Transaction, row: &Stored<Document>) -> Result<()> {
+/// The longest wait that a provider may ask for.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// Asks for the vectors of a document, when it waits for them or they have failed not too often; not before the provider
+/// wants to be asked again.
+pub fn enqueue_open(transaction: &Transaction, row: &Stored<Document>, asked: Option<Duration>) -> Result<()> {
     let wait = match row.status {
         Status::Pending | Status::Processing => Duration::ZERO,
         Status::Failed if row.attempts < ATTEMPTS_MAX => {
             let place = usize::try_from(row.attempts - 1).unwrap_or(0);
-            WAITS.get(place).copied().unwrap_or(Duration::from_secs(60))
+            let usual = WAITS.get(place).copied().unwrap_or(Duration::from_secs(60));
+            asked.map_or(usual, |asked| usual.max(asked.min(WAIT_MAX)))
         }
         _ => return Ok(()),
     };

@@ -183,7 +183,7 @@ pub fn keep(transaction: &Transaction, collection: &Stored<Collection>, entry: &
                 attempts: 0,
                 ..row.data.clone()
             };
-            store::replace(transaction, row, Prepared { document, pieces: Vec::new() }).map(|_| ())
+            store::replace(transaction, row, Prepared::new(document, Vec::new())).map(|_| ())
         }
         None => {
             let fields: Value = json!({
@@ -192,7 +192,7 @@ pub fn keep(transaction: &Transaction, collection: &Stored<Collection>, entry: &
                 "tokenCount": tokens,
             });
             let document = berth_sdk::http::read_value::<Document>(fields)?;
-            store::insert(transaction, Prepared { document, pieces: Vec::new() }).map(|_| ())
+            store::insert(transaction, Prepared::new(document, Vec::new())).map(|_| ())
         }
     }
 }

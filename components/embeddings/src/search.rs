@@ -1,5 +1,6 @@
 //! Searching by meaning: which passages are most like a vector, exactly, among all that the caller sees.
 
+pub mod compared;
 pub mod filter;
 pub mod fuse;
 pub mod hybrid;

@@ -165,6 +165,13 @@ pub trait Rules: Entity {
     fn check(&self, faults: &mut Faults) {
         let _ = faults;
     }
+    /// Asks others what its rules need to know, before the transaction of one of its routes begins: no call to another service
+    /// may keep a transaction waiting. `fields` are those that the body names; none when a row is to go. What it refuses does
+    /// not happen.
+    fn before_transaction(fields: &Map<String, Value>) -> Result<()> {
+        let _ = fields;
+        Ok(())
+    }
     /// Sets or refuses before a row is made.
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         let _ = transaction;

@@ -18,6 +18,8 @@ use crate::{
 pub const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// How long a request may take when nothing else is said.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
+/// Seconds of a `Retry-After` that are believed.
+const RETRY_AFTER_SECONDS_MAX: f64 = 86_400.0;
 
 /// Calls one destination.
 ///
@@ -258,6 +260,15 @@ pub fn send_all(calls: &[Call], together: Together) -> Vec<Result<Reply, Fault>>
     platform::http_send_all(calls, together)
 }
 
+fn first<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+}
+
+fn retry_after(value: Option<&str>) -> Option<Duration> {
+    let seconds = value?.trim().parse::<f64>().ok().filter(|seconds| seconds.is_finite())?;
+    Some(Duration::from_secs_f64(seconds.clamp(1.0, RETRY_AFTER_SECONDS_MAX).ceil()))
+}
+
 /// Escapes everything but unreserved characters (RFC 3986).
 fn escape(text: &str, into: &mut String) {
     for byte in text.bytes() {
@@ -281,7 +292,12 @@ pub struct Head {
 impl Head {
     /// The first header of this name, given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+        first(&self.headers, name)
+    }
+
+    /// How long the answer asks to wait before the next request; see [`Reply::retry_after`].
+    pub fn retry_after(&self) -> Option<Duration> {
+        retry_after(self.header("retry-after"))
     }
 }
 
@@ -360,7 +376,23 @@ impl Reply {
 
     /// The first header of this name, given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+        first(&self.headers, name)
+    }
+
+    /// How long the answer asks to wait before the next request: the whole seconds of its `Retry-After`, from one second to
+    /// a day; none where it has no such header, or a date in it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use berth_sdk::http_out::Reply;
+    /// let asks = |text: &str| Reply { status: 429, headers: vec![("retry-after".into(), text.into())], body: vec![] };
+    /// assert_eq!(asks("7").retry_after(), Some(Duration::from_secs(7)));
+    /// assert_eq!(asks("0.2").retry_after(), Some(Duration::from_secs(1)));
+    /// assert_eq!(asks("999999999").retry_after(), Some(Duration::from_secs(86_400)));
+    /// assert_eq!(asks("soon").retry_after(), None);
+    /// ```
+    pub fn retry_after(&self) -> Option<Duration> {
+        retry_after(self.header("retry-after"))
     }
 
     /// The body as JSON; 502 when it is none.
@@ -391,7 +423,10 @@ impl Reply {
                         problem = problem.with(name, value.clone());
                     }
                 }
-                problem
+                match self.header("retry-after") {
+                    Some(value) => problem.with_header("retry-after", value),
+                    None => problem,
+                }
             }
             _ => Problem::bad_gateway("The service called failed."),
         }
@@ -417,5 +452,7 @@ mod tests {
         assert_eq!((problem.status, problem.code.as_ref()), (409, "PLAN_CHANGED"));
         assert_eq!(problem.member("executionId").unwrap(), "e1");
         assert_eq!(Reply { status: 500, headers: vec![], body: vec![] }.problem().status, 502);
+        let limited = Reply { status: 429, headers: vec![("retry-after".into(), "7".into())], body: vec![] };
+        assert_eq!(limited.problem().headers(), [("retry-after".to_string(), "7".to_string())]);
     }
 }

@@ -6,10 +6,8 @@ use std::{
     collections::BinaryHeap,
 };
 
-/// How many members are multiplied side by side, as vector instructions do it.
-const LANES: usize = 16;
-/// Bytes of one member.
-const MEMBER_BYTES: usize = 4;
+use vector_rules::MEMBER_BYTES;
+pub use vector_rules::product;
 
 /// The cosine of the angle between two vectors, from -1 to 1; none when their lengths differ, one has norm zero, or a
 /// member is not finite.
@@ -83,35 +81,6 @@ pub fn to_bytes(vector: &[f32]) -> Vec<u8> {
 pub fn from_bytes(bytes: &[u8]) -> Option<Vec<f32>> {
     let (members, rest) = bytes.as_chunks::<MEMBER_BYTES>();
     rest.is_empty().then(|| members.iter().map(|member| f32::from_le_bytes(*member)).collect())
-}
-
-/// The sum of the products of a vector and one that is bytes, without unpacking it; none when their lengths differ. For
-/// going through very many of them: in a component it runs on vector instructions.
-///
-/// ```
-/// use berth_sdk::vector::{dot_bytes, to_bytes};
-/// assert_eq!(dot_bytes(&[1.0, 2.0], &to_bytes(&[3.0, 4.0])), Some(11.0));
-/// assert_eq!(dot_bytes(&[1.0, 2.0], &to_bytes(&[3.0])), None);
-/// ```
-pub fn dot_bytes(query: &[f32], bytes: &[u8]) -> Option<f32> {
-    (bytes.len() == query.len() * MEMBER_BYTES).then(|| product(query, bytes))
-}
-
-/// Independent sums, so that the compiler may keep them in one register.
-#[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
-fn product(query: &[f32], bytes: &[u8]) -> f32 {
-    let (left, left_rest) = query.as_chunks::<LANES>();
-    let (right, right_rest) = bytes.as_chunks::<{ LANES * MEMBER_BYTES }>();
-    let mut sums = [0.0_f32; LANES];
-    for (left, right) in left.iter().zip(right) {
-        let (members, _) = right.as_chunks::<MEMBER_BYTES>();
-        for ((sum, left), member) in sums.iter_mut().zip(left).zip(members) {
-            *sum += left * f32::from_le_bytes(*member);
-        }
-    }
-    let (members, _) = right_rest.as_chunks::<MEMBER_BYTES>();
-    let rest: f32 = left_rest.iter().zip(members).map(|(left, member)| left * f32::from_le_bytes(*member)).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 /// The best of many, in the memory of a few.
@@ -189,17 +158,9 @@ impl<T> Top<T> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Top, dot_bytes, to_bytes};
+    use super::Top;
 
     proptest! {
-        #[test]
-        fn the_product_is_that_of_the_members(pairs in proptest::collection::vec((-10.0_f32..10.0, -10.0_f32..10.0), 0..80)) {
-            let (left, right): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
-            let expected: f64 = pairs.iter().map(|(left, right)| f64::from(*left) * f64::from(*right)).sum();
-            let product = dot_bytes(&left, &to_bytes(&right)).unwrap();
-            prop_assert!((f64::from(product) - expected).abs() < 0.01);
-        }
-
         #[test]
         fn the_best_are_those_of_a_sort(scores in proptest::collection::vec(0_u8..20, 0..60), count in 0_usize..10) {
             let mut top = Top::new(count);

@@ -2,6 +2,7 @@
 
 mod migrations;
 mod search;
+mod vectors;
 
 use std::future::Future;
 use std::time::Duration;

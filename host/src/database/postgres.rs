@@ -10,6 +10,7 @@ mod first;
 mod listen;
 mod numeric;
 mod pool;
+mod vectors;
 mod wall;
 
 use std::str::FromStr as _;
@@ -73,6 +74,11 @@ impl Postgres {
         prefixes: &[String],
     ) -> Result<(), DatabaseError> {
         self.wall.raise(database, plugin, prefixes).await
+    }
+
+    /// Lets the database itself compare the vectors in a plugin's columns, where it can.
+    pub(super) async fn settle_vectors(&self, database: &Database, prefixes: &[String]) {
+        vectors::settle(database, prefixes).await;
     }
 
     /// Runs one statement outside a transaction.

@@ -6,6 +6,7 @@
 mod decode;
 mod error;
 mod lane;
+mod vectors;
 mod wall;
 
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -12,6 +12,7 @@ mod query;
 #[cfg(test)]
 mod tests;
 mod text;
+mod vector;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

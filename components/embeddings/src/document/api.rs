@@ -205,7 +205,7 @@ fn changed(old: &Stored<Document>, fields: &mut Map<String, Value>) -> Result<Op
             status: Status::Stale,
             ..old.data.clone()
         };
-        return Ok(Some(Prepared { document, pieces: Vec::new() }));
+        return Ok(Some(Prepared::new(document, Vec::new())));
     }
     let prepared = one(draft::prepare(vec![draft], "")?)?;
     if let Some(piece) = prepared.pieces.first().filter(|_| old.dims > 0 && old.collection_id.is_none()) {

@@ -32,14 +32,14 @@ pub fn insert(transaction: &Transaction, mut prepared: Prepared) -> Result<Store
     if is_made(&row, &prepared.pieces) {
         say_made(transaction, &row)?;
     }
-    index::enqueue_open(transaction, &row)?;
+    index::enqueue_open(transaction, &row, prepared.wait)?;
     Ok(row)
 }
 
 /// Gives a document other content or vectors.
 pub fn replace(transaction: &Transaction, mut row: Stored<Document>, prepared: Prepared) -> Result<Stored<Document>> {
     let before = row.chunk_count;
-    let Prepared { document, pieces } = prepared;
+    let Prepared { document, pieces, wait } = prepared;
     check_project(transaction, &row.data, Some(&row.id), &pieces)?;
     let keeps_vectors = pieces.is_empty();
     row.content = document.content;
@@ -66,7 +66,7 @@ pub fn replace(transaction: &Transaction, mut row: Stored<Document>, prepared: P
     } else {
         say_updated(transaction, &row)?;
     }
-    index::enqueue_open(transaction, &row)?;
+    index::enqueue_open(transaction, &row, wait)?;
     Ok(row)
 }
 
@@ -95,13 +95,14 @@ pub fn finish(transaction: &Transaction, mut row: Stored<Document>, outcome: &Re
         None => Document { status: Status::Completed, error_message: None, attempts: 0, ..row.data.clone() },
         Some(problem) => {
             let message = Some(problem.detail.chars().take(500).collect());
-            let attempts = if problem.status == 502 { row.attempts + 1 } else { index::ATTEMPTS_MAX };
+            let attempts = if embedder::is_providers(problem) { row.attempts + 1 } else { index::ATTEMPTS_MAX };
             Document { status: Status::Failed, error_message: message, attempts, ..row.data.clone() }
         }
     };
     row.is_supplied = false;
     let pieces = if misfit.is_some() { Vec::new() } else { pieces.to_vec() };
-    replace(transaction, row, Prepared { document, pieces }).map(|_| ())
+    let wait = outcome.as_ref().err().and_then(embedder::wait_of);
+    replace(transaction, row, Prepared { document, pieces, wait }).map(|_| ())
 }
 
 /// Takes a document away.

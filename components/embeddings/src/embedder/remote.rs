@@ -9,7 +9,7 @@ use berth_sdk::{
     serde_json::Value,
 };
 
-use super::Embedder;
+use super::{Embedder, RATE_LIMITED};
 use crate::model::{Model, Provider};
 
 /// How long a provider may take.
@@ -17,6 +17,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a batch is tried, and how long is waited in between.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
+/// The longest wait that a provider may ask for within a request; where it asks for more, the caller is told how long.
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+/// What a caller is told to wait where the provider does not say.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Texts of one call.
 const TEXTS_MAX: usize = 64;
 /// Characters of a provider's words that are passed on.
@@ -32,6 +36,16 @@ pub struct Remote<'a> {
 struct Failure {
     problem: Problem,
     may_pass: bool,
+    /// How long the provider asks to wait.
+    retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// How long is waited before the next attempt after this one; none: there is no use in another one now.
+    fn pause(&self, attempt: u32) -> Option<Duration> {
+        let pause = self.retry_after.unwrap_or(PAUSE * attempt);
+        (self.may_pass && attempt < ATTEMPTS && pause <= PAUSE_MAX).then_some(pause)
+    }
 }
 
 impl Embedder for Remote<'_> {
@@ -53,14 +67,13 @@ impl Remote<'_> {
         let call = request(self.model, texts);
         let mut attempt = 1;
         loop {
-            match send(&call).and_then(|reply| self.read(&reply, texts.len())) {
+            let failure = match send(&call).and_then(|reply| self.read(&reply, texts.len())) {
                 Ok(vectors) => return Ok(vectors),
-                Err(failure) if failure.may_pass && attempt < ATTEMPTS => {
-                    clock::sleep(PAUSE * attempt);
-                    attempt += 1;
-                }
-                Err(failure) => return Err(failure.problem),
-            }
+                Err(failure) => failure,
+            };
+            let Some(pause) = failure.pause(attempt) else { return Err(failure.problem) };
+            clock::sleep(pause);
+            attempt += 1;
         }
     }
 
@@ -114,14 +127,28 @@ fn send(call: &Call) -> Result<Reply, Failure> {
             Fault::Invalid(_) => ("Its address is not valid.", false),
             _ => ("It cannot be reached.", true),
         };
-        Failure { problem: failed(format!("The embedding provider failed. {text}")), may_pass }
+        Failure { may_pass, ..lasting(format!("The embedding provider failed. {text}")) }
     })?;
-    if reply.is_success() {
-        return Ok(reply);
+    if reply.is_success() { Ok(reply) } else { Err(refused(&reply)) }
+}
+
+/// What an answer other than 2xx means.
+fn refused(reply: &Reply) -> Failure {
+    let retry_after = reply.retry_after();
+    if reply.status == 429 {
+        return Failure { problem: limited(retry_after.unwrap_or(RETRY_AFTER)), may_pass: true, retry_after };
     }
     let said: String = validate::clean(&String::from_utf8_lossy(&reply.body)).chars().take(SAID_MAX).collect();
-    let may_pass = matches!(reply.status, 408 | 425 | 429 | 500..);
-    Err(Failure { problem: failed(format!("The embedding provider answered {}: {said}", reply.status)), may_pass })
+    let may_pass = matches!(reply.status, 408 | 425 | 500..);
+    Failure { may_pass, retry_after, ..lasting(format!("The embedding provider answered {}: {said}", reply.status)) }
+}
+
+/// 429: the provider takes no more at present.
+fn limited(wait: Duration) -> Problem {
+    Problem::rate_limited("The embedding provider takes no more at present.")
+        .with_code(RATE_LIMITED)
+        .with("retryAfter", wait.as_secs())
+        .with_header("retry-after", wait.as_secs().to_string())
 }
 
 fn failed(detail: impl Into<String>) -> Problem {
@@ -129,7 +156,7 @@ fn failed(detail: impl Into<String>) -> Problem {
 }
 
 fn lasting(detail: impl Into<String>) -> Failure {
-    Failure { problem: failed(detail), may_pass: false }
+    Failure { problem: failed(detail), may_pass: false, retry_after: None }
 }
 
 /// The vectors of an answer in the order of the texts: `data[].embedding` with `index`, or `embeddings[]`.
@@ -181,6 +208,24 @@ mod tests {
         for wrong in [json!({}), json!({"data": [{"index": 3, "embedding": [1]}]}), json!({"embeddings": [["x"]]})] {
             assert_eq!(vectors_of(&wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_provider_is_given_the_time_it_asks_for_where_that_is_short() {
+        let of = |status: u16, header: Option<&str>| {
+            let headers = header.map(|value| ("retry-after".to_string(), value.to_string())).into_iter().collect();
+            refused(&Reply { status, headers, body: vec![] })
+        };
+        assert_eq!(of(429, Some("2")).pause(1), Some(Duration::from_secs(2)));
+        assert_eq!(of(429, Some("2")).pause(ATTEMPTS), None);
+        assert_eq!(of(429, Some("7")).pause(1), None, "nobody is kept waiting so long");
+        assert_eq!(of(429, None).pause(2), Some(PAUSE * 2));
+        assert_eq!(of(503, Some("1")).pause(1), Some(Duration::from_secs(1)));
+        assert_eq!(of(401, Some("1")).pause(1), None);
+        let problem = of(429, Some("7")).problem;
+        assert_eq!((problem.status, problem.code.as_ref()), (429, RATE_LIMITED));
+        assert_eq!(problem.headers(), [("retry-after".to_string(), "7".to_string())]);
+        assert_eq!(super::super::wait_of(&problem), Some(Duration::from_secs(7)));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Going through every vector of a search, page by page: exact, in the memory of one page and the best so far.
+//! Comparing every vector of a search: in the database where it does that, else here, page by page, in the memory of one page and
+//! the best so far. Either is exact.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use berth_sdk::{
     vector::{self, Top},
 };
 
-use super::Search;
+use super::{Search, compared};
 use crate::collection::DistanceMetric;
 
 /// Vectors of one search.
@@ -20,31 +21,32 @@ const ROW_BYTES: usize = 160;
 /// How long a search goes on: the request's deadline comes after it.
 const TIME_MAX: Duration = Duration::from_secs(25);
 
+/// Passages with their similarity, the best first.
+pub type Best = Vec<(String, f32)>;
+
 /// How near vectors are to one.
 pub struct Measure {
     metric: DistanceMetric,
-    query: Vec<f32>,
-    square: f64,
+    query: Vec<u8>,
+    norm: f64,
 }
 
 impl Measure {
     /// To this vector, by this metric.
     pub fn new(query: &[f32], metric: DistanceMetric) -> Self {
-        let norm = vector::norm(query);
-        let query = match metric {
-            #[expect(clippy::cast_possible_truncation, reason = "a member of a vector of length one")]
-            DistanceMetric::Cosine => query.iter().map(|member| (f64::from(*member) / norm) as f32).collect(),
-            _ => query.to_vec(),
-        };
-        Self { metric, query, square: norm * norm }
+        Self { metric, query: vector::to_bytes(query), norm: vector::norm(query) }
     }
 
     /// The similarity of a vector of that norm; none when it has another length.
     pub fn similarity(&self, bytes: &[u8], norm: f64) -> Option<f32> {
-        let product = f64::from(vector::dot_bytes(&self.query, bytes)?);
+        self.of_product(vector::product(&self.query, bytes)?.into(), norm)
+    }
+
+    /// The similarity of a vector of that norm whose members' products with those of this one have that sum.
+    pub fn of_product(&self, product: f64, norm: f64) -> Option<f32> {
         let similarity = match self.metric {
-            DistanceMetric::Cosine => (product / norm).clamp(-1.0, 1.0),
-            DistanceMetric::L2 => 1.0 / (1.0 + (self.square + norm * norm - 2.0 * product).max(0.0).sqrt()),
+            DistanceMetric::Cosine => (product / (self.norm * norm)).clamp(-1.0, 1.0),
+            DistanceMetric::L2 => 1.0 / (1.0 + (self.norm * self.norm + norm * norm - 2.0 * product).max(0.0).sqrt()),
             DistanceMetric::InnerProduct => product,
         };
         #[expect(clippy::cast_possible_truncation, reason = "similarities are compared in single precision")]
@@ -53,10 +55,13 @@ impl Measure {
 }
 
 /// The `count` best passages with their similarity, and how many vectors were compared.
-pub fn best(search: &Search, count: usize) -> Result<(Vec<(String, f32)>, i64)> {
+pub fn best(search: &Search, count: usize) -> Result<(Best, i64)> {
     let total = check_total(search)?;
     let measure = Measure::new(&search.vector, search.metric);
     let begin = clock::now();
+    if let Some(best) = compared::best(search, &measure, count)? {
+        return Ok((best, total));
+    }
     let mut top = Top::new(count);
     let limit = (PAGE_BYTES / (search.vector.len() * 4 + ROW_BYTES)).clamp(1, PAGE_ROWS_MAX);
     let mut after = String::new();
@@ -96,7 +101,7 @@ pub fn best(search: &Search, count: usize) -> Result<(Vec<(String, f32)>, i64)> 
 /// How many vectors there are to compare; 422 when those are too many.
 fn check_total(search: &Search) -> Result<i64> {
     let sql = format!(
-        "SELECT COUNT(*) AS total FROM (SELECT c.id AS id FROM {} WHERE {} LIMIT {}) AS counted",
+        "SELECT COUNT(*) AS total FROM (SELECT 1 AS one FROM {} WHERE {} LIMIT {}) AS counted",
         search.scope.from(),
         search.scope.condition(),
         VECTORS_MAX + 1

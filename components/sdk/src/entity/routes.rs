@@ -28,7 +28,7 @@ impl Router {
         let name = T::DEFINITION.name;
         self.get(path, list::<T>)
             .summary(&format!("List every {name}."))
-            .post(path, |New(data): New<T>| made(data))
+            .post(path, |Draft(fields, _): Draft<T>| made::<T>(fields))
             .summary(&format!("Create a {name}."))
             .row::<T>(path)
     }
@@ -59,7 +59,7 @@ impl Router {
         .summary(&format!("List every {name}."))
         .post(path, move |Params(id): Params<Id>, Draft(mut fields, _): Draft<T>| {
             fields.insert(parent.into(), id.into_string().into());
-            made(read_value::<T>(Value::Object(fields))?)
+            made::<T>(fields)
         })
         .summary(&format!("Create a {name}."))
     }
@@ -78,6 +78,7 @@ impl Router {
             .summary(&format!("Read a {name}."))
             .put(&row, move |Params((id, item_id)): Params<(Id, Id)>, if_match: IfMatch, Patch(patch, _): Patch<T>| {
                 parent_column(T::DEFINITION, parent, &id)?;
+                T::before_transaction(&patch)?;
                 let row = database::transaction(|transaction| {
                     below::<T>(transaction, parent, &id, &item_id)?;
                     update::<T>(transaction, &item_id, &patch, if_match)
@@ -88,6 +89,7 @@ impl Router {
             .summary(&format!("Update a {name}."))
             .delete(&row, move |Params((id, item_id)): Params<(Id, Id)>, if_match: IfMatch| {
                 parent_column(T::DEFINITION, parent, &id)?;
+                T::before_transaction(&Map::new())?;
                 let row = database::transaction(|transaction| {
                     below::<T>(transaction, parent, &id, &item_id)?;
                     take::<T>(transaction, &item_id, if_match)
@@ -112,7 +114,9 @@ fn list<T: Entity>(query: PageQuery) -> Result<JsonText<Page<Stored<T>>>> {
     Select::<T>::new().page(&Pool, &query)
 }
 
-fn made<T: Rules>(data: T) -> Result<Made<T>> {
+fn made<T: Rules>(fields: Map<String, Value>) -> Result<Made<T>> {
+    let data = read_value::<T>(Value::Object(fields.clone()))?;
+    T::before_transaction(&fields)?;
     let row = database::transaction(|transaction| create(transaction, data))?;
     T::committed(&row);
     Ok(Made(row))
@@ -124,6 +128,7 @@ fn read_one<T: Entity>(Params(id): Params<Id>) -> Result<JsonText<Stored<T>>> {
 }
 
 fn change<T: Rules>(Params(id): Params<Id>, if_match: IfMatch, Patch(patch, _): Patch<T>) -> Result<Stored<T>> {
+    T::before_transaction(&patch)?;
     let mut attempt = 1;
     loop {
         let result = database::transaction(|transaction| update::<T>(transaction, &id, &patch, if_match));
@@ -135,6 +140,7 @@ fn change<T: Rules>(Params(id): Params<Id>, if_match: IfMatch, Patch(patch, _): 
 }
 
 fn remove<T: Rules>(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {
+    T::before_transaction(&Map::new())?;
     T::committed(&database::transaction(|transaction| take::<T>(transaction, &id, if_match))?);
     Ok(NoContent)
 }
@@ -149,19 +155,6 @@ fn parent_column(definition: &'static Definition, name: &str, id: &str) -> Resul
         require_row(&Pool, parent(), id)?;
     }
     Ok(field.column)
-}
-
-/// The body of a creation, read into the entity; what only the service sets is left out.
-pub(crate) struct New<T>(pub T);
-
-impl<T: Entity> FromRequest for New<T> {
-    fn from_request(request: &mut Request) -> Result<Self> {
-        let Draft(fields, _) = Draft::<T>::from_request(request)?;
-        read_value(Value::Object(fields)).map(Self)
-    }
-    fn describe(route: &mut Route) {
-        Draft::<T>::describe(route);
-    }
 }
 
 /// The body of a creation as an object, for a route that looks at it before it makes a row: what only the service sets is

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::super::DatabaseError;
 use super::super::waiting::Waiting;
 use super::error::from_driver;
+use super::vectors;
 use super::wall::Gate;
 
 /// How many of SQLite's instructions run between two looks at the deadline: some tens of microseconds.
@@ -125,6 +126,7 @@ impl Lane {
             now() < watched.load(Ordering::Relaxed)
         });
         gate.install(&mut handle);
+        vectors::install(&mut handle)?;
         drop(handle);
         Ok(Connection { driver, gate, deadline, generation })
     }

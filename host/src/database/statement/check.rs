@@ -8,7 +8,7 @@ use sqlparser::ast::{
 };
 
 use super::super::Dialect;
-use super::{PARAMETERS_MAX, Refusal, expression, query, text};
+use super::{PARAMETERS_MAX, Refusal, expression, query, text, vector};
 use crate::database::text_index;
 
 /// What names given by WITH are made to begin with. No table begins so.
@@ -269,6 +269,11 @@ impl VisitorMut for Checker<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Walk {
         if let Expr::Function(function) = expr
+            && vector::is_product(function)
+        {
+            return vector::check(function).map_or_else(ControlFlow::Break, ControlFlow::Continue);
+        }
+        if let Expr::Function(function) = expr
             && let Some(kind) = text::kind(function)
         {
             return match text::read(function, kind) {
@@ -280,6 +285,11 @@ impl VisitorMut for Checker<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Walk {
+        if let Expr::Function(function) = expr
+            && vector::is_product(function)
+        {
+            vector::rewrite(function, self.dialect);
+        }
         if let Expr::Function(function) = expr
             && let Some(kind) = text::kind(function)
         {
