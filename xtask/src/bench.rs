@@ -5,7 +5,9 @@ use anyhow::{Result, bail};
 use crate::servers::Servers;
 use crate::{build, test, workspace};
 
-const NAMES: [&str; 7] = ["hello", "swap", "neighbour", "restart", "outbox", "ingest", "workflow"];
+const NAMES: [&str; 9] = ["hello", "swap", "neighbour", "restart", "outbox", "ingest", "workflow", "dev", "spread"];
+/// Those that are about servers.
+const ON_SERVERS_ONLY: [&str; 2] = ["outbox", "spread"];
 /// On PostgreSQL, Redis and RabbitMQ instead of the embedded stores.
 const ON_SERVERS: &str = "--servers";
 
@@ -21,7 +23,8 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let is_on_servers = rest.iter().any(|argument| argument == ON_SERVERS);
     let rest = rest.iter().filter(|argument| *argument != ON_SERVERS);
     // Only what is about servers needs them.
-    let servers = if is_on_servers || name == "outbox" { Servers::find()? } else { Servers::none() };
+    let servers =
+        if is_on_servers || ON_SERVERS_ONLY.contains(&name.as_str()) { Servers::find()? } else { Servers::none() };
     build::build_guests()?;
     build::build_host()?;
     let mut command = workspace::cargo();
