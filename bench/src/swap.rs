@@ -16,6 +16,9 @@ const UPLOADS: usize = 4;
 const STEADY: Duration = Duration::from_secs(15);
 const SWAPS: usize = 200;
 const SWAPS_WITHOUT_PAUSE: usize = 1_000;
+/// How long a deploy may find another one running.
+const TURN_PATIENCE: Duration = Duration::from_secs(10);
+const TURN_PAUSE: Duration = Duration::from_millis(10);
 /// What the host keeps for a while after its last work, as idle threads, is gone by then.
 const SETTLED_AFTER: Duration = Duration::from_secs(15);
 /// What may be more at the end than in the middle and at the beginning: memory by a share, everything else by a few.
@@ -115,8 +118,16 @@ impl Scene {
             let variant = if is_new { 1_000 + number } else { number % 2 };
             let component = guests::variant(&build, u32::try_from(variant)?);
             let path = "/api/admin/plugins/execution-service/deploy";
-            let request = operator.request("POST".parse()?, path).header("content-type", "application/wasm");
-            let answer = operator.send(request.body(component)).await;
+            let began = Instant::now();
+            let answer = loop {
+                let request = operator.request("POST".parse()?, path).header("content-type", "application/wasm");
+                let answer = operator.send(request.body(component.clone())).await;
+                // With a database that hosts share, this one may be looking at what was recorded a moment ago.
+                if answer.status != 409 || began.elapsed() > TURN_PATIENCE {
+                    break answer;
+                }
+                tokio::time::sleep(TURN_PAUSE).await;
+            };
             ensure!(answer.status == 202, "swap {number}: {}", answer.text());
             flips_us.push(answer.json().get("flipUs").and_then(|value| value.as_u64()).context("no flipUs")?);
             tokio::time::sleep(between).await;
