@@ -3,6 +3,7 @@
 //! It starts the host as a user would and knows nothing of its inside.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person at the terminal")]
 
+mod dev;
 mod hello;
 mod ingest;
 mod load;
@@ -10,6 +11,7 @@ mod neighbour;
 mod outbox;
 mod restart;
 mod server;
+mod spread;
 mod swap;
 mod vectors;
 mod workflow;
@@ -28,8 +30,12 @@ fn main() -> ExitCode {
         Some("outbox") => on_runtime(outbox::measure(rest)),
         Some("ingest") => on_runtime(ingest::measure(rest)),
         Some("vectors") => on_runtime(vectors::measure(rest)),
+        Some("spread") => on_runtime(spread::measure(rest)),
+        Some("dev") => on_runtime(dev::measure(rest)),
         Some("workflow") => on_runtime(workflow::measure(rest)),
-        _ => Err(anyhow::anyhow!("there are hello, swap, neighbour, restart, outbox, ingest, vectors and workflow")),
+        _ => Err(anyhow::anyhow!(
+            "there are hello, swap, neighbour, restart, outbox, ingest, vectors, workflow, dev and spread"
+        )),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,8 @@
 //! `swap`: execution-service is replaced again and again while it is called, and this says what its callers noticed.
 //!
 //! Two parts: swaps under load with slow uploads and an open event stream, whose slowest answers are set beside those of a
-//! quiet time in the same run; then swaps without a pause, over which memory and descriptors must stay where they were.
+//! quiet time in the same run; then swaps without a pause, over which memory, descriptors, threads and connections to the
+//! database must stay where they were.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,14 @@ const UPLOADS: usize = 4;
 const STEADY: Duration = Duration::from_secs(15);
 const SWAPS: usize = 200;
 const SWAPS_WITHOUT_PAUSE: usize = 1_000;
+/// How long a deploy may find another one running.
+const TURN_PATIENCE: Duration = Duration::from_secs(10);
+const TURN_PAUSE: Duration = Duration::from_millis(10);
+/// What the host keeps for a while after its last work, as idle threads, is gone by then.
+const SETTLED_AFTER: Duration = Duration::from_secs(15);
+/// What may be more at the end than in the middle and at the beginning: memory by a share, everything else by a few.
+const MEMORY_MARGIN: f64 = 0.05;
+const COUNT_MARGIN: usize = 4;
 /// The least time between two swaps under load: nobody deploys faster, and every build shall be called.
 const BETWEEN: Duration = Duration::from_millis(100);
 /// Every so often a build comes that was never seen before and has to be compiled.
@@ -27,9 +36,11 @@ struct Scene {
     execution_id: String,
 }
 
-/// `swap [swaps]`.
+/// `swap [swaps under load] [swaps without a pause]`.
 pub(crate) async fn measure(arguments: &[String]) -> Result<()> {
-    let swaps = arguments.first().map_or(Ok(SWAPS), |word| word.parse()).context("swap takes a number of swaps")?;
+    let number = |place: usize, default| arguments.get(place).map_or(Ok(default), |word| word.parse::<usize>());
+    let swaps = number(0, SWAPS).context("swap takes a number of swaps")?;
+    let further = number(1, SWAPS_WITHOUT_PAUSE).context("swap takes a second number of swaps")?;
     let scene = Scene::set().await;
     let (load, began) = (scene.load(), Instant::now());
     tokio::time::sleep(STEADY).await;
@@ -51,14 +62,7 @@ pub(crate) async fn measure(arguments: &[String]) -> Result<()> {
     println!("pointer flip: median {} us, longest {} us", middle(&flips_us), flips_us.iter().max().unwrap_or(&0));
     ensure!(steady.failures.is_empty() && swapped.failures.is_empty(), "{:#?}{:#?}", steady.failures, swapped.failures);
 
-    let before = resources(&scene.host);
-    let began = Instant::now();
-    scene.swap(SWAPS_WITHOUT_PAUSE, Duration::ZERO).await?;
-    let after = resources(&scene.host);
-    println!("{SWAPS_WITHOUT_PAUSE} further swaps in {:.1} s:", began.elapsed().as_secs_f64());
-    println!("  resident {:.1} MiB -> {:.1} MiB ({:+.1} %)", before.0, after.0, (after.0 / before.0 - 1.0) * 100.0);
-    println!("  descriptors {} -> {}, threads {} -> {}", before.1, after.1, before.2, after.2);
-    Ok(())
+    scene.swap_and_stay_flat(further).await
 }
 
 impl Scene {
@@ -86,6 +90,24 @@ impl Scene {
         )
     }
 
+    /// Swaps without a pause, in two halves: what grows over the second one grows for ever.
+    async fn swap_and_stay_flat(&self, swaps: usize) -> Result<()> {
+        let mut moments = vec![Resources::of(&self.host).await];
+        for half in [swaps / 2, swaps - swaps / 2] {
+            let began = Instant::now();
+            self.swap(half, Duration::ZERO).await?;
+            println!("{half} swaps without a pause in {:.1} s", began.elapsed().as_secs_f64());
+            moments.push(Resources::of(&self.host).await);
+        }
+        for (name, moment) in ["begin", "middle", "end"].iter().zip(&moments) {
+            println!("{name:<8} {moment}");
+        }
+        let [begin, middle, end] = moments.as_slice() else { return Ok(()) };
+        // The first half may still fill what has a bound, as the history and the pools.
+        ensure!(end.is_flat_after(middle) && end.is_flat_after(begin), "it is not flat over {swaps} swaps");
+        Ok(())
+    }
+
     /// Two builds in turns, now and then one that has to be compiled; how long each switch took, in microseconds.
     async fn swap(&self, swaps: usize, between: Duration) -> Result<Vec<u64>> {
         let build = guests::bytes(&guests::plugin("execution-service"));
@@ -96,8 +118,16 @@ impl Scene {
             let variant = if is_new { 1_000 + number } else { number % 2 };
             let component = guests::variant(&build, u32::try_from(variant)?);
             let path = "/api/admin/plugins/execution-service/deploy";
-            let request = operator.request("POST".parse()?, path).header("content-type", "application/wasm");
-            let answer = operator.send(request.body(component)).await;
+            let began = Instant::now();
+            let answer = loop {
+                let request = operator.request("POST".parse()?, path).header("content-type", "application/wasm");
+                let answer = operator.send(request.body(component.clone())).await;
+                // With a database that hosts share, this one may be looking at what was recorded a moment ago.
+                if answer.status != 409 || began.elapsed() > TURN_PATIENCE {
+                    break answer;
+                }
+                tokio::time::sleep(TURN_PAUSE).await;
+            };
             ensure!(answer.status == 202, "swap {number}: {}", answer.text());
             flips_us.push(answer.json().get("flipUs").and_then(|value| value.as_u64()).context("no flipUs")?);
             tokio::time::sleep(between).await;
@@ -120,10 +150,53 @@ async fn follow(ada: Client, execution_id: String) -> Result<()> {
     }
 }
 
-/// Resident mebibytes, open descriptors and threads.
-fn resources(host: &Host) -> (f64, usize, usize) {
-    let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", host.id())).map_or(0, Iterator::count);
-    (host.resident_bytes() as f64 / f64::from(1 << 20), count("fd"), count("task"))
+/// What a host holds at one moment.
+struct Resources {
+    resident_mib: f64,
+    descriptors: usize,
+    threads: usize,
+    /// To PostgreSQL; none where the database is a file.
+    connections: Option<usize>,
+}
+
+impl Resources {
+    /// Once the host has nothing to do.
+    async fn of(host: &Host) -> Self {
+        tokio::time::sleep(SETTLED_AFTER).await;
+        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", host.id())).map_or(0, Iterator::count);
+        let connections = host.space().map(|space| {
+            let asked =
+                "select pid from pg_stat_activity where datname = current_database() and application_name = 'berth'";
+            space.ask(asked).iter().filter(|line| !line.is_empty()).count()
+        });
+        Self {
+            resident_mib: host.resident_bytes() as f64 / f64::from(1 << 20),
+            descriptors: count("fd"),
+            threads: count("task"),
+            connections,
+        }
+    }
+
+    fn is_flat_after(&self, earlier: &Self) -> bool {
+        let counts = [
+            (earlier.descriptors, self.descriptors),
+            (earlier.threads, self.threads),
+            (earlier.connections.unwrap_or(0), self.connections.unwrap_or(0)),
+        ];
+        self.resident_mib <= earlier.resident_mib * (1.0 + MEMORY_MARGIN)
+            && counts.iter().all(|(before, now)| *now <= before + COUNT_MARGIN)
+    }
+}
+
+impl std::fmt::Display for Resources {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { resident_mib, descriptors, threads, connections } = self;
+        write!(formatter, "resident {resident_mib:.1} MiB, {descriptors} descriptors, {threads} threads, ")?;
+        match connections {
+            Some(connections) => write!(formatter, "{connections} connections to PostgreSQL"),
+            None => write!(formatter, "no connections: the database is a file"),
+        }
+    }
 }
 
 pub(crate) fn say(name: &str, report: &Report, elapsed: Duration) {

@@ -67,7 +67,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// How every build fares: requests, times, failures, traps, memory, queue
+    /// How every build fares: requests, times, failures, traps, processor time, memory, queue
     Status(seeing::StatusArguments),
     /// What a plugin logs, and what the host says of it
     Logs(seeing::LogArguments),

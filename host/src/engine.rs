@@ -18,6 +18,7 @@ mod routes;
 mod serve;
 mod state;
 mod trouble;
+mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(crate) use link::opened;
 pub(crate) use packed::{Answer, PackedAnswer, PackedRequest, Packer};
 pub(crate) use revision::{Exports, Revision, RevisionStatistics};
 pub(crate) use routes::RouteMatch;
+pub(crate) use usage::process_time;
 
 use crate::capability::Rooms;
 
@@ -57,6 +59,8 @@ pub(crate) struct EngineOptions {
 /// The engines of the process, with the rooms their guests import from.
 pub(crate) struct Engine {
     flavours: [wasmtime::Engine; 2],
+    /// What a compiled component must have been made for.
+    compatibility: u64,
     rooms: Arc<Rooms>,
     options: EngineOptions,
     /// One permit a live instance: a full pool would be an error, a semaphore is a wait.
@@ -77,7 +81,8 @@ impl Engine {
         let flavours = [start(Flavour::Plain)?, start(Flavour::Concurrent)?];
         start_epoch_clock(&flavours)?;
         let slots = Arc::new(Semaphore::new(INSTANCES_MAX as usize));
-        Ok(Arc::new(Self { flavours, rooms, options, slots, lane: lane::SlowLane::start()? }))
+        let compatibility = compile::compatibility(&flavours);
+        Ok(Arc::new(Self { flavours, compatibility, rooms, options, slots, lane: lane::SlowLane::start()? }))
     }
 
     fn flavour(&self, engine: &wasmtime::Engine) -> Flavour {

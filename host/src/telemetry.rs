@@ -4,6 +4,7 @@
 
 pub(crate) mod lines;
 pub(crate) mod meter;
+pub(crate) mod recent;
 
 use std::sync::OnceLock;
 

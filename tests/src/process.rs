@@ -49,6 +49,22 @@ impl Host {
         kibibytes.expect("VmRSS in /proc") * 1024
     }
 
+    /// The limits of a process that this host has started to compile something, as `/proc` shows them; none where there is
+    /// no such process now.
+    #[must_use]
+    pub fn limits_of_a_compilation(&self) -> Option<String> {
+        let is_ours = |folder: &std::path::Path| {
+            let status = std::fs::read_to_string(folder.join("status")).unwrap_or_default();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            let arguments = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+            parent.is_some_and(|parent| parent.trim() == self.id().to_string())
+                && arguments.split(|byte| *byte == 0).any(|argument| argument == b"compile")
+        };
+        let processes = std::fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
+        let found = processes.into_iter().find(|folder| is_ours(folder))?;
+        std::fs::read_to_string(found.join("limits")).ok()
+    }
+
     /// Keeps everybody from writing to its SQLite database.
     ///
     /// # Panics

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use berth_tests::{Answer, Client, Host, Load, Manifest, Slot, eventually, guests, manifest};
-use reqwest::Method;
+use berth_tests::entries::{add, path, remove, set};
+use berth_tests::{Client, Host, Load, Manifest, Slot, eventually, guests, manifest};
 use serde_json::{Value, json};
 
 /// How often an entry is changed under load.
@@ -17,30 +17,6 @@ const LEDGER: &str = "[[plugin]]\nroutes = [\"/ledger\"]\npublic = [\"GET /ledge
 
 fn standard() -> Vec<u8> {
     guests::bytes(&guests::fixture("standard"))
-}
-
-/// Adds a plugin as curl would.
-async fn add(host: &Host, name: &str, entry: &str, component: Vec<u8>) -> Answer {
-    let head = |name: &str| format!("--limit\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
-    let mut form = format!("{}{entry}\r\n{}", head("entry"), head("component")).into_bytes();
-    form.extend(component);
-    form.extend(b"\r\n--limit--\r\n");
-    let operator = host.operator();
-    let request = operator.request(Method::POST, &path(name));
-    operator.send(request.header("content-type", "multipart/form-data; boundary=limit").body(form)).await
-}
-
-/// Changes the keys of an entry that are named.
-async fn set(host: &Host, name: &str, keys: &str) -> Answer {
-    host.operator().set_plugin(name, keys).await
-}
-
-async fn remove(host: &Host, name: &str) -> Answer {
-    host.operator().delete(&format!("{}?wait=true", path(name))).await
-}
-
-fn path(name: &str) -> String {
-    format!("/api/admin/plugins/{name}")
 }
 
 /// Name to origin of every plugin.

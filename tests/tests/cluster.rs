@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use berth_tests::entries::{add, remove, set};
 use berth_tests::host::Builder;
 use berth_tests::writers::everything_is_there;
-use berth_tests::{Balancer, Client, Host, Manifest, Space, Urls, Writers, eventually, guests, manifest};
+use berth_tests::{Answer, Balancer, Client, Host, Manifest, Space, Urls, Writers, eventually, guests, manifest};
 use serde_json::{Value, json};
 
 /// What a deploy may take to reach every host; far more than it takes on a machine that has nothing else to do.
@@ -167,6 +168,73 @@ async fn what_one_host_deploys_runs_on_all_and_a_host_that_was_down_catches_up()
         (running <= 4).then_some(())
     })
     .await;
+}
+
+/// Waits until every host answers every path with its status.
+async fn all_answer(hosts: &[Host], wanted: &[(&str, u16)]) {
+    for (path, status) in wanted {
+        for host in hosts {
+            let what = format!("{status} for {path} from {}", host.base);
+            eventually(&what, async || (host.client().get(path).await.status == *status).then_some(())).await;
+        }
+    }
+}
+
+/// Changes an entry, and again while the host still takes over what another one changed.
+async fn changed(status: u16, change: impl AsyncFn() -> Answer) {
+    eventually("the change", async || {
+        let answer = change().await;
+        (answer.status != 409).then(|| answer.done(status))
+    })
+    .await;
+}
+
+/// Name to origin of every plugin of a host.
+async fn origins(host: &Host) -> Vec<(String, String)> {
+    let plugins = host.operator().get("/api/admin/plugins").await.expect(200);
+    let text = |plugin: &Value, member: &str| plugin[member].as_str().unwrap_or_default().to_owned();
+    let items = plugins["items"].as_array().expect("plugins");
+    items.iter().map(|plugin| (text(plugin, "name"), text(plugin, "origin"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_plugin_that_one_host_adds_changes_and_removes_does_so_on_all_and_on_one_that_was_down() {
+    let entry = |routes: &[&str]| {
+        let public: Vec<String> = routes.iter().map(|route| format!("{route}/{{*rest}}")).collect();
+        format!("routes = {routes:?}\npublic = {public:?}\nisolation = \"plugin\"\n")
+    };
+    let standard = guests::bytes(&guests::fixture("standard"));
+    let space = space();
+    let mut hosts = three(|| Host::with(Manifest::hello()).on(&space)).await;
+
+    changed(201, async || add(&hosts[0], "standard", &entry(&["/standard"]), standard.clone()).await).await;
+    all_answer(&hosts, &[("/standard/a", 200), ("/api/hello", 200)]).await;
+    changed(202, async || set(&hosts[1], "standard", &entry(&["/moved"])).await).await;
+    all_answer(&hosts, &[("/moved/a", 200), ("/standard/a", 404)]).await;
+
+    // Down while an entry changes and another comes.
+    let down = hosts.pop().expect("a host").kill().await;
+    changed(202, async || set(&hosts[0], "standard", &entry(&["/moved", "/further"])).await).await;
+    changed(201, async || add(&hosts[1], "second", &entry(&["/second"]), guests::variant(&standard, 2)).await).await;
+    let there = [("/further/a", 200), ("/moved/a", 200), ("/second/a", 200), ("/api/hello", 200)];
+    all_answer(&hosts, &there).await;
+    hosts.push(down.start().await);
+    all_answer(&hosts, &there).await;
+    // And one that has never been there, whose folder is empty.
+    hosts.push(Host::with(Manifest::hello()).on(&space).start().await);
+    all_answer(&hosts, &there).await;
+
+    // Down while a plugin of its own and one of the file go.
+    let down = hosts.pop().expect("a host").kill().await;
+    changed(200, async || remove(&hosts[2], "standard").await).await;
+    changed(200, async || remove(&hosts[0], "hello").await).await;
+    let gone = [("/further/a", 404), ("/moved/a", 404), ("/api/hello", 404), ("/second/a", 200)];
+    all_answer(&hosts, &gone).await;
+    hosts.push(down.start().await);
+    all_answer(&hosts, &gone).await;
+    for host in &hosts {
+        assert_eq!(origins(host).await, [("second".to_owned(), "added".to_owned())], "{}", host.base);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

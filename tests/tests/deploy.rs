@@ -83,6 +83,15 @@ async fn the_commands_do_what_the_api_does() {
     assert!(status == Some(0) && said.lines().count() >= 3, "{said}");
     let (status, _, complaint) = run(&["rollback", "hello"]);
     assert_eq!(status, Some(0), "{complaint}");
+    // The same bytes at the end of a pipe.
+    let mut command = host.berth(&["deploy", "hello", "-", "--json"]);
+    let output = command.stdin(std::fs::File::open(&file).expect("the file")).output().expect("berth");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (output.status.code(), &report["revision"], &report["previousRevision"]),
+        (Some(0), &3.into(), &1.into()),
+        "{report}"
+    );
     let (status, said, _) = run(&["routes"]);
     assert!(status == Some(0) && said.contains("/api/hello"), "{said}");
     std::fs::write(&file, b"garbage").expect("written");

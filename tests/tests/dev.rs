@@ -3,17 +3,16 @@
 //! The component is a small one of its own workspace, so that a build takes seconds.
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use berth_tests::process::free_port;
-use berth_tests::{Client, Host, Manifest, Slot, eventually, guests};
-use tempfile::TempDir;
+use berth_tests::{Client, Host, Manifest, Slot, Workshop, eventually, guests};
 
 /// Cheap to build rather than fast.
 const WORKSPACE: &str = "
 [workspace]
-members = [\"NAME\"]
+members = [\"components/NAME\"]
 resolver = \"3\"
 [profile.guest]
 inherits = \"release\"
@@ -51,102 +50,39 @@ impl wasip2::exports::http::incoming_handler::Guest for Component {
 }
 "#;
 
-/// A workspace with one plugin, and the process that watches it.
-struct Workshop {
-    folder: TempDir,
-    name: &'static str,
-    process: Option<Child>,
+/// The workspace, built once: what it depends on is then there.
+fn workshop(name: &str, word: &str) -> Workshop {
+    let workshop = Workshop::new(name, WORKSPACE, PACKAGE);
+    workshop.save(&SOURCE.replace("WORD", word));
+    let _ = workshop.build();
+    workshop
 }
 
-impl Workshop {
-    /// The workspace, built once: what it depends on is then there.
-    fn new(name: &'static str, word: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let package = folder.path().join(name);
-        std::fs::create_dir_all(package.join("src")).expect("a folder");
-        std::fs::write(folder.path().join("Cargo.toml"), WORKSPACE.replace("NAME", name)).expect("written");
-        std::fs::write(package.join("Cargo.toml"), PACKAGE.replace("NAME", name)).expect("written");
-        for file in ["Cargo.lock", "rust-toolchain.toml"] {
-            std::fs::copy(guests::root().join(file), folder.path().join(file)).expect("copied");
-        }
-        let workshop = Self { folder, name, process: None };
-        workshop.save(&SOURCE.replace("WORD", word));
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--target", "wasm32-wasip2", "--profile", "guest"]);
-        let built = workshop.prepare(&mut cargo).status().expect("cargo");
-        assert!(built.success(), "the component does not build");
-        workshop
-    }
-
-    /// In the workspace, and built beside everything else.
-    fn prepare<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.current_dir(self.folder.path()).env("CARGO_TARGET_DIR", guests::target().join("test-dev"));
-        // Everything that the component needs was fetched for the guests.
-        command.env("CARGO_NET_OFFLINE", "true")
-    }
-
-    fn save(&self, source: &str) {
-        std::fs::write(self.folder.path().join(self.name).join("src/lib.rs"), source).expect("written");
-    }
-
-    fn slot(&self) -> Slot {
-        let route = format!("/{}", self.name);
-        let public = format!("public = [\"{route}\"]\nisolation = \"plugin\"");
-        Slot::new(self.name, guests::fixture("standard"), &route).with(&public)
-    }
-
-    fn develop(&mut self, mut command: Command) {
-        let file = |name: &str| std::fs::File::create(self.log_file(name)).expect("a file");
-        command.stdin(Stdio::null()).stdout(file("said")).stderr(file("complained"));
-        self.process = Some(self.prepare(&mut command).spawn().expect("berth dev"));
-    }
-
-    fn log_file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// What it has said so far, on standard output or standard error.
-    fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.log_file(name)).unwrap_or_default()
-    }
-
-    async fn serves(&self, client: &Client, word: &str) {
-        let path = format!("/{}", self.name);
-        let answers = async || {
-            let answer = client.try_send(client.request(reqwest::Method::GET, &path)).await.ok()?;
-            (answer.text() == word).then_some(())
-        };
-        eventually(&format!("{word} from {path}; {}{}", self.log("said"), self.log("complained")), answers).await;
-    }
-
-    /// Ends it as Ctrl-C does.
-    fn stop(&mut self) {
-        let mut process = self.process.take().expect("a process");
-        let sent = Command::new("kill").args(["-s", "INT", &process.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()));
-        assert!(process.wait().expect("its end").success(), "{}", self.log("complained"));
-    }
+fn slot(name: &str) -> Slot {
+    let route = format!("/{name}");
+    let public = format!("public = [\"{route}\"]\nisolation = \"plugin\"");
+    Slot::new(name, guests::fixture("standard"), &route).with(&public)
 }
 
-impl Drop for Workshop {
-    fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = Command::new("kill").args(["-s", "TERM", &process.id().to_string()]).status();
-            let _ = process.wait();
-        }
-    }
+async fn serves(workshop: &Workshop, client: &Client, path: &str, word: &str) {
+    let answers = async || {
+        let answer = client.try_send(client.request(reqwest::Method::GET, path)).await.ok()?;
+        (answer.text() == word).then_some(())
+    };
+    let said = format!("{word} from {path}; {}{}", workshop.log("said"), workshop.log("complained"));
+    eventually(&said, answers).await;
 }
 
 #[tokio::test]
 async fn a_saved_file_is_served_and_a_broken_one_is_not() {
-    let mut workshop = Workshop::new("greeter", "first");
-    let host = Host::with(Manifest::of([workshop.slot()])).start().await;
+    let mut workshop = workshop("greeter", "first");
+    let host = Host::with(Manifest::of([slot("greeter")])).start().await;
     let client = host.client();
     workshop.develop(host.berth(&["dev"]));
-    workshop.serves(&client, "first").await;
+    serves(&workshop, &client, "/greeter", "first").await;
 
     workshop.save(&SOURCE.replace("WORD", "second"));
-    workshop.serves(&client, "second").await;
+    serves(&workshop, &client, "/greeter", "second").await;
     let said = async || workshop.log("said").lines().any(|line| line.contains("s after the save")).then_some(());
     eventually("the time from save to served", said).await;
 
@@ -154,25 +90,25 @@ async fn a_saved_file_is_served_and_a_broken_one_is_not() {
     let shown = async || workshop.log("complained").contains("greeter does not build").then_some(());
     eventually("a build error", shown).await;
     assert!(workshop.log("complained").contains("cannot find value `missing`"), "{}", workshop.log("complained"));
-    workshop.serves(&client, "second").await;
+    serves(&workshop, &client, "/greeter", "second").await;
 
     workshop.save(&SOURCE.replace("WORD", "third"));
-    workshop.serves(&client, "third").await;
+    serves(&workshop, &client, "/greeter", "third").await;
     workshop.stop();
-    workshop.serves(&client, "third").await;
+    serves(&workshop, &client, "/greeter", "third").await;
 }
 
 #[tokio::test]
 async fn a_host_is_started_where_none_answers() {
-    let mut workshop = Workshop::new("porter", "here");
-    let folder = workshop.folder.path().to_path_buf();
+    let mut workshop = workshop("porter", "here");
+    let folder = workshop.folder().to_path_buf();
     let manifest = folder.join("plugins.toml");
-    std::fs::write(&manifest, Manifest::of([workshop.slot()]).text()).expect("written");
+    std::fs::write(&manifest, Manifest::of([slot("porter")]).text()).expect("written");
     let base = format!("http://127.0.0.1:{}", free_port());
     let client = Client::anonymous(&base);
     let command = berth_dev(&base, &manifest, &folder.join("data"));
     workshop.develop(command);
-    workshop.serves(&client, "here").await;
+    serves(&workshop, &client, "/porter", "here").await;
     workshop.stop();
     let answer = client.try_send(client.request(reqwest::Method::GET, "/health")).await;
     assert!(answer.is_err(), "its host outlives it");

@@ -189,6 +189,21 @@ async fn what_takes_too_much_to_compile_is_given_up_and_nobody_else_waits_for_it
     let component = costly(4_000, 4_000);
     assert!(component.len() < MIB / 10, "{} bytes", component.len());
     let (sentence, slowest) = tokio::join!(refusal(&host, component, COMPILATION_MAX), async {
+        // It can open neither a socket nor a file, and has a bound on memory and on time.
+        berth_tests::eventually("the limits of the compilation", async || {
+            let limits = host.limits_of_a_compilation()?;
+            let limit = |name: &str| {
+                let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+                line.split_whitespace().nth(1)?.parse::<u64>().ok()
+            };
+            let is_at_most = |name: &str, most: u64| limit(name).is_some_and(|limit| limit <= most);
+            let is_bounded = is_at_most("Max address space", 4 << 30) && is_at_most("Max cpu time", 120);
+            (is_bounded && is_at_most("Max open files", 0)).then_some(())
+        })
+        .await;
+        // One deploy of a plugin at a time.
+        let other = berth_tests::guests::bytes(&berth_tests::guests::fixture("hello-next"));
+        host.operator().deploy("hello", other).await.problem(409, "CONFLICT");
         let mut slowest = Duration::ZERO;
         for _ in 0..20 {
             let begin = Instant::now();

@@ -112,6 +112,10 @@ async fn the_metrics_are_what_prometheus_expects_and_tell_what_happened() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing:\n{text}");
     }
+    for name in ["berth_plugin_cpu_seconds_total{plugin=\"planning\"} ", "process_cpu_seconds_total "] {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok());
+        assert!(value > Some(0.0), "{name} is {value:?}");
+    }
     assert!(!text.contains("made-up") && text.lines().count() < 1000, "a client made series of its own");
     check_with_promtool(&text);
 }

@@ -97,6 +97,7 @@ async fn status_counts_requests_failures_and_traps_of_each_build() {
     assert_eq!((&hello["role"], &hello["revision"], &hello["failures"]), (&json!("current"), &json!(1), &json!(0)));
     assert!(hello["p50Us"].as_u64() <= hello["p99Us"].as_u64() && hello["p99Us"].is_u64(), "{hello}");
     assert!(hello["warm"].as_u64() > Some(0) && hello["memoryBytes"].as_u64() > Some(64 * 1024), "{hello}");
+    assert!(hello["cpuSeconds"].as_f64() > Some(0.0) && hello["cpuShare"].is_number(), "{hello}");
     let unruly = eventually("the trap", async || {
         builds(&operator, "unruly").await.into_iter().find(|build| build["failures"] == 1)
     })
@@ -105,10 +106,12 @@ async fn status_counts_requests_failures_and_traps_of_each_build() {
     assert!(unruly["lastTrap"].is_string(), "{unruly}");
 
     let all = json_of(&host, &["status", "--json"]);
+    assert!(all["host"]["cpuSeconds"].as_f64() > hello["cpuSeconds"].as_f64(), "{all}");
     assert!(all["host"]["residentBytes"].is_u64() && all["items"].as_array().is_some_and(|builds| builds.len() == 2));
     let said = succeed(&host, &["status"]);
     let hello = said.lines().find(|line| line.starts_with("hello")).expect("a line");
-    assert!(said.starts_with("Berth ") && said.contains("P99"), "{said}");
+    assert!(said.starts_with("Berth ") && said.contains("P99") && said.contains("CPU"), "{said}");
+    assert!(hello.contains(" %"), "{said}");
     assert!(hello.contains(" ms") || hello.contains(" µs"), "{said}");
     assert!(said.contains("unruly: the last trap: "), "{said}");
     let (status, _, complaint) = run(&host, &["status", "nobody"]);

@@ -5,7 +5,10 @@ use anyhow::{Result, bail};
 use crate::servers::Servers;
 use crate::{build, test, workspace};
 
-const NAMES: [&str; 8] = ["hello", "swap", "neighbour", "restart", "outbox", "ingest", "vectors", "workflow"];
+const NAMES: [&str; 10] =
+    ["hello", "swap", "neighbour", "restart", "outbox", "ingest", "vectors", "workflow", "dev", "spread"];
+/// Those that are about servers.
+const ON_SERVERS_ONLY: [&str; 2] = ["outbox", "spread"];
 /// On PostgreSQL, Redis and RabbitMQ instead of the embedded stores.
 const ON_SERVERS: &str = "--servers";
 
@@ -21,7 +24,8 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let is_on_servers = rest.iter().any(|argument| argument == ON_SERVERS);
     let rest = rest.iter().filter(|argument| *argument != ON_SERVERS);
     // Only what is about servers needs them.
-    let servers = if is_on_servers || name == "outbox" { Servers::find()? } else { Servers::none() };
+    let servers =
+        if is_on_servers || ON_SERVERS_ONLY.contains(&name.as_str()) { Servers::find()? } else { Servers::none() };
     build::build_guests()?;
     build::build_host()?;
     let mut command = workspace::cargo();

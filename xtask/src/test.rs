@@ -12,11 +12,11 @@ use crate::{build, workspace};
 /// Promises that run together: each starts a host of its own, and more at once than cores only makes them wait.
 const PROMISES_AT_ONCE: &str = "2";
 
-/// Promises about several hosts and about servers that fail: they start what they need themselves.
-pub(crate) const ON_SERVERS_ONLY: [&str; 2] = ["cluster", "outage"];
+/// Promises about several hosts, and about servers that fail or will not do: they start what they need themselves.
+pub(crate) const ON_SERVERS_ONLY: [&str; 3] = ["cluster", "outage", "refusals"];
 /// Promises that have nothing to do with what stands behind the rooms; every other file runs on both stacks.
-const ON_EMBEDDED_ONLY: [&str; 8] =
-    ["dev", "gateway", "registry", "standard", "starting", "stopping", "swap", "unruly"];
+const ON_EMBEDDED_ONLY: [&str; 9] =
+    ["dev", "gateway", "registry", "standard", "starting", "stopping", "swap", "unruly", "watching"];
 /// Promises that need the program of a registry.
 const WITH_REGISTRY_ONLY: &str = "registry";
 /// Tells the harness of the promises to start its hosts on PostgreSQL, Redis and RabbitMQ.

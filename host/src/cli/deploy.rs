@@ -127,7 +127,7 @@ fn tell_of_trial(plugin: &str, report: &Value, is_json: bool) -> Result<(), Comm
         Some(share) => format!("answers {share}% of the callers"),
         None => "gets copies of safe requests".to_owned(),
     };
-    output::say(&format!("{plugin}: revision {revision} {what}; see `berth plugins`, then promote or abort it"));
+    output::say(&format!("{plugin}: revision {revision} {what}; see `berth status`, then promote or abort it"));
     changes::lines(plugin, report).iter().for_each(|line| output::say(line));
     Ok(())
 }

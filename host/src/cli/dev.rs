@@ -19,6 +19,7 @@ use super::client::{Client, Target, segment};
 use super::inspect::{items, text};
 use super::source::{Sha256Digest, read_local};
 use super::{CommandError, output};
+use build::Profile;
 use own_host::OwnHost;
 use watch::Watch;
 use workspace::Workspace;
@@ -27,9 +28,9 @@ use workspace::Workspace;
 pub(super) struct DevArguments {
     /// Plugins to watch [default: all of the host's that the Cargo workspace here builds]
     plugins: Vec<String>,
-    /// The Cargo profile they are built with
-    #[arg(long, value_name = "NAME", default_value = "guest")]
-    profile: String,
+    /// The Cargo profile they are built with, as it is [default: guest, set to build quickly]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// The host; when none answers there, and it is this machine, one is started with the settings of `berth run`
     #[arg(long, env = "BERTH_URL", default_value = "http://127.0.0.1:3000", hide_env_values = true)]
     url: String,
@@ -65,6 +66,7 @@ async fn work(arguments: DevArguments, workspace: Workspace) -> Result<(), Comma
             watch.add(name, &folder)?;
         }
     }
+    let profile = profile.map_or(Profile::QuickGuest, Profile::AsItIs);
     let session = Session { client, workspace, profile };
     output::say(&format!("watching the sources of {}", plugins.iter().cloned().collect::<Vec<_>>().join(", ")));
     // What serves may be older than the sources; and the first change is then as quick as every other.
@@ -114,7 +116,7 @@ fn chosen(
 struct Session {
     client: Client,
     workspace: Workspace,
-    profile: String,
+    profile: Profile,
 }
 
 impl Session {
@@ -141,7 +143,7 @@ impl Session {
                 watch.add(name, &folder)?;
             }
             match self.deploy(name, component).await {
-                Ok(Some(revision)) => output::say(&format!("{name}: {}", served_sentence(revision, saved, building))),
+                Ok(Some(report)) => output::say(&format!("{name}: {}", served_sentence(&report, saved, building))),
                 Ok(None) => output::say(&format!("{name}: what serves is what the sources say")),
                 Err(error) => output::complain(&format!("{name}: {error}; the build before it serves on")),
             }
@@ -149,8 +151,8 @@ impl Session {
         Ok(())
     }
 
-    /// The revision that serves now; none when the very same build serves already.
-    async fn deploy(&self, name: &str, component: &Path) -> Result<Option<i64>, CommandError> {
+    /// What the host says of the deploy; none when the very same build serves already.
+    async fn deploy(&self, name: &str, component: &Path) -> Result<Option<Value>, CommandError> {
         let component = read_local(&component.display().to_string())?;
         let digest = Sha256Digest::of(&component.bytes);
         let plugins = self.client.get("/api/admin/plugins").await?;
@@ -161,17 +163,20 @@ impl Session {
         // Not watched after the switch: half-written code may well be worse, and is still what shall serve. What it
         // newly wants needs no question, since the manifest stays the bound.
         let path = format!("/api/admin/plugins/{}/deploy?watch=off&grant=true&force=true", segment(name));
-        let report = self.client.post_component(&path, component).await?;
-        Ok(Some(report.get("revision").and_then(Value::as_i64).unwrap_or_default()))
+        self.client.post_component(&path, component).await.map(Some)
     }
 }
 
-fn served_sentence(revision: i64, saved: Option<Instant>, building: Duration) -> String {
-    let building = building.as_secs_f64();
+fn served_sentence(report: &Value, saved: Option<Instant>, building: Duration) -> String {
+    let number = |member: &str| report.get(member).and_then(Value::as_u64).unwrap_or_default();
+    let (revision, building) = (number("revision"), building.as_secs_f64());
     match saved {
         Some(saved) => {
-            let whole = saved.elapsed().as_secs_f64();
-            format!("revision {revision} serves, {whole:.1} s after the save ({building:.1} s of it building)")
+            let (whole, preparing) = (saved.elapsed().as_secs_f64(), number("prepareMs") as f64 / 1e3);
+            format!(
+                "revision {revision} serves, {whole:.2} s after the save ({building:.2} s building, {preparing:.2} s \
+                 compiling and warming)"
+            )
         }
         None => format!("revision {revision} serves, built in {building:.1} s"),
     }

@@ -82,6 +82,7 @@ pub(super) async fn status(arguments: StatusArguments) -> Result<(), CommandErro
         ("REQUESTS", "requests"),
         ("FAILED", "failures"),
         ("TRAPS", "traps"),
+        ("CPU", "cpu"),
         ("MEMORY", "memory"),
         ("WARM", "warm"),
         ("QUEUE", "queue"),
@@ -193,6 +194,7 @@ fn status_row(build: &Value) -> Value {
         "requests": member("requests"),
         "failures": member("failures"),
         "traps": member("traps"),
+        "cpu": build.get("cpuShare").and_then(Value::as_f64).filter(|_| has_build).map(share),
         "memory": number("memoryBytes").filter(|_| has_build).map(bytes),
         "warm": member("warm"),
         "queue": queue("depth"),
@@ -285,6 +287,11 @@ fn duration(milliseconds: u64) -> String {
     }
 }
 
+/// A share of one processor for people: above 100 % where several are busy.
+fn share(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
 fn bytes(bytes: u64) -> String {
     const MEBIBYTE: f64 = 1_048_576.0;
     format!("{:.1} MiB", bytes as f64 / MEBIBYTE)
@@ -325,9 +332,10 @@ mod tests {
         );
         assert_eq!((&row["is"], &row["rate"], &row["memory"]), (&json!("missing"), &json!("0.0"), &Value::Null));
         let row = status_row(
-            &json!({"role": "current", "revision": 2, "memoryBytes": 3_145_728, "queue": {"depth": 4, "lagMs": 1_500}}),
+            &json!({"role": "current", "revision": 2, "memoryBytes": 3_145_728, "cpuShare": 1.254, "queue": {"depth": 4, "lagMs": 1_500}}),
         );
         assert_eq!((&row["memory"], &row["queue"], &row["lag"]), (&json!("3.0 MiB"), &json!(4), &json!("1 s")));
+        assert_eq!(row["cpu"], "125.4 %");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Two traits, so that the order of a deploy can be tested with builds that fail where a test wants them to.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -32,8 +33,17 @@ pub(crate) trait Foundry: Send + Sync + 'static {
         isolation: Isolation,
     ) -> impl Future<Output = Result<Arc<Self::Revision>, PrepareError>> + Send;
 
+    /// Whether compiling a component would cost nothing.
+    fn is_compiled(&self, digest: &str) -> bool;
+
     /// Removes what is cached of a component that nobody will ask for again.
     fn forget(&self, digest: &str);
+
+    /// Removes what is cached of components that `wanted` does not name, but for what a running deploy may have just made.
+    ///
+    /// # Errors
+    /// When the cache cannot be read or changed.
+    fn keep_only(&self, wanted: HashSet<String>) -> impl Future<Output = std::io::Result<()>> + Send;
 }
 
 /// A build as the deployer sees it.

@@ -1,5 +1,6 @@
 //! A foundry for tests: a component is a small JSON document that says how the build behaves.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub(super) struct Recipe {
 #[derive(Default)]
 pub(super) struct FakeFoundry {
     pub compiled: AtomicUsize,
+    /// Digests of what is compiled.
+    pub at_hand: Mutex<HashSet<String>>,
     pub forgotten: Mutex<Vec<String>>,
     pub gate: Arc<Gate>,
     /// Builds made so far that are still alive.
@@ -155,7 +158,9 @@ impl Foundry for Arc<FakeFoundry> {
         self.compiled.fetch_add(1, Ordering::SeqCst);
         let recipe = serde_json::from_slice(&wasm)
             .map_err(|_| PrepareError::NotAComponent("this is no WebAssembly component".into()))?;
-        Ok(FakeCode { recipe, digest: digest_of(&wasm).into() })
+        let digest = digest_of(&wasm);
+        self.at_hand.lock().insert(digest.clone());
+        Ok(FakeCode { recipe, digest: digest.into() })
     }
 
     async fn revision(
@@ -170,6 +175,15 @@ impl Foundry for Arc<FakeFoundry> {
             return Err(PrepareError::NotGranted(vec!["it imports mail, but its grant has no `mail`".into()]));
         }
         Ok(Arc::new(FakeBuild::new(number, digest, recipe, Arc::clone(&self.gate), Arc::clone(&self.alive))))
+    }
+
+    fn is_compiled(&self, digest: &str) -> bool {
+        self.at_hand.lock().contains(digest)
+    }
+
+    async fn keep_only(&self, wanted: HashSet<String>) -> std::io::Result<()> {
+        self.at_hand.lock().retain(|digest| wanted.contains(digest));
+        Ok(())
     }
 
     fn forget(&self, digest: &str) {

@@ -1,5 +1,6 @@
 //! The engine as the deployer's foundry, and its revisions as builds.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,8 +30,17 @@ impl Foundry for Arc<Engine> {
         Engine::revision(self, compiled, number, plugin, isolation).await
     }
 
+    fn is_compiled(&self, digest: &str) -> bool {
+        Engine::is_compiled(self, digest)
+    }
+
     fn forget(&self, digest: &str) {
         Engine::forget(self, digest);
+    }
+
+    async fn keep_only(&self, wanted: HashSet<String>) -> std::io::Result<()> {
+        let engine = Arc::clone(self);
+        tokio::task::spawn_blocking(move || Engine::keep_only(&engine, &wanted)).await.map_err(std::io::Error::other)?
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -129,6 +129,14 @@ struct Past<R> {
     draining: Mutex<Vec<Arc<R>>>,
     /// Traps of builds that are gone.
     traps: AtomicU64,
+    /// Processor time of builds that are gone, in microseconds.
+    cpu_us: AtomicU64,
+}
+
+impl<R> Default for Past<R> {
+    fn default() -> Self {
+        Self { draining: Mutex::default(), traps: AtomicU64::default(), cpu_us: AtomicU64::default() }
+    }
 }
 
 impl<R> Slot<R> {
@@ -142,7 +150,7 @@ impl<R> Slot<R> {
             is_trying: AtomicBool::new(false),
             watched: Mutex::default(),
             failure: Mutex::default(),
-            past: Arc::new(Past { draining: Mutex::default(), traps: AtomicU64::new(0) }),
+            past: Arc::default(),
             meter: Arc::default(),
         }
     }
@@ -281,6 +289,11 @@ impl<R> Slot<R> {
         self.past.traps.load(Ordering::Relaxed)
     }
 
+    /// Processor time of builds that are gone, in seconds.
+    pub(crate) fn cpu_seconds_before(&self) -> f64 {
+        Duration::from_micros(self.past.cpu_us.load(Ordering::Relaxed)).as_secs_f64()
+    }
+
     pub(super) fn draining(&self) -> Vec<Arc<R>> {
         self.past.draining.lock().clone()
     }
@@ -309,14 +322,24 @@ impl<R: Build> Slot<R> {
     /// Traps since the host started, over all builds.
     pub(crate) fn traps(&self) -> u64 {
         let alive: u64 = self.builds().iter().map(|(_, revision)| revision.statistics().traps).sum();
-        self.past.traps.load(Ordering::Relaxed) + alive
+        self.traps_before() + alive
+    }
+
+    /// Processor time of its calls since the host started, over all builds, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let alive: f64 = self.builds().iter().map(|(_, revision)| revision.statistics().cpu_seconds).sum();
+        self.cpu_seconds_before() + alive
     }
 
     pub(super) fn end_drain(&self, revision: &Arc<R>) {
         let mut draining = self.past.draining.lock();
         if let Some(index) = draining.iter().position(|other| Arc::ptr_eq(other, revision)) {
             draining.swap_remove(index);
-            self.past.traps.fetch_add(revision.statistics().traps, Ordering::Relaxed);
+            let statistics = revision.statistics();
+            self.past.traps.fetch_add(statistics.traps, Ordering::Relaxed);
+            let cpu = Duration::try_from_secs_f64(statistics.cpu_seconds).unwrap_or_default();
+            let cpu_us = u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);
+            self.past.cpu_us.fetch_add(cpu_us, Ordering::Relaxed);
         }
     }
 }

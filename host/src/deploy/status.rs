@@ -37,6 +37,10 @@ pub(crate) struct BuildStatus {
     pub warm: usize,
     /// Linear memory of its instances, idle or at work.
     pub memory_bytes: u64,
+    /// Processor time of its calls so far, in seconds.
+    pub cpu_seconds: f64,
+    /// How many processors its calls kept busy over the last ten seconds: 1 is one of them.
+    pub cpu_share: f64,
     /// Why there is no build.
     pub failure: Option<String>,
 }
@@ -70,6 +74,8 @@ impl BuildStatus {
             last_trap: statistics.last_trap,
             warm: statistics.warm,
             memory_bytes: statistics.memory_bytes,
+            cpu_seconds: statistics.cpu_seconds,
+            cpu_share: statistics.cpu_share,
             failure: None,
             ..Self::without_build(slot)
         }
@@ -95,6 +101,8 @@ impl BuildStatus {
             last_trap: None,
             warm: 0,
             memory_bytes: 0,
+            cpu_seconds: 0.0,
+            cpu_share: 0.0,
             failure: slot.failure().map(|reason| reason.to_string()),
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Compiling is the one thing here whose cost a stranger's bytes decide, so it never happens in the host's own process.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,10 @@ const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
 const COMPILE_CPU_SECONDS_MAX: u64 = 90;
 /// Address space a compilation may take.
 const COMPILE_MEMORY_BYTES_MAX: u64 = 3 << 30;
+/// How far a compilation stands back behind what answers requests: a third of a processor where both want it whole.
+const COMPILE_NICE: i32 = 5;
+/// A file in the cache that nobody wants stays for so long: a deploy that is running may have just made it.
+const UNWANTED_FOR_MAX: Duration = Duration::from_secs(60 * 60);
 /// What a child's complaint may be long.
 const COMPLAINT_CHARS_MAX: usize = 500;
 /// The beginning of every component: magic number, version 13, layer 1.
@@ -54,7 +60,7 @@ impl Engine {
     pub(crate) async fn compile(&self, wasm: Bytes) -> Result<Compiled, PrepareError> {
         judge_preamble(&wasm)?;
         let digest: Arc<str> = hex::encode(Sha256::digest(&wasm)).into();
-        let target = self.options.compiled.join(format!("{digest}-{:016x}.cwasm", self.compatibility()));
+        let target = self.place(&digest);
         if let Some(component) = self.load(&target).await {
             return Ok(Compiled { digest, component, was_cached: true });
         }
@@ -74,9 +80,25 @@ impl Engine {
         }
     }
 
+    /// Whether the compiled form of a component is at hand.
+    pub(crate) fn is_compiled(&self, digest: &str) -> bool {
+        mac_path(&self.place(digest)).exists()
+    }
+
+    /// Removes compiled components that `wanted` does not name, or that were made for another version of the engine, another
+    /// processor or other settings, and what a compilation left behind that was killed. What is younger than an hour stays.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or a file not be removed.
+    pub(crate) fn keep_only(&self, wanted: &HashSet<String>) -> std::io::Result<()> {
+        let places = wanted.iter().map(|digest| self.place(digest));
+        let kept = places.flat_map(|place| [mac_path(&place), place]).collect();
+        remove_old(&self.options.compiled, &kept, UNWANTED_FOR_MAX)
+    }
+
     /// Removes the compiled form of a component that is no longer wanted.
     pub(crate) fn forget(&self, digest: &str) {
-        let target = self.options.compiled.join(format!("{digest}-{:016x}.cwasm", self.compatibility()));
+        let target = self.place(digest);
         for path in [mac_path(&target), target] {
             if let Err(error) = std::fs::remove_file(&path)
                 && error.kind() != std::io::ErrorKind::NotFound
@@ -84,6 +106,11 @@ impl Engine {
                 tracing::warn!(%error, "a compiled component could not be removed");
             }
         }
+    }
+
+    /// Where the compiled form of a component lies.
+    fn place(&self, digest: &str) -> PathBuf {
+        self.options.compiled.join(format!("{digest}-{:016x}.cwasm", self.compatibility))
     }
 
     /// Loads a compiled file whose authentication code is right; anything else is as if it were not there.
@@ -117,15 +144,41 @@ impl Engine {
         }
         Hmac::<Sha256>::new(&block.into())
     }
+}
 
-    /// Changes with wasmtime's version, the engines' settings and the processor's features.
-    fn compatibility(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        for engine in &self.flavours {
-            engine.precompile_compatibility_hash().hash(&mut hasher);
-        }
-        hasher.finish()
+/// Changes with wasmtime's version, the engines' settings and the processor's features.
+pub(super) fn compatibility(flavours: &[wasmtime::Engine; 2]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for engine in flavours {
+        engine.precompile_compatibility_hash().hash(&mut hasher);
     }
+    hasher.finish()
+}
+
+/// Removes files of a folder that are not `kept` and older than `age_max`.
+fn remove_old(folder: &Path, kept: &HashSet<PathBuf>, age_max: Duration) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        match remove_if_old(&entry?.path(), kept, age_max) {
+            // Somebody else was quicker.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
+}
+
+fn remove_if_old(path: &Path, kept: &HashSet<PathBuf>, age_max: Duration) -> std::io::Result<()> {
+    let about = std::fs::metadata(path)?;
+    // A file of the future is as good as a young one.
+    let is_old = about.modified()?.elapsed().is_ok_and(|age| age >= age_max);
+    if about.is_file() && is_old && !kept.contains(path) {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// Loads a compiled file that has been authenticated.
@@ -145,12 +198,14 @@ fn trusted(engine: &wasmtime::Engine, target: &Path) -> wasmtime::Result<Compone
 /// # Errors
 /// A sentence, for standard error.
 pub(crate) fn compile_file(input: &Path, output: &Path) -> Result<(), PrepareError> {
-    limit_myself();
+    let unusable = |error: std::io::Error| PrepareError::Unavailable(format!("{}: {error}", output.display()));
     let wasm = std::fs::read(input).map_err(|error| PrepareError::Broken(format!("{}: {error}", input.display())))?;
     judge_preamble(&wasm)?;
+    let mut target = std::fs::File::create(output).map_err(unusable)?;
+    // From here on a stranger's bytes decide what happens.
+    limit_myself();
     let machine_code = precompile(&wasm)?;
-    std::fs::write(output, machine_code)
-        .map_err(|error| PrepareError::Unavailable(format!("{}: {error}", output.display())))
+    target.write_all(&machine_code).map_err(unusable)
 }
 
 /// For the plain engine where that will do: validation comes first and is quick, so a component of WASI 0.3 is not
@@ -219,15 +274,23 @@ async fn compile_in_child(program: &Path, folder: &Path, wasm: &Bytes, target: &
     Ok(())
 }
 
-/// Bounds this process: address space and processor time. Failing to do so is no reason not to compile.
+/// Bounds this process: address space, processor time, and no further descriptor, so that it can open neither a socket nor
+/// a file; and it makes room for what answers requests. Failing to do so is no reason not to compile.
 fn limit_myself() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    for (resource, maximum) in
-        [(Resource::As, COMPILE_MEMORY_BYTES_MAX), (Resource::Cpu, COMPILE_CPU_SECONDS_MAX), (Resource::Core, 0)]
-    {
+    use rustix::process::{Resource, Rlimit, nice, setrlimit};
+    let limits = [
+        (Resource::As, COMPILE_MEMORY_BYTES_MAX),
+        (Resource::Cpu, COMPILE_CPU_SECONDS_MAX),
+        (Resource::Core, 0),
+        (Resource::Nofile, 0),
+    ];
+    for (resource, maximum) in limits {
         if let Err(error) = setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) }) {
             tracing::debug!(%error, "a limit could not be set");
         }
+    }
+    if let Err(error) = nice(COMPILE_NICE) {
+        tracing::debug!(%error, "a compilation keeps its priority");
     }
 }
 
@@ -246,4 +309,27 @@ fn too_expensive() -> PrepareError {
 
 fn folder_error(error: std::io::Error) -> PrepareError {
     PrepareError::Unavailable(format!("the data folder cannot be used: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_files_that_nobody_wants_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["wanted.cwasm", "wanted.mac", "other.cwasm", "left-behind.part"] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        std::fs::create_dir(path("folder")).unwrap();
+        let kept = HashSet::from([path("wanted.cwasm"), path("wanted.mac")]);
+        remove_old(folder.path(), &kept, UNWANTED_FOR_MAX).unwrap();
+        assert!(path("other.cwasm").exists(), "a running deploy may have just made it");
+        remove_old(folder.path(), &kept, Duration::ZERO).unwrap();
+        let left = |name: &str| path(name).exists();
+        assert!(left("wanted.cwasm") && left("wanted.mac") && left("folder"));
+        assert!(!left("other.cwasm") && !left("left-behind.part"));
+        remove_old(&path("nowhere"), &kept, Duration::ZERO).unwrap();
+    }
 }

@@ -10,12 +10,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::usage::Usage;
 use super::{CallError, EPOCH_TICK, PrepareError};
 
 /// A turn of at least this length, ended by a tick, shows that the guest computes.
@@ -56,7 +56,7 @@ impl SlowLane {
     }
 
     /// Runs a guest: here as long as it is quick, aside from then on, or from the beginning where that is to be expected.
-    /// Dropping the future ends the guest at its next tick.
+    /// What it takes is noted in `usage`. Dropping the future ends the guest at its next tick.
     ///
     /// # Errors
     /// `Cancelled` when the host ends meanwhile.
@@ -64,34 +64,35 @@ impl SlowLane {
         &self,
         ticked: &AtomicBool,
         begins_aside: bool,
+        usage: &Arc<Usage>,
         mut run: Run<T>,
     ) -> Result<T, CallError> {
         ticked.store(false, Ordering::Relaxed);
         if begins_aside {
-            return self.aside(run).await;
+            return self.aside(usage, run).await;
         }
         let ended = std::future::poll_fn(|context| {
             let began = Instant::now();
-            match run.as_mut().poll(context) {
+            let polled = run.as_mut().poll(context);
+            let took = usage.note_since(began);
+            match polled {
                 Poll::Ready(value) => Poll::Ready(Some(value)),
                 // Yielded by the tick, and not because it waits for something.
-                Poll::Pending if ticked.swap(false, Ordering::Relaxed) && began.elapsed() >= TURN_MAX => {
-                    Poll::Ready(None)
-                }
+                Poll::Pending if ticked.swap(false, Ordering::Relaxed) && took >= TURN_MAX => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             }
         });
         match ended.await {
             Some(value) => Ok(value),
-            None => self.aside(run).await,
+            None => self.aside(usage, run).await,
         }
     }
 
-    async fn aside<T: Send + 'static>(&self, run: Run<T>) -> Result<T, CallError> {
-        match &self.runtime {
-            Some(runtime) => AbortOnDropHandle::new(runtime.spawn(run)).await.map_err(|_| CallError::Cancelled),
-            None => Err(CallError::Cancelled),
-        }
+    async fn aside<T: Send + 'static>(&self, usage: &Arc<Usage>, run: Run<T>) -> Result<T, CallError> {
+        let Some(runtime) = &self.runtime else { return Err(CallError::Cancelled) };
+        let usage = Arc::clone(usage);
+        let running = runtime.spawn(async move { usage.measure_exactly(run).await });
+        AbortOnDropHandle::new(running).await.map_err(|_| CallError::Cancelled)
     }
 
     /// Drops something large when nobody waits.
@@ -138,13 +139,15 @@ mod tests {
     #[tokio::test]
     async fn a_guest_that_computes_goes_on_aside() {
         let (lane, ticked) = (SlowLane::start().unwrap(), Ticked::default());
-        assert_eq!(lane.run(&ticked, false, computing(&ticked, 3)).await.unwrap(), "slow-lane");
+        let usage = Arc::default();
+        assert_eq!(lane.run(&ticked, false, &usage, computing(&ticked, 3)).await.unwrap(), "slow-lane");
+        assert!(usage.seconds() >= EPOCH_TICK.as_secs_f64(), "the turn before it went aside counts");
     }
 
     #[tokio::test]
     async fn a_guest_that_is_expected_to_begins_aside() {
         let (lane, ticked) = (SlowLane::start().unwrap(), Ticked::default());
-        assert_eq!(lane.run(&ticked, true, computing(&ticked, 0)).await.unwrap(), "slow-lane");
+        assert_eq!(lane.run(&ticked, true, &Arc::default(), computing(&ticked, 0)).await.unwrap(), "slow-lane");
     }
 
     #[tokio::test]
@@ -155,8 +158,8 @@ mod tests {
             tokio::time::sleep(EPOCH_TICK * 3).await;
             thread()
         });
-        assert_eq!(lane.run(&ticked, false, waiting).await.unwrap(), here);
-        assert_eq!(lane.run(&ticked, false, computing(&ticked, 0)).await.unwrap(), here);
+        assert_eq!(lane.run(&ticked, false, &Arc::default(), waiting).await.unwrap(), here);
+        assert_eq!(lane.run(&ticked, false, &Arc::default(), computing(&ticked, 0)).await.unwrap(), here);
     }
 
     #[tokio::test]
@@ -170,7 +173,9 @@ mod tests {
                 endless.await
             })
         };
-        assert!(tokio::time::timeout(EPOCH_TICK * 10, lane.run(&ticked, false, holding)).await.is_err());
+        assert!(
+            tokio::time::timeout(EPOCH_TICK * 10, lane.run(&ticked, false, &Arc::default(), holding)).await.is_err()
+        );
         for _ in 0..600 {
             if Arc::strong_count(&held) == 1 {
                 return;

@@ -25,6 +25,7 @@ use super::pool::{Instance, Isolation, Shelf};
 use super::routes::{RouteMatch, Routes};
 use super::state::State;
 use super::trouble::Trouble;
+use super::usage::Usage;
 use super::{CallError, Compiled, Engine, PrepareError};
 use crate::bindings::consumer::MessageConsumerIndices;
 use crate::bindings::handler::RequestHandlerIndices;
@@ -72,6 +73,10 @@ pub(crate) struct RevisionStatistics {
     pub warm: usize,
     /// Linear memory of its instances, idle or at work.
     pub memory_bytes: u64,
+    /// Processor time of its calls so far, in seconds.
+    pub cpu_seconds: f64,
+    /// How many processors its calls kept busy over the last ten seconds.
+    pub cpu_share: f64,
 }
 
 struct Indices {
@@ -107,6 +112,8 @@ pub(crate) struct Revision {
     permits: Semaphore,
     /// How it fares.
     pub(super) trouble: Trouble,
+    /// The processor time of its calls.
+    pub(super) usage: Arc<Usage>,
     in_flight: AtomicUsize,
     idle: Notify,
     is_retired: AtomicBool,
@@ -175,6 +182,7 @@ impl Engine {
             short: compiled.digest.chars().take(SHORT_DIGEST_CHARS).collect::<String>().into(),
             permits: Semaphore::new(plugin.limits.concurrency as usize),
             trouble: Trouble::default(),
+            usage: Arc::default(),
             plugin,
             isolation,
             shelf: Shelf::default(),
@@ -241,6 +249,8 @@ impl Revision {
             last_trap: self.last_trap.lock().clone(),
             warm: self.shelf.count(),
             memory_bytes: self.memory_bytes.load(Ordering::Relaxed),
+            cpu_seconds: self.usage.seconds(),
+            cpu_share: self.usage.share(),
         }
     }
 
@@ -451,7 +461,7 @@ impl Revision {
         ticked: &AtomicBool,
         run: Run<T>,
     ) -> Result<T, CallError> {
-        let mut running = std::pin::pin!(self.engine.lane.run(ticked, self.trouble.is_deep(), run));
+        let mut running = std::pin::pin!(self.engine.lane.run(ticked, self.trouble.is_deep(), &self.usage, run));
         // Most guests answer at once, and then there was nothing to wait for.
         if let Poll::Ready(result) = futures_util::poll!(running.as_mut()) {
             return result;
@@ -521,6 +531,7 @@ impl Revision {
             Ok::<_, wasmtime::Error>((handler, packed, consumer, lifecycle, http))
         };
         // A start function can loop as well as any other.
+        let loading = self.usage.measure(loading);
         let loaded = tokio::time::timeout(self.plugin.limits.request_timeout, loading).await;
         match loaded {
             Ok(Ok((handler, packed, consumer, lifecycle, http))) => Ok(Box::new(Instance {

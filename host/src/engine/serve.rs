@@ -65,8 +65,10 @@ impl Revision {
         let ends = Ends { stop, ended: ended.clone(), deadline, has_failed: has_failed.clone() };
         let (revision, ticked) = (self.clone(), Arc::clone(&instance.ticked));
         let running = Box::pin(run(self.clone(), instance, request, sender, ends, place.clone()));
-        let task =
-            tokio::spawn(async move { revision.engine.lane.run(&ticked, revision.trouble.is_deep(), running).await? });
+        let task = tokio::spawn(async move {
+            let is_deep = revision.trouble.is_deep();
+            revision.engine.lane.run(&ticked, is_deep, &revision.usage, running).await?
+        });
         let begin = deadline.unwrap_or_else(|| Instant::now() + self.plugin.limits.request_timeout);
         let answer = tokio::select! {
             biased;

@@ -18,6 +18,7 @@ use super::upstream::Upstream;
 use super::{Gateway, health};
 use crate::capability::queue::QueueStats;
 use crate::deploy::Slot;
+use crate::engine::process_time;
 use crate::telemetry::meter::{Meter, Reading};
 
 /// How long the queue may take to say what lies in it; without, the rest is told all the same.
@@ -150,6 +151,14 @@ impl<U: Upstream> Gateway<U> {
                 Some((slot.traps_before() + traps) as f64)
             }),
         ));
+        page.0.push(counters(
+            "berth_plugin_cpu_seconds_total",
+            "Processor time in guests' calls and what the host does for them in the same thread, over all builds.",
+            each(|slot| {
+                let alive: f64 = slot.builds().iter().map(|(_, build)| build.statistics().cpu_seconds).sum();
+                Some(slot.cpu_seconds_before() + alive)
+            }),
+        ));
     }
 }
 
@@ -160,6 +169,8 @@ fn add_process(page: &mut Page) {
     let uptime = health::uptime();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(uptime);
     page.0.push(gauge("process_start_time_seconds", "When the process started, in Unix time.", started.as_secs_f64()));
+    let cpu = process_time().as_secs_f64();
+    page.0.push(counter("process_cpu_seconds_total", "Processor time of the process.", cpu));
     // Only where the kernel tells: elsewhere these are left out.
     if let Some(bytes) = resident_bytes() {
         page.0.push(gauge("process_resident_memory_bytes", "Memory in use.", bytes));

@@ -6,28 +6,23 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use super::recent::Recent;
+
 /// Steps of the histogram for each doubling of the time: a value is known to a quarter of itself.
 const STEPS: usize = 4;
 /// Doublings from one microsecond on; the last step takes everything above 18 minutes.
 const DOUBLINGS: usize = 30;
 const BUCKETS: usize = STEPS * DOUBLINGS;
-/// Seconds over which the present rate is counted.
-const RATE_SECONDS: u64 = 10;
-/// Seconds that are kept for it.
-const RATE_SLOTS: usize = 16;
-/// Bits of a slot that count; the others say which second it is.
-const RATE_COUNT_BITS: u32 = 24;
 
 /// The counters of one build.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    started: Instant,
     /// By the hundreds of the status: 1 to 5; 0 for those whose client did not wait.
     classes: [AtomicU64; 6],
     failures: AtomicU64,
     total_us: AtomicU64,
     buckets: Box<[AtomicU64]>,
-    rate: [AtomicU64; RATE_SLOTS],
+    recent: Recent,
 }
 
 /// The counters at one moment.
@@ -45,12 +40,11 @@ pub(crate) struct Reading {
 impl Default for Meter {
     fn default() -> Self {
         Self {
-            started: Instant::now(),
             classes: Default::default(),
             failures: AtomicU64::new(0),
             total_us: AtomicU64::new(0),
             buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
-            rate: Default::default(),
+            recent: Recent::default(),
         }
     }
 }
@@ -75,7 +69,7 @@ impl Meter {
         if let Some(bucket) = self.buckets.get(bucket_of(took_us)) {
             bucket.fetch_add(1, Relaxed);
         }
-        self.count_second(now);
+        self.recent.add(now, 1);
     }
 
     /// A copy of the counters.
@@ -94,24 +88,7 @@ impl Meter {
 
     /// Requests a second over the last ten.
     pub(crate) fn rate(&self) -> f64 {
-        let now = self.started.elapsed().as_secs();
-        let recent = |slot: &AtomicU64| {
-            let (second, count) = unpack(slot.load(Relaxed));
-            if second < now && now - second <= RATE_SECONDS { count } else { 0 }
-        };
-        let count: u64 = self.rate.iter().map(recent).sum();
-        count as f64 / RATE_SECONDS.min(now.max(1)) as f64
-    }
-
-    fn count_second(&self, now: Instant) {
-        let now = now.saturating_duration_since(self.started).as_secs();
-        let Some(slot) = self.rate.get((now % RATE_SLOTS as u64) as usize) else { return };
-        let counted = slot.fetch_update(Relaxed, Relaxed, |packed| {
-            let (second, count) = unpack(packed);
-            Some((now << RATE_COUNT_BITS) | if second == now { count + 1 } else { 1 })
-        });
-        // The update never refuses.
-        debug_assert!(counted.is_ok());
+        self.recent.per_second()
     }
 }
 
@@ -163,10 +140,6 @@ impl Reading {
             })
             .collect()
     }
-}
-
-fn unpack(packed: u64) -> (u64, u64) {
-    (packed >> RATE_COUNT_BITS, packed & ((1 << RATE_COUNT_BITS) - 1))
 }
 
 fn bucket_of(microseconds: u64) -> usize {
@@ -225,17 +198,5 @@ mod tests {
             assert!((exact..=exact * 5 / 4 + 1).contains(&found), "{quantile}: {found}");
         }
         assert_eq!(reading.histogram().last().unwrap().1, 100);
-    }
-
-    #[test]
-    fn the_rate_counts_whole_seconds_that_are_over() {
-        let meter = Meter { started: Instant::now() - Duration::from_secs(5), ..Meter::default() };
-        for _ in 0..20 {
-            meter.note(Some(200), Duration::ZERO);
-        }
-        let rate = meter.rate();
-        assert!(rate <= 4.0, "the present second is not over: {rate}");
-        let older = Meter { started: meter.started - Duration::from_secs(2), ..meter };
-        assert!((older.rate() - 20.0 / 7.0).abs() < 1.5, "{}", older.rate());
     }
 }

@@ -42,6 +42,16 @@ pub fn find(kind: Kind) -> Option<Found> {
 /// Whether a server of that kind answers on `port`.
 pub(crate) fn is_there(kind: Kind, port: u16) -> bool {
     let (question, answer) = kind.greeting();
+    answers(port, question, answer)
+}
+
+/// Whether a server answers on `port` that wants a password before it says anything else.
+pub(crate) fn is_guarded(kind: Kind, port: u16) -> bool {
+    let (question, answer) = kind.greeting();
+    answers(port, question, if kind == Kind::Redis { b"-NOAUTH" } else { answer })
+}
+
+fn answers(port: u16, question: &[u8], answer: &[u8]) -> bool {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;

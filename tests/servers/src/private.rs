@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::Kind;
-use crate::find::is_there;
+use crate::find::{is_guarded, is_there};
 use crate::programs::{find_program, installed, is_root, succeeds};
 
 /// RabbitMQ needs long on a small machine.
@@ -29,6 +29,7 @@ pub struct Private {
     port: u16,
     /// RabbitMQ's own name server and the port between its nodes.
     side_ports: [u16; 2],
+    is_guarded: bool,
     process: Option<Child>,
 }
 
@@ -38,12 +39,26 @@ impl Private {
     /// # Errors
     /// When its programs are not installed or it does not answer in time.
     pub fn start(kind: Kind) -> Result<Self> {
+        Self::start_as(kind, false)
+    }
+
+    /// Starts one that lets nobody in, or do much, who has not the rights for it: PostgreSQL wants a password, and has none for
+    /// `postgres`; Redis wants [`Private::PASSWORD`], and has the user `limited` of the same password who may do nothing but
+    /// `PING`; in RabbitMQ `guest` may declare nothing.
+    ///
+    /// # Errors
+    /// As [`Private::start`].
+    pub fn start_guarded(kind: Kind) -> Result<Self> {
+        Self::start_as(kind, true)
+    }
+
+    fn start_as(kind: Kind, is_guarded: bool) -> Result<Self> {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("berth-test-{}-{}-{number}", kind.program(), std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder)?;
         let [port, first, second] = free_ports()?;
-        let mut server = Self { kind, folder, port, side_ports: [first, second], process: None };
+        let mut server = Self { kind, folder, port, side_ports: [first, second], is_guarded, process: None };
         server.start_again()?;
         Ok(server)
     }
@@ -60,6 +75,24 @@ impl Private {
         }
     }
 
+    /// What lets somebody into a guarded Redis.
+    pub const PASSWORD: &str = "password-of-the-tests";
+
+    /// Runs statements in PostgreSQL as its administrator, past every guard.
+    ///
+    /// # Errors
+    /// When one of them fails.
+    pub fn administer(&self, database: &str, statements: &str) -> Result<()> {
+        let mut command = Command::new(installed("psql")?);
+        command.args(["--no-password", "--quiet", "--no-psqlrc", "--username", "postgres", "--set", "ON_ERROR_STOP=1"]);
+        command.arg("--host").arg(&self.folder).args(["--port", &self.port.to_string(), "--dbname", database]);
+        let output = command.args(["--command", statements]).output().context("psql cannot be started")?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
     /// Starts it on the same data and port after it was stopped or killed, and waits until it answers.
     ///
     /// # Errors
@@ -73,7 +106,8 @@ impl Private {
         };
         self.process = Some(launch(command, &self.folder)?);
         let end = Instant::now() + START_PATIENCE;
-        while !is_there(self.kind, self.port) {
+        let answers = if self.is_guarded { is_guarded } else { is_there };
+        while !answers(self.kind, self.port) {
             let has_ended = self.process.as_mut().is_some_and(|process| !matches!(process.try_wait(), Ok(None)));
             if has_ended || Instant::now() > end {
                 let log = std::fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
@@ -118,7 +152,8 @@ impl Private {
         if !data.is_dir() {
             let mut initdb = self.unprivileged("initdb")?;
             initdb
-                .args(["--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--no-sync", "--pgdata"])
+                .args(["--username", "postgres", "--auth-local", "trust", "--encoding", "UTF8", "--no-sync"])
+                .args(["--auth-host", if self.is_guarded { "scram-sha-256" } else { "trust" }, "--pgdata"])
                 .arg(&data);
             initdb.current_dir(&self.folder);
             let output = initdb.output().context("initdb cannot be started")?;
@@ -152,6 +187,10 @@ impl Private {
         let mut command = dying_with_its_owner("redis-server")?;
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""]);
         command.args(["--appendonly", "no", "--dir"]).arg(&self.folder);
+        if self.is_guarded {
+            let password = format!(">{}", Self::PASSWORD);
+            command.args(["--requirepass", Self::PASSWORD, "--user", "limited", "on", &password, "-@all", "+ping"]);
+        }
         Ok(command)
     }
 
@@ -165,6 +204,11 @@ impl Private {
         };
         let [names, nodes] = self.side_ports;
         let folder = &self.folder;
+        if self.is_guarded {
+            let nothing =
+                ["configure", "read", "write"].map(|right| format!("default_permissions.{right} = ^$\n")).concat();
+            std::fs::write(folder.join("rabbitmq.conf"), nothing)?;
+        }
         command
             .env("HOME", folder)
             .env("ERL_EPMD_PORT", names.to_string())

@@ -41,13 +41,14 @@ pub(super) async fn judge(connect: &PgConnectOptions, wait_max: Duration) -> Res
 }
 
 async fn judge_server(connection: &mut PgConnection) -> Result<(), DatabaseError> {
-    let sql = "SELECT current_setting('server_version_num')::int / 10000 AS version, current_user::text AS me, \
-               current_schema() IS NOT NULL AND has_schema_privilege(current_schema(), 'CREATE') AS may_make_tables";
-    let row = sqlx::query(sql).fetch_one(connection).await.map_err(from_driver)?;
-    let version: i32 = row.try_get("version").map_err(from_driver)?;
-    if u32::try_from(version).unwrap_or(0) < VERSION_MIN {
+    // The server says it unasked, and an old one might not understand what is asked below.
+    let version = connection.server_version_num().map(|number| number / 10_000);
+    if let Some(version) = version.filter(|version| *version < VERSION_MIN) {
         return Err(refused(format!("the server is PostgreSQL {version}; {VERSION_MIN} is the oldest that will do")));
     }
+    let sql = "SELECT current_user::text AS me, current_schema() IS NOT NULL \
+               AND has_schema_privilege(current_schema(), 'CREATE') AS may_make_tables";
+    let row = sqlx::query(sql).fetch_one(connection).await.map_err(from_driver)?;
     if !row.try_get::<bool, _>("may_make_tables").map_err(from_driver)? {
         let me: String = row.try_get("me").map_err(from_driver)?;
         return Err(refused(format!("the user {me} may not make tables in the schema (GRANT CREATE ON SCHEMA)")));

@@ -91,6 +91,13 @@ impl<F: Foundry> Deployer<F> {
 
     /// Loads what the database records for a plugin, unless somebody is deploying it here.
     async fn catch_up(&self, slot: &Slot<F::Revision>) {
+        // A deploy of this host is recorded before it serves. Mostly it does by now: then nobody's turn is taken.
+        let is_done = |pointer: &Pointer, trial: Option<&RecordedTrial>| runs(slot, pointer) && tries(slot, trial);
+        if let Ok((Some(pointer), trial)) = self.recorded(slot.name()).await
+            && is_done(&pointer, trial.as_ref())
+        {
+            return;
+        }
         // Busy: the next look comes soon.
         let Ok(turn) = self.turn(slot.name()) else { return };
         // Read again in our turn: a deploy on this host may have moved on meanwhile.

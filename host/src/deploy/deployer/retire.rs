@@ -51,6 +51,33 @@ impl<F: Foundry> Deployer<F> {
         self.tidy_components().await;
     }
 
+    /// Compiles what a rollback may ask for and this engine has not compiled yet, as after an upgrade of the host: the way
+    /// back then costs no compilation. One after the other, and behind everything else.
+    pub(super) async fn compile_ahead(&self) {
+        let inner = &self.inner;
+        let wanted = match inner.history.wanted().await {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                return tracing::warn!(error = &error as &dyn std::error::Error, "nothing is compiled ahead");
+            }
+        };
+        for digest in wanted {
+            if inner.stopping.is_cancelled() {
+                return;
+            }
+            if inner.foundry.is_compiled(&digest) {
+                continue;
+            }
+            // A component that this host never had is fetched when it is asked for.
+            let Ok(Some(bytes)) = inner.artifacts.load(&digest, usize::MAX >> 1).await else { continue };
+            let Ok(_permit) = inner.compilations.acquire().await else { return };
+            match inner.foundry.compile(bytes).await {
+                Ok(_) => tracing::info!(digest, "a recorded build was compiled anew"),
+                Err(error) => tracing::warn!(digest, %error, "a recorded build cannot be compiled any more"),
+            }
+        }
+    }
+
     /// Removes components that no rollback can ask for any more, with what the engine has cached of them.
     pub(super) async fn tidy_components(&self) {
         let inner = &self.inner;
@@ -60,6 +87,9 @@ impl<F: Foundry> Deployer<F> {
             Ok(wanted) => {
                 if let Err(error) = inner.cluster.components.keep_only(|digest| wanted.contains(digest)).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "old shared components were not removed");
+                }
+                if let Err(error) = inner.foundry.keep_only(wanted.clone()).await {
+                    tracing::warn!(%error, "old compiled components were not removed");
                 }
                 inner.artifacts.keep_only(wanted).await
             }

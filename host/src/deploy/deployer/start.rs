@@ -40,7 +40,10 @@ impl<F: Foundry> Deployer<F> {
             load.map_err(|error| DeployError::Internal(error.into()))?;
         }
         let this = self.clone();
-        self.inner.drains.spawn(async move { this.tidy_components().await });
+        self.inner.drains.spawn(async move {
+            this.tidy_components().await;
+            this.compile_ahead().await;
+        });
         Ok(())
     }
 

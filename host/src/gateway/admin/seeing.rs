@@ -22,6 +22,7 @@ use super::events::{frame, notice};
 use super::{is_set, items, ok, plugin, query};
 use crate::capability::logging::{Follow, Followed, HOST_LOG, Level, LogLine};
 use crate::capability::queue::{EVENTS_TOLD_MAX, HostEvent, QueueRoom, QueueStats};
+use crate::engine::process_time;
 
 /// Lines and events that are told where nothing is said, and at most.
 const TOLD: usize = 100;
@@ -93,6 +94,7 @@ impl<U: Upstream> Gateway<U> {
             "inFlight": self.load.in_flight(),
             "turnedAway": self.load.turned_away(),
             "rateLimited": self.throttle.refused(),
+            "cpuSeconds": process_time().as_secs_f64(),
             "residentBytes": resident_bytes().map(|bytes| bytes as u64),
         })
     }

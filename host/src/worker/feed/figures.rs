@@ -49,6 +49,7 @@ impl Moment<'_> {
             self.point("berth.plugin.traps", "counter", "{trap}", name, json!(slot.traps())),
             self.point("berth.plugin.in_flight", "gauge", "{call}", name, json!(slot.in_flight())),
             self.point("berth.plugin.memory", "gauge", "By", name, json!(memory)),
+            self.point("berth.plugin.cpu", "counter", "s", name, json!(slot.cpu_seconds())),
         ];
         if reading.requests() > 0 {
             let mut duration = self.point("berth.http.duration", "histogram", "ms", name, Value::Null);

@@ -28,6 +28,7 @@ const CONNECT_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Reply codes of AMQP 0-9-1 (rabbitmq.com/amqp-0-9-1-reference#constants).
 const REPLY_SUCCESS: u16 = 200;
 const ACCESS_REFUSED: u16 = 403;
+const PRECONDITION_FAILED: u16 = 406;
 const NOT_ALLOWED: u16 = 530;
 /// How often a quorum queue hands out a message that is never settled before it is a dead letter.
 const DELIVERIES_MAX: i64 = 20;
@@ -93,8 +94,9 @@ impl Links {
             Connection::connect(&self.url, ConnectionProperties::default().with_connection_name("berth".into()));
         match tokio::time::timeout(ANSWER_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => {
+                let judged = self.judge_rights(&connection, &uri).await;
                 connection.close(REPLY_SUCCESS, "judged".into()).await.ok();
-                Ok(())
+                judged
             }
             Ok(Err(error)) => match error.kind() {
                 ErrorKind::ProtocolError(error) if error.get_id() == ACCESS_REFUSED => {
@@ -106,6 +108,34 @@ impl Links {
                 _ => Ok(()),
             },
             Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether the user may do what the host needs, and the broker knows how to: tried on the exchange of all events and the
+    /// place of the shortest wait, which stay for whoever needs them next.
+    async fn judge_rights(&self, connection: &Connection, uri: &AMQPUri) -> Result<(), QueueError> {
+        let trying = async {
+            let channel = connection.create_channel().await?;
+            let events = events_name(&self.namespace);
+            channel.exchange_declare(events, ExchangeKind::Topic, durable(), FieldTable::default()).await?;
+            if let Some(wait) = self.waits.first() {
+                declare_place(&channel, waiting_name(&self.namespace, *wait), *wait).await?;
+            }
+            channel.close(REPLY_SUCCESS, "judged".into()).await
+        };
+        let Ok(Err(error)) = tokio::time::timeout(ANSWER_TIMEOUT, trying).await else { return Ok(()) };
+        let ErrorKind::ProtocolError(error) = error.kind() else { return Ok(()) };
+        let said = clean_reason(error.get_message().as_str());
+        match error.get_id() {
+            ACCESS_REFUSED => Err(QueueError::Invalid(format!(
+                "the user {} lacks rights in the virtual host {}: it has to configure, write and read what the host makes \
+                 there ({said})",
+                uri.authority.userinfo.username, uri.vhost
+            ))),
+            PRECONDITION_FAILED => Err(QueueError::Invalid(format!(
+                "the broker refuses what the host makes there ({said}); RabbitMQ 3.10 is the oldest that will do"
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -186,7 +216,7 @@ impl Link {
     }
 
     pub(super) fn events(&self) -> ShortString {
-        format!("{}{EVENTS}", self.namespace).into()
+        events_name(&self.namespace)
     }
 
     /// How long a retry waits that shall wait for at least `after`; none when it need not.
@@ -196,17 +226,13 @@ impl Link {
     }
 
     pub(super) fn waiting_name(&self, wait: Duration) -> ShortString {
-        format!("{}berth.retry.{}", self.namespace, wait.as_millis()).into()
+        waiting_name(&self.namespace, wait)
     }
 
     /// The exchange of all events.
     async fn declare_events(&self) -> Result<(), QueueError> {
-        self.declare_exchange(self.events(), ExchangeKind::Topic).await
-    }
-
-    async fn declare_exchange(&self, name: ShortString, kind: ExchangeKind) -> Result<(), QueueError> {
-        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        answer(self.channel.exchange_declare(name, kind, durable, FieldTable::default())).await
+        let (name, kind) = (self.events(), ExchangeKind::Topic);
+        answer(self.channel.exchange_declare(name, kind, durable(), FieldTable::default())).await
     }
 
     /// Makes the place of a wait when it is first needed on this connection: a queue whose messages go back, when their
@@ -216,13 +242,7 @@ impl Link {
         if self.declared.lock().contains(name.as_str()) {
             return Ok(name);
         }
-        self.declare_exchange(name.clone(), ExchangeKind::Fanout).await?;
-        let mut arguments = quorum("");
-        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(wait_ms));
-        answer(self.channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments)).await?;
-        let options = QueueBindOptions::default();
-        answer(self.channel.queue_bind(name.clone(), name.clone(), "".into(), options, FieldTable::default())).await?;
+        answer(declare_place(&self.channel, name.clone(), wait)).await?;
         self.declared.lock().insert(name.to_string());
         Ok(name)
     }
@@ -332,6 +352,28 @@ impl Link {
     pub(super) async fn break_off(&self) {
         self.connection.close(200, "test".into()).await.ok();
     }
+}
+
+fn events_name(namespace: &str) -> ShortString {
+    format!("{namespace}{EVENTS}").into()
+}
+
+fn waiting_name(namespace: &str, wait: Duration) -> ShortString {
+    format!("{namespace}berth.retry.{}", wait.as_millis()).into()
+}
+
+fn durable() -> ExchangeDeclareOptions {
+    ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() }
+}
+
+/// Exchange and queue of a wait.
+async fn declare_place(channel: &Channel, name: ShortString, wait: Duration) -> lapin::Result<()> {
+    channel.exchange_declare(name.clone(), ExchangeKind::Fanout, durable(), FieldTable::default()).await?;
+    let mut arguments = quorum("");
+    let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(wait_ms));
+    channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments).await?;
+    channel.queue_bind(name.clone(), name, "".into(), QueueBindOptions::default(), FieldTable::default()).await
 }
 
 /// Waits until the broker says that it has the message.
