@@ -5,6 +5,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod cache;
+pub(crate) mod capsule;
 pub(crate) mod config;
 pub(crate) mod credentials;
 pub(crate) mod database;
@@ -15,6 +16,7 @@ pub(crate) mod mail;
 pub(crate) mod queue;
 pub(crate) mod secrets;
 pub(crate) mod shims;
+pub(crate) mod tape;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -52,4 +54,6 @@ pub(crate) struct Rooms {
     pub logging: logging::LogRoom,
     pub mail: mail::MailRoom,
     pub http_out: Arc<http_out::Egress>,
+    /// Whether calls are kept until they have ended well, or answered from a capsule.
+    pub tapes: tape::Tapes,
 }

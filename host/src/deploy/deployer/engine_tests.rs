@@ -51,6 +51,7 @@ async fn deployer(folder: &Path) -> Deployer {
         logging: logging::LogRoom::default(),
         mail: mail::MailRoom::unconfigured(),
         http_out: Arc::new(http_out::Egress::default()),
+        tapes: crate::capability::tape::Tapes::default(),
     });
     let options =
         EngineOptions { compiled: folder.join("compiled"), cache_key: [7; 32], compiler: Compiler::InProcess };
