@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Plugin;
-use super::tape::hide::{HIDDEN, Hider, show_bytes};
+use super::tape::hide::{HIDDEN, Hider, read_bytes, show_bytes};
 use super::tape::{Player, PlayerNotes, Readings, Recording, TapedCall};
 use crate::bindings::consumer::{Delivery, DeliveryKind};
 use crate::bindings::handler::Request;
@@ -26,8 +26,10 @@ use crate::principal::{Call, PermissionSet, Principal, PrincipalKind};
 const FORMAT: u32 = 1;
 /// The largest request body or message that is kept; a larger one is left out, and there is no replay.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
-/// The beginning of a failed answer's body.
-pub(crate) const ANSWER_BYTES_MAX: usize = 4 << 10;
+/// The beginning of a failed answer's body, as it is kept.
+const ANSWER_BYTES_KEPT: usize = 4 << 10;
+/// A larger answer's body is not looked at.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a capsule that is read: everything in it escaped at its worst.
 pub(crate) const CAPSULE_BYTES_MAX: usize = 32 << 20;
 
@@ -45,8 +47,8 @@ pub(crate) enum Failure {
 
 /// What the guest was called with.
 pub(crate) enum Subject {
-    /// A request; none when it is larger than is kept.
-    Request(Option<Request>),
+    /// A request, and whether it is here with its body: without, it is larger than is kept.
+    Request { request: Request, is_whole: bool },
     Delivery(Arc<Delivery>),
 }
 
@@ -197,7 +199,7 @@ impl Draft {
                 sha256: self.sha256.as_ref().to_owned(),
                 what,
                 request_id: self.call.request_id.as_ref().to_owned(),
-                failure: self.failure,
+                failure: hidden(self.failure, &hider),
                 host_calls,
             },
             caller: Caller::of(&self.call),
@@ -319,10 +321,24 @@ impl KeptSubject {
     }
 }
 
+/// A failure without secrets, and of an answer's body the beginning.
+fn hidden(failure: Failure, hider: &Hider) -> Failure {
+    match failure {
+        Failure::Status { status, body } => {
+            let body = hider.bytes(&read_bytes(&body).unwrap_or_default());
+            let begin = body.get(..ANSWER_BYTES_KEPT).unwrap_or(&body);
+            Failure::Status { status, body: show_bytes(String::from_utf8_lossy(begin).as_bytes()) }
+        }
+        other => other,
+    }
+}
+
 fn kept(subject: &Subject, hider: &Hider) -> (String, KeptSubject) {
     match subject {
-        Subject::Request(None) => ("a large request".to_owned(), KeptSubject::TooLarge),
-        Subject::Request(Some(request)) => {
+        Subject::Request { request, is_whole: false } => {
+            (format!("{} {}", request.method, request.path), KeptSubject::TooLarge)
+        }
+        Subject::Request { request, is_whole: true } => {
             let is_form = request.headers.iter().any(|(name, value)| {
                 name.eq_ignore_ascii_case("content-type") && value.starts_with("application/x-www-form-urlencoded")
             });
@@ -452,14 +468,14 @@ pub(crate) mod testing {
             call: guest.call,
             time_ms: 1_000,
             seed: u128::MAX,
-            subject: Subject::Request(Some(Request {
+            subject: Subject::Request { is_whole: true, request: Request {
                 method: "POST".into(),
                 path: "/api/things".into(),
                 query: Some("a=1&api_key=abcdefgh".into()),
                 headers: vec![header("authorization", "Bearer the-users-token"), header("accept", "*/*")],
                 body: body.as_bytes().to_vec(),
                 request_id: "request-1".into(),
-            })),
+            } },
             recording: Recording::default(),
         }
     }

@@ -27,15 +27,27 @@ pub(super) struct Attempt {
 
 /// What the guest is called with.
 pub(super) enum Held {
-    /// None when it is too large to be kept.
-    Request(Option<Arc<PackedRequest>>),
+    /// Without its body where that is too large to be kept.
+    Request { request: Arc<PackedRequest>, is_whole: bool },
     Delivery(Arc<Delivery>),
 }
 
 impl Held {
-    /// A request, as long as it is not too large to be kept.
+    /// A request, with its body unless that is too large to be kept.
     pub(super) fn request(request: &Arc<PackedRequest>) -> Self {
-        Self::Request((request.as_bytes().len() <= BODY_BYTES_MAX).then(|| Arc::clone(request)))
+        match request.as_bytes().len() {
+            0..=BODY_BYTES_MAX => Self::Request { request: Arc::clone(request), is_whole: true },
+            _ => Self::Request { request: Arc::new(request.without_body()), is_whole: false },
+        }
+    }
+
+    fn subject(&self) -> Option<Subject> {
+        Some(match self {
+            Self::Request { request, is_whole } => {
+                Subject::Request { request: PackedRequest::clone(request).unpack()?, is_whole: *is_whole }
+            }
+            Self::Delivery(delivery) => Subject::Delivery(Arc::clone(delivery)),
+        })
     }
 }
 
@@ -61,6 +73,7 @@ impl Revision {
     pub(super) fn keep(&self, attempt: &Attempt, failure: Failure) -> Option<Arc<str>> {
         let recording = attempt.tape.end();
         let keeper = self.engine.rooms.tapes.keeper()?;
+        let subject = attempt.held.subject()?;
         keeper.offer(&self.plugin.name, |id| {
             let limit = self.plugin.limits.request_timeout;
             let time = attempt.call.deadline.map_or(limit, |end| end.saturating_duration_since(attempt.began));
@@ -74,12 +87,7 @@ impl Revision {
                 call: attempt.call.clone(),
                 time_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
                 seed: attempt.tape.seed,
-                subject: match &attempt.held {
-                    Held::Request(request) => {
-                        Subject::Request(request.as_deref().cloned().and_then(PackedRequest::unpack))
-                    }
-                    Held::Delivery(delivery) => Subject::Delivery(Arc::clone(delivery)),
-                },
+                subject,
                 recording,
             }
         })
@@ -92,7 +100,7 @@ impl Revision {
             status => status.unwrap_or_default(),
         };
         let body = answer.body();
-        let body = show_bytes(body.get(..ANSWER_BYTES_MAX).unwrap_or(body));
+        let body = show_bytes(if body.len() <= ANSWER_BYTES_MAX { body } else { b"" });
         if let Some(capsule) = self.keep(attempt, Failure::Status { status, body }) {
             let request_id = &attempt.call.request_id;
             tracing::warn!(plugin = %self.plugin.name, revision = %self.short_digest(), %request_id, status, %capsule,

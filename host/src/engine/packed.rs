@@ -97,6 +97,11 @@ impl PackedRequest {
         &self.0
     }
 
+    /// The same with an empty body.
+    pub(super) fn without_body(&self) -> Self {
+        Self(split(&self.0).and_then(|(begin, _)| self.0.get(begin..)).unwrap_or_default().to_vec())
+    }
+
     /// A record as it would have been packed.
     pub(crate) fn of(request: handler::Request) -> Self {
         let handler::Request { method, path, query, headers, body, request_id } = request;
@@ -238,6 +243,8 @@ mod tests {
             assert_eq!((record.query.as_deref(), record.request_id.as_str()), (query, "r1"));
             assert_eq!(record.headers, [("host".into(), "h".into()), ("x-old".into(), "caf\u{fffd}".into())]);
             assert_eq!(record.body, body);
+            let bare = request(query, body).without_body().unpack().unwrap();
+            assert_eq!((bare.headers.len(), bare.body.len()), (2, 0));
             assert_eq!(PackedRequest::of(record).as_bytes(), request(query, body).as_bytes());
         }
     }

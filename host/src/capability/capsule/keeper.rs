@@ -83,7 +83,11 @@ impl Keeper {
                     let options = options.clone();
                     let draft = tokio::select! {
                         () = stop.cancelled() => return,
-                        draft = tokio::time::timeout(LOOK_EVERY, receiver.recv()) => draft.ok().flatten(),
+                        draft = tokio::time::timeout(LOOK_EVERY, receiver.recv()) => match draft {
+                            Ok(Some(draft)) => Some(draft),
+                            Ok(None) => return,
+                            Err(_) => None,
+                        },
                     };
                     let written = tokio::task::spawn_blocking(move || {
                         if let Some(draft) = draft {

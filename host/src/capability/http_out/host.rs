@@ -6,10 +6,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::Egress;
-use super::REQUEST_BYTES_MAX;
 use super::backend::{EgressError, Refusal, Timeouts};
 use super::note::{FUNCTION, Note, PlayedAnswer, Tee};
+use super::{Egress, REQUEST_BYTES_MAX};
 use crate::body::{self, BodyError};
 use crate::capability::Guest;
 use crate::capability::tape::{Asked, Tape};

@@ -56,7 +56,7 @@ enum Head {
 }
 
 /// The two ends of an exchange on a tape.
-struct Sent(Arc<Mutex<Exchange>>);
+pub(super) struct Sent(Arc<Mutex<Exchange>>);
 struct Answered(Arc<Mutex<Exchange>>);
 
 /// What a capsule answers to a request.
@@ -87,7 +87,7 @@ impl Note {
     }
 
     /// A request that is there whole, for a replay to look it up.
-    pub(super) fn whole(head: &http::request::Parts, body: Bytes) -> impl Kept {
+    pub(super) fn whole(head: &http::request::Parts, body: Bytes) -> Sent {
         let exchange = Exchange {
             method: head.method.to_string(),
             uri: head.uri.to_string(),
@@ -126,6 +126,11 @@ impl Exchange {
     fn shown(&self, heard: &Heard, hider: &Hider) -> Value {
         if self.is_confidential() {
             hider.note_document(&heard.bytes);
+            return json!({ "redacted": HIDDEN.len() });
+        }
+        let is_whole = heard.is_whole && !heard.is_cut;
+        if !is_whole && heard.bytes.trim_ascii_start().starts_with(b"{") {
+            // In half a document nobody finds its members.
             return json!({ "redacted": HIDDEN.len() });
         }
         show_bytes(&hider.bytes(&heard.bytes))
