@@ -39,7 +39,8 @@ async fn list(operator: &Client, plugin: &str) -> Vec<Value> {
 
 /// The newest capsule of a plugin, once there is one whose call is `what`.
 async fn capsule(operator: &Client, plugin: &str, what: &str) -> Value {
-    eventually("a capsule", async || list(operator, plugin).await.into_iter().find(|capsule| capsule["what"] == what)).await
+    eventually("a capsule", async || list(operator, plugin).await.into_iter().find(|capsule| capsule["what"] == what))
+        .await
 }
 
 fn id(capsule: &Value) -> String {
@@ -188,7 +189,11 @@ async fn capsules_stay_within_their_bound_and_are_for_operators() {
 
     let first = client.register("ada@example.com", "Engine Works").await;
     let second = client.register("eve@example.com", "Other Works").await;
-    let paths = ["/api/admin/capsules".to_owned(), format!("/api/admin/capsules/{id}"), format!("/api/admin/capsules/{id}/component")];
+    let paths = [
+        "/api/admin/capsules".to_owned(),
+        format!("/api/admin/capsules/{id}"),
+        format!("/api/admin/capsules/{id}/component"),
+    ];
     for path in &paths {
         client.get(path).await.problem(401, "UNAUTHORIZED");
         second.get(path).await.problem(403, "FORBIDDEN");

@@ -88,10 +88,9 @@ pub(crate) async fn replay(capsule: &Capsule, wasm: Bytes) -> anyhow::Result<Rep
                 request_id: capsule.summary.request_id.clone(),
             };
             match revision.handle(call, PackedRequest::of(request)).await {
-                Ok(answer) => Outcome::Answered {
-                    status: answer.status().unwrap_or_default(),
-                    body: answer.body().to_vec(),
-                },
+                Ok(answer) => {
+                    Outcome::Answered { status: answer.status().unwrap_or_default(), body: answer.body().to_vec() }
+                }
                 Err(error) => Outcome::Failed(error),
             }
         }

@@ -38,17 +38,25 @@ pub(crate) const CAPSULE_BYTES_MAX: usize = 32 << 20;
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub(crate) enum Failure {
     /// The first line of the trap.
-    Trap { text: String },
+    Trap {
+        text: String,
+    },
     Memory,
     Timeout,
     /// A status of 500 or more, or one that is none, and how the body begins.
-    Status { status: u16, body: Value },
+    Status {
+        status: u16,
+        body: Value,
+    },
 }
 
 /// What the guest was called with.
 pub(crate) enum Subject {
     /// A request, and whether it is here with its body: without, it is larger than is kept.
-    Request { request: Request, is_whole: bool },
+    Request {
+        request: Request,
+        is_whole: bool,
+    },
     Delivery(Arc<Delivery>),
 }
 
@@ -399,10 +407,9 @@ const KINDS: [(&str, PrincipalKind); 5] = [
 impl Caller {
     fn of(call: &Call) -> Self {
         let text = |value: &Option<Arc<str>>| value.as_deref().map(str::to_owned);
-        let permissions =
-            |set: &PermissionSet| Permissions { codes: set.codes.clone(), actions: set.actions.clone() };
+        let permissions = |set: &PermissionSet| Permissions { codes: set.codes.clone(), actions: set.actions.clone() };
         let principal = &call.principal;
-        let kind = KINDS.iter().find(|(_, kind)| *kind == principal.kind).map_or("anonymous", |(name, _)| name);
+        let kind = KINDS.iter().find(|(_, kind)| *kind == principal.kind).map_or("anonymous", |(name, _)| *name);
         Self {
             kind: kind.to_owned(),
             user_id: text(&principal.user_id),
@@ -427,9 +434,8 @@ impl Caller {
 
     fn principal(&self) -> Principal {
         let text = |value: &Option<String>| value.as_deref().map(Arc::from);
-        let set = |kept: &Permissions| {
-            Arc::new(PermissionSet { codes: kept.codes.clone(), actions: kept.actions.clone() })
-        };
+        let set =
+            |kept: &Permissions| Arc::new(PermissionSet { codes: kept.codes.clone(), actions: kept.actions.clone() });
         let kind = KINDS.iter().find(|(name, _)| *name == self.kind);
         Principal {
             kind: kind.map_or(PrincipalKind::Anonymous, |(_, kind)| *kind),
@@ -468,14 +474,17 @@ pub(crate) mod testing {
             call: guest.call,
             time_ms: 1_000,
             seed: u128::MAX,
-            subject: Subject::Request { is_whole: true, request: Request {
-                method: "POST".into(),
-                path: "/api/things".into(),
-                query: Some("a=1&api_key=abcdefgh".into()),
-                headers: vec![header("authorization", "Bearer the-users-token"), header("accept", "*/*")],
-                body: body.as_bytes().to_vec(),
-                request_id: "request-1".into(),
-            } },
+            subject: Subject::Request {
+                is_whole: true,
+                request: Request {
+                    method: "POST".into(),
+                    path: "/api/things".into(),
+                    query: Some("a=1&api_key=abcdefgh".into()),
+                    headers: vec![header("authorization", "Bearer the-users-token"), header("accept", "*/*")],
+                    body: body.as_bytes().to_vec(),
+                    request_id: "request-1".into(),
+                },
+            },
             recording: Recording::default(),
         }
     }
@@ -530,7 +539,8 @@ mod tests {
 
     #[test]
     fn what_holds_too_many_secrets_is_left_out() {
-        let body = (0..2_000).map(|number| format!(r#"{{"token":"secret-{number:06}"}}"#)).collect::<Vec<_>>().join(",");
+        let body =
+            (0..2_000).map(|number| format!(r#"{{"token":"secret-{number:06}"}}"#)).collect::<Vec<_>>().join(",");
         let capsule = testing::draft("shop", &format!("[{body}]")).capsule();
         assert!(capsule.is_cut && matches!(capsule.subject, KeptSubject::TooLarge));
     }

@@ -396,7 +396,10 @@ mod tests {
         }
         tape.fill(&mut [0; 32], |bytes| bytes.fill(7));
         let recording = tape.end();
-        assert_eq!((recording.readings().clock.len(), recording.readings().numbers.len()), (READINGS_MAX, READINGS_MAX));
+        assert_eq!(
+            (recording.readings().clock.len(), recording.readings().numbers.len()),
+            (READINGS_MAX, READINGS_MAX)
+        );
         assert_eq!(recording.count(), 0);
     }
 }

@@ -98,7 +98,8 @@ async fn failed_build(capsule: &Capsule, target: &Target) -> Result<Vec<u8>, Com
 fn judge(outcome: &Outcome, played: &Played) -> (Verdict, String) {
     match &played.end {
         Some(End::Diverged { number, kept: Some(kept), asked }) => {
-            let sentence = format!("diverged at host call {number}: the recorded build asked {kept}, this one asks {asked}");
+            let sentence =
+                format!("diverged at host call {number}: the recorded build asked {kept}, this one asks {asked}");
             return (Verdict::Diverged, sentence);
         }
         Some(End::Diverged { number, kept: None, asked }) => {
@@ -107,8 +108,9 @@ fn judge(outcome: &Outcome, played: &Played) -> (Verdict, String) {
             return (Verdict::Diverged, sentence);
         }
         Some(End::Cut { number, asked }) => {
-            let sentence =
-                format!("undecided at host call {number}: the recording was cut for its size, and this build asks {asked}");
+            let sentence = format!(
+                "undecided at host call {number}: the recording was cut for its size, and this build asks {asked}"
+            );
             return (Verdict::Diverged, sentence);
         }
         Some(End::Unanswered { number, asked }) => {

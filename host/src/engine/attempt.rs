@@ -28,7 +28,10 @@ pub(super) struct Attempt {
 /// What the guest is called with.
 pub(super) enum Held {
     /// Without its body where that is too large to be kept.
-    Request { request: Arc<PackedRequest>, is_whole: bool },
+    Request {
+        request: Arc<PackedRequest>,
+        is_whole: bool,
+    },
     Delivery(Arc<Delivery>),
 }
 

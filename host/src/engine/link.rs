@@ -148,10 +148,7 @@ fn link_all(linker: &mut Linker<State>, flavour: Flavour, grant: &Grant) -> wasm
             inner: cache::View { guest: &state.guest, room: &state.rooms.cache },
         })?;
         shims::link_keyvalue(linker, |state| shims::KeyValueView {
-            cache: Taped {
-                tape: &state.tape,
-                inner: cache::View { guest: &state.guest, room: &state.rooms.cache },
-            },
+            cache: Taped { tape: &state.tape, inner: cache::View { guest: &state.guest, room: &state.rooms.cache } },
             table: &mut state.table,
         })?;
     }

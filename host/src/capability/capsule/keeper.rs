@@ -131,7 +131,11 @@ impl Keeper {
             let mut files = files(&folder)?;
             files.retain(|file| plugin.as_ref().is_none_or(|plugin| file.plugin == *plugin));
             // One that cannot be read has gone meanwhile.
-            Ok(files.iter().rev().filter_map(|file| serde_json::from_slice(&std::fs::read(&file.path).ok()?).ok()).collect())
+            Ok(files
+                .iter()
+                .rev()
+                .filter_map(|file| serde_json::from_slice(&std::fs::read(&file.path).ok()?).ok())
+                .collect())
         })
         .await
     }

@@ -100,7 +100,10 @@ fn answered(response: http::Response<WasiBody>) -> (http::Response<WasiBody>, Tr
 }
 
 /// Answers a request from a capsule, once it is there whole.
-async fn play(tape: Arc<Tape>, request: http::Request<WasiBody>) -> Result<(http::Response<WasiBody>, Transmission), Error> {
+async fn play(
+    tape: Arc<Tape>,
+    request: http::Request<WasiBody>,
+) -> Result<(http::Response<WasiBody>, Transmission), Error> {
     let (head, body) = request.into_parts();
     let bytes_max = usize::try_from(REQUEST_BYTES_MAX).unwrap_or(usize::MAX);
     let body = body::collect(body, bytes_max).await.map_err(|_| Error::HttpRequestBodySize(Some(REQUEST_BYTES_MAX)))?;

@@ -140,7 +140,8 @@ impl Exchange {
 impl Kept for Sent {
     fn show(&self, hider: &Hider) -> Value {
         let exchange = self.0.lock();
-        let (path, query) = exchange.uri.split_once('?').map_or((&*exchange.uri, None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            exchange.uri.split_once('?').map_or((&*exchange.uri, None), |(path, query)| (path, Some(query)));
         let uri = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{}", hider.pairs(query)));
         let body = exchange.shown(&exchange.request, hider);
         json!([exchange.method, uri, headers(&exchange.headers, hider), body])
@@ -228,10 +229,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Tee<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         match &frame {
             Some(Ok(frame)) => self.hear(frame.data_ref(), self.inner.is_end_stream()),
@@ -259,11 +257,13 @@ mod tests {
 
     async fn exchange(uri: &str, answer: &'static str) -> Value {
         let tape = Arc::new(testing::running());
-        let request = http::Request::post(uri).header("authorization", "Bearer abcdefgh").body(Full::new(Bytes::from("{}")));
+        let request =
+            http::Request::post(uri).header("authorization", "Bearer abcdefgh").body(Full::new(Bytes::from("{}")));
         let request = request.unwrap();
         let note = Note::begin(&tape, &request).unwrap();
         Tee::request(request.into_body(), &note).collect().await.unwrap();
-        let response = http::Response::builder().status(201).header("set-cookie", "a=b").body(Full::new(Bytes::from(answer)));
+        let response =
+            http::Response::builder().status(201).header("set-cookie", "a=b").body(Full::new(Bytes::from(answer)));
         let response = response.unwrap();
         note.answered(&response);
         Tee::response(response.into_body(), &note).collect().await.unwrap();

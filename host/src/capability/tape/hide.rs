@@ -202,7 +202,8 @@ fn scrub_value(json: &mut Value, needles: &[(String, String)], raw: &[(&[u8], &[
         }
         Value::Array(items) => items.iter_mut().for_each(|item| scrub_value(item, needles, raw)),
         Value::Object(members) => {
-            if let Some(bytes) = members.get("base64").and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok())
+            if let Some(bytes) =
+                members.get("base64").and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok())
             {
                 let scrubbed = raw.iter().fold(bytes, |bytes, (secret, marker)| replaced(bytes, secret, marker));
                 *json = show_bytes(&scrubbed);
@@ -291,7 +292,9 @@ mod tests {
         });
         hider.scrub(&mut json).unwrap();
         let text = json.to_string();
-        for secret in ["abc.def.ghi", "friend", "tiny bit", &hex::encode("abc.def.ghi"), &STANDARD.encode("abc.def.ghi")] {
+        for secret in
+            ["abc.def.ghi", "friend", "tiny bit", &hex::encode("abc.def.ghi"), &STANDARD.encode("abc.def.ghi")]
+        {
             assert!(!text.contains(secret), "{secret} is in {text}");
         }
         assert_eq!(json["plain"], "it was [redacted]");

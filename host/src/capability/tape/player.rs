@@ -228,9 +228,8 @@ impl State {
         let (earlier, later) = (0..self.next, self.next..self.calls.len());
         let order: Vec<usize> = later.chain(earlier).collect();
         let is_open = |step: &Step| !step.is_used && step.call.function == function;
-        let same = |at: &usize| {
-            self.calls.get(*at).is_some_and(|step| is_open(step) && step.call.arguments == *arguments)
-        };
+        let same =
+            |at: &usize| self.calls.get(*at).is_some_and(|step| is_open(step) && step.call.arguments == *arguments);
         if let Some(at) = order.iter().copied().find(|at| same(at)) {
             return Some(at);
         }
@@ -294,7 +293,11 @@ fn taken_as_done(function: &str, arguments: &Value) -> Option<Value> {
     let argument = |at: usize| arguments.get(at);
     let answer = match function {
         "database.execute" | "transaction.execute" => json!(1),
-        "transaction.begin" | "transaction.commit" | "transaction.rollback" | "cache.set" | "cache.delete"
+        "transaction.begin"
+        | "transaction.commit"
+        | "transaction.rollback"
+        | "cache.set"
+        | "cache.delete"
         | "cache.get" => Value::Null,
         "transaction.once" | "cache.add-if-absent" => json!(true),
         "cache.expire" => json!(false),
@@ -423,14 +426,22 @@ mod tests {
     #[test]
     fn ids_that_a_build_makes_itself_may_differ_and_those_it_was_given_may_not() {
         let calls = vec![
-            call("database.execute", json!([format!("insert {SECOND} at 2026-01-31T08:15:00.000Z")]), Some(json!("in"))),
+            call(
+                "database.execute",
+                json!([format!("insert {SECOND} at 2026-01-31T08:15:00.000Z")]),
+                Some(json!("in")),
+            ),
             call("database.query", json!([format!("of {SECOND}")]), Some(json!("made"))),
             call("database.query", json!([format!("of {FIRST}")]), Some(json!("given"))),
         ];
         let player = player(calls, false);
         let inserted = ask(&player, "database.execute", &format!("insert {THIRD} at 2027-01-31T08:15:00.000Z"));
         assert_eq!(inserted, Some(json!("in")));
-        assert_eq!(ask(&player, "database.query", &format!("of {THIRD}")), Some(json!("made")), "it is the same by now");
+        assert_eq!(
+            ask(&player, "database.query", &format!("of {THIRD}")),
+            Some(json!("made")),
+            "it is the same by now"
+        );
         assert_eq!(ask(&player, "database.query", "of 0190a000-0000-7000-8000-000000000009"), None);
     }
 

@@ -78,7 +78,8 @@ fn conceal(value: &mut Value, keeps_length: bool, secrecy: Secrecy, hider: &Hide
     if let Some(bytes) = read_bytes(value) {
         let hidden = marker(if keeps_length { bytes.len() } else { HIDDEN.len() });
         *value = json!({ "redacted": hidden.len() });
-        let is_document = || serde_json::from_slice::<Value>(&bytes).is_ok_and(|json| json.is_object() || json.is_array());
+        let is_document =
+            || serde_json::from_slice::<Value>(&bytes).is_ok_and(|json| json.is_object() || json.is_array());
         if secrecy == Secrecy::Secret || keeps_length || (bytes.len() <= TOKEN_BYTES_MAX && !is_document()) {
             hider.note_private(bytes, hidden);
         }
@@ -455,7 +456,8 @@ mod tests {
         ] {
             comes_back::<Result<(), Fault>>(Err(fault));
         }
-        let message = Message { type_: "a.b".into(), data: "{}".into(), key: None, organization_id: None, id: Some("1".into()) };
+        let message =
+            Message { type_: "a.b".into(), data: "{}".into(), key: None, organization_id: None, id: Some("1".into()) };
         comes_back((message, 7_u64));
         let mail = mail::Message {
             to: vec!["a@b.example".into()],
@@ -470,7 +472,9 @@ mod tests {
     #[test]
     fn a_secret_column_keeps_its_type() {
         let rows = Rows {
-            columns: ["password_hash", "token_count", "api_token", "secret", "token_expires_at"].map(String::from).to_vec(),
+            columns: ["password_hash", "token_count", "api_token", "secret", "token_expires_at"]
+                .map(String::from)
+                .to_vec(),
             rows: vec![vec![
                 Cell::Text("argon2-something".into()),
                 Cell::Integer(7),
@@ -480,7 +484,8 @@ mod tests {
             ]],
         };
         let shown = Shape::show(&rows, &Hider::default());
-        let expected = json!([["[redacted]", 7, 0, {"bytes": {"utf8": "[redacted]"}}, {"timestamp": "2026-01-31T08:15:00.000Z"}]]);
+        let expected =
+            json!([["[redacted]", 7, 0, {"bytes": {"utf8": "[redacted]"}}, {"timestamp": "2026-01-31T08:15:00.000Z"}]]);
         assert_eq!(shown["rows"], expected);
     }
 
@@ -493,7 +498,8 @@ mod tests {
         let shown = Kept::show(&mac, &hider);
         assert_eq!(shown, json!({ "ok": { "redacted": 32 } }));
         assert_eq!(<Result<Vec<u8>, Fault>>::read(&shown).unwrap().unwrap().len(), 32);
-        let signed = Private { value: ("key".to_owned(), br#"{"order":"of a customer"}"#.to_vec()), secrecy: Secrecy::Mac };
+        let signed =
+            Private { value: ("key".to_owned(), br#"{"order":"of a customer"}"#.to_vec()), secrecy: Secrecy::Mac };
         assert_eq!(Kept::show(&signed, &hider), json!(["key", { "redacted": 10 }]));
         let mut later = json!(["it says s3cr3t-plain", hex::encode([7_u8; 32]), "of a customer"]);
         hider.scrub(&mut later).unwrap();

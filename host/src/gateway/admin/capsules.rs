@@ -74,7 +74,10 @@ fn known(id: &str) -> Result<&str, GatewayError> {
 }
 
 fn unreadable(error: std::io::Error) -> GatewayError {
-    GatewayError::Deploy(DeployError::Unavailable("the folder of capsules cannot be used".to_owned(), Some(error.into())))
+    GatewayError::Deploy(DeployError::Unavailable(
+        "the folder of capsules cannot be used".to_owned(),
+        Some(error.into()),
+    ))
 }
 
 fn bytes_of(media_type: &'static str, bytes: impl Into<bytes::Bytes>) -> Response<ResponseBody> {

@@ -123,7 +123,12 @@ pub(super) fn administration() -> Vec<Route> {
                 schema: Some(r#"{"type":"string","format":"binary"}"#.to_owned()),
                 media_type: Some("application/wasm".to_owned()),
             }],
-            ..route("GET", "/api/admin/capsules/{id}/component", "The component that failed, as long as it is kept.", "admin")
+            ..route(
+                "GET",
+                "/api/admin/capsules/{id}/component",
+                "The component that failed, as long as it is kept.",
+                "admin",
+            )
         },
         list("/api/admin/routes", "Which path leads to which plugin."),
         list("/api/admin/queues", "Queues with their depth, consumers and dead letters."),
