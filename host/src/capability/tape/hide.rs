@@ -205,8 +205,11 @@ fn scrub_value(json: &mut Value, needles: &[(String, String)], raw: &[(&[u8], &[
             if let Some(bytes) =
                 members.get("base64").and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok())
             {
-                let scrubbed = raw.iter().fold(bytes, |bytes, (secret, marker)| replaced(bytes, secret, marker));
-                *json = show_bytes(&scrubbed);
+                let scrub = |bytes: Vec<u8>, (secret, marker): &(&[u8], &[u8])| replaced(bytes, secret, marker);
+                let scrubbed = raw.iter().fold(bytes.clone(), scrub);
+                if scrubbed != bytes {
+                    *json = show_bytes(&scrubbed);
+                }
                 return;
             }
             members.values_mut().for_each(|member| scrub_value(member, needles, raw));

@@ -134,24 +134,24 @@ taped! { Store: database::HostTransaction {
 }
 
 /// What goes into the secrets room and comes out of it is shown to nobody.
-fn secret<T: Shape>(value: T) -> Private<T> {
+fn as_secret<T: Shape>(value: T) -> Private<T> {
     Private { value, secrecy: Secrecy::Secret }
 }
 
-fn mac<T: Shape>(value: T) -> Private<T> {
+fn as_mac<T: Shape>(value: T) -> Private<T> {
     Private { value, secrecy: Secrecy::Mac }
 }
 
 taped! { @with Vault: secrets::Host {
-    "secrets.seal" seal(plaintext: Vec<u8>, context: String) -> Result<Vec<u8>, Fault>, |value| secret(value);
-    "secrets.open" open(sealed: Vec<u8>, context: String) -> Result<Vec<u8>, Fault>, |value| secret(value);
-    "secrets.hmac" hmac(key_name: String, data: Vec<u8>) -> Result<Vec<u8>, Fault>, |value| mac(value);
-    "secrets.verify-hmac" verify_hmac(key_name: String, data: Vec<u8>, mac: Vec<u8>) -> Result<bool, Fault>, |value| mac(value);
-    "secrets.seal-shared" seal_shared(plaintext: Vec<u8>, context: String) -> Result<Vec<u8>, Fault>, |value| secret(value);
-    "secrets.open-shared" open_shared(sealed: Vec<u8>, context: String) -> Result<Vec<u8>, Fault>, |value| secret(value);
-    "secrets.hmac-with-secret" hmac_with_secret(secret_id: String, organization_id: Option<String>, data: Vec<u8>) -> Result<Vec<u8>, Fault>, |value| mac(value);
-    "secrets.verify-hmac-with-secret" verify_hmac_with_secret(secret_id: String, organization_id: Option<String>, data: Vec<u8>, mac: Vec<u8>) -> Result<bool, Fault>, |value| mac(value);
-    "secrets.random" random(count: u32) -> Result<Vec<u8>, Fault>, |value| mac(value);
+    "secrets.seal" seal(plaintext: Vec<u8>, context: String) -> Result<Vec<u8>, Fault>, |value| as_secret(value);
+    "secrets.open" open(sealed: Vec<u8>, context: String) -> Result<Vec<u8>, Fault>, |value| as_secret(value);
+    "secrets.hmac" hmac(key_name: String, data: Vec<u8>) -> Result<Vec<u8>, Fault>, |value| as_mac(value);
+    "secrets.verify-hmac" verify_hmac(key_name: String, data: Vec<u8>, mac: Vec<u8>) -> Result<bool, Fault>, |value| as_mac(value);
+    "secrets.seal-shared" seal_shared(plaintext: Vec<u8>, context: String) -> Result<Vec<u8>, Fault>, |value| as_secret(value);
+    "secrets.open-shared" open_shared(sealed: Vec<u8>, context: String) -> Result<Vec<u8>, Fault>, |value| as_secret(value);
+    "secrets.hmac-with-secret" hmac_with_secret(secret_id: String, organization_id: Option<String>, data: Vec<u8>) -> Result<Vec<u8>, Fault>, |value| as_mac(value);
+    "secrets.verify-hmac-with-secret" verify_hmac_with_secret(secret_id: String, organization_id: Option<String>, data: Vec<u8>, mac: Vec<u8>) -> Result<bool, Fault>, |value| as_mac(value);
+    "secrets.random" random(count: u32) -> Result<Vec<u8>, Fault>, |value| as_mac(value);
 } }
 
 /// The wall clock of a guest.
