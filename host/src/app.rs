@@ -8,6 +8,7 @@ mod data;
 mod feed;
 mod foundations;
 mod hooks;
+mod replay;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::telemetry::{self, TelemetryOptions};
 use crate::trace;
 use crate::worker::{Feed, FeedRooms, OBSERVABILITY, Worker};
 use foundations::Foundations;
+pub(crate) use replay::{Outcome, Replayed, replay};
 
 /// How long requests in flight may take to end when the host stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(25);
@@ -103,7 +105,8 @@ impl App {
     async fn start(settings: &Settings, manifest: &Manifest, lines: &HostLines) -> anyhow::Result<Self> {
         let lock = data::prepare(&settings.data)?;
         let operator_token = data::operator_token(settings)?;
-        let foundations = Foundations::open(settings).await?;
+        let tasks = Tasks::new();
+        let foundations = Foundations::open(settings, &tasks).await?;
         lines.connect(Arc::new(foundations.rooms.logging.clone()));
         let accounts = foundations.accounts(settings, &operator_token).await?;
         let engine = Engine::new(
@@ -120,7 +123,6 @@ impl App {
         let traces = traces(settings, feed.as_ref().map(|(feed, _)| feed))?;
         let consumers = Arc::new(consumers::Deployed::new(registry.clone(), accounts.clone()));
         let worker = Worker::start(foundations.rooms.queue.clone(), consumers.clone(), traces.tracer());
-        let tasks = Tasks::new();
         let mut options = DeployerOptions::new(settings.data.join("artifacts"));
         options.component_bytes_max = manifest.host.deploy_mib as usize * 1024 * 1024;
         options.trusted_keys = settings.trusted_keys.clone().unwrap_or_else(|| manifest.host.trusted_keys.clone());
@@ -148,6 +150,7 @@ impl App {
                 database: foundations.database.clone(),
                 queue: foundations.rooms.queue.clone(),
                 logs: foundations.rooms.logging.clone(),
+                capsules: foundations.rooms.tapes.keeper().cloned(),
                 administration: Some(Arc::new(administration::Deploying(deployer.clone()))),
                 tracer: traces.tracer(),
             },

@@ -6,6 +6,7 @@
 pub(crate) mod acting;
 pub(crate) mod auth;
 pub(crate) mod cache;
+pub(crate) mod capsule;
 pub(crate) mod config;
 pub(crate) mod credentials;
 pub(crate) mod database;
@@ -16,6 +17,7 @@ pub(crate) mod mail;
 pub(crate) mod queue;
 pub(crate) mod secrets;
 pub(crate) mod shims;
+pub(crate) mod tape;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -54,4 +56,6 @@ pub(crate) struct Rooms {
     pub mail: mail::MailRoom,
     pub acting: acting::ActingRoom,
     pub http_out: Arc<http_out::Egress>,
+    /// Whether calls are kept until they have ended well, or answered from a capsule.
+    pub tapes: tape::Tapes,
 }

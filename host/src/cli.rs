@@ -4,6 +4,7 @@
 //! reachable. It must never decide anything that the host decides.
 
 mod bench;
+mod capsules;
 mod changes;
 mod client;
 mod deploy;
@@ -13,6 +14,7 @@ mod inspect;
 mod output;
 mod plugins;
 mod push;
+mod replay;
 mod seeing;
 mod sign;
 mod source;
@@ -73,6 +75,10 @@ enum Command {
     Logs(seeing::LogArguments),
     /// What the host did: deploys, trials, reverts, failures and traps
     Events(seeing::EventArguments),
+    /// Failed calls that the host has kept; `capsules show` and `capsules remove` take one
+    Capsules(capsules::CapsuleArguments),
+    /// Try a build on a failed call: whether it would have answered
+    Replay(replay::ReplayArguments),
     /// What each plugin may do, in words
     Grants(seeing::GrantArguments),
     /// Plugins with their builds and how they fare; `plugins add`, `set` and `remove` change them while the host runs
@@ -116,6 +122,9 @@ pub(crate) enum CommandError {
     /// Exit status 64: one sentence for each fault.
     #[error("{}", .0.join("\n"))]
     Usage(Vec<String>),
+    /// An exit status of the command's own: what it has found is not what was hoped for, in one sentence.
+    #[error("{sentence}")]
+    Verdict { status: u8, sentence: String },
     /// Exit status 69: the host's URL and why.
     #[error("the host at {url} cannot be reached: {reason}; is it running, and is --url right?")]
     Unreachable { url: String, reason: String },
@@ -134,6 +143,7 @@ impl CommandError {
         match self {
             Self::Failed(_) => 1,
             Self::Usage(_) => EXIT_USAGE,
+            Self::Verdict { status, .. } => *status,
             Self::Unreachable { .. } => EXIT_UNREACHABLE,
         }
     }
@@ -175,6 +185,8 @@ fn dispatch(command: Command) -> Result<(), CommandError> {
         Command::Status(arguments) => wait(seeing::status(arguments)),
         Command::Logs(arguments) => wait(seeing::logs(arguments)),
         Command::Events(arguments) => wait(seeing::events(arguments)),
+        Command::Capsules(arguments) => wait(capsules::capsules(arguments)),
+        Command::Replay(arguments) => wait(replay::replay(arguments)),
         Command::Grants(arguments) => wait(seeing::grants(arguments)),
         Command::Plugins(arguments) => wait(plugins::plugins(arguments)),
         Command::Routes { target } => wait(inspect::routes(target)),
@@ -270,6 +282,12 @@ mod tests {
             "berth logs planning -f -n 0 --level warn",
             "berth events -f --json",
             "berth events planning",
+            "berth capsules",
+            "berth capsules planning --json",
+            "berth capsules show 01900000-0000-7000-8000-000000000000",
+            "berth capsules remove 01900000-0000-7000-8000-000000000000",
+            "berth replay 01900000-0000-7000-8000-000000000000",
+            "berth replay capsule.json --with new.wasm --json",
             "berth grants",
             "berth grants planning",
             "berth plugins show planning",
@@ -296,6 +314,7 @@ mod tests {
             "berth push oci://ghcr.io/acme/planning:1",
             "berth deploy planning a.wasm --plan --grant",
             "berth sign key.pem",
+            "berth replay",
             "berth fly",
             "berth logs",
             "berth logs planning --level loud",

@@ -4,6 +4,7 @@
 //! of a component that is not costs a third of what it costs in an engine that allows it. The room knows nothing of HTTP routing, of users or of where a build came from; and it must
 //! never run a guest without a memory limit, an epoch yield and a wall deadline.
 
+mod attempt;
 mod call;
 pub(crate) mod compile;
 mod error;

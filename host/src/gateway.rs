@@ -49,6 +49,7 @@ use ipnet::IpNet;
 
 use crate::accounts::{Accounts, AuthenticationError};
 use crate::capability::cache::CacheRoom;
+use crate::capability::capsule::Keeper;
 use crate::capability::logging::LogRoom;
 use crate::capability::queue::QueueRoom;
 use crate::database::Database;
@@ -133,6 +134,8 @@ pub(crate) struct GatewayRooms<U: Upstream = Revision> {
     pub queue: QueueRoom,
     /// What plugins log.
     pub logs: LogRoom,
+    /// Failed calls; none where none are kept.
+    pub capsules: Option<Arc<Keeper>>,
     /// None only while nothing can be deployed: the routes then answer 501.
     pub administration: Option<Arc<dyn Administration>>,
     pub tracer: Tracer,
@@ -146,6 +149,7 @@ pub(crate) struct Gateway<U: Upstream = Revision> {
     database: Database,
     queue: QueueRoom,
     logs: LogRoom,
+    capsules: Option<Arc<Keeper>>,
     /// Streams of the administration.
     streams: admin::Streams,
     administration: Option<Arc<dyn Administration>>,
@@ -170,7 +174,7 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) fn new(options: &GatewayOptions, rooms: GatewayRooms<U>) -> Arc<Self> {
         // The host is as old as its gateway: the first look starts the clock.
         health::uptime();
-        let GatewayRooms { registry, accounts, cache, database, queue, logs, administration, tracer } = rooms;
+        let GatewayRooms { registry, accounts, cache, database, queue, logs, capsules, administration, tracer } = rooms;
         Arc::new(Self {
             cors: Cors::new(&options.allowed_origins),
             throttle: Throttle::new(cache.clone(), options.rate_limits, options.refuses_uncounted),
@@ -193,6 +197,7 @@ impl<U: Upstream> Gateway<U> {
             database,
             queue,
             logs,
+            capsules,
             administration,
             tracer,
         })

@@ -26,6 +26,11 @@ pub(crate) const RATE_LIMIT_PER_MINUTE_MAX: u32 = 1_000_000;
 /// The longest delay before a stopping host closes its ports.
 const STOP_DELAY_SECONDS_MAX: u32 = 300;
 
+/// The most that capsules can be bounded by: of each plugin, in MiB together, in days.
+const CAPSULES_MAX: u32 = 1_000;
+const CAPSULES_MIB_MAX: u32 = 10_000;
+const CAPSULES_DAYS_MAX: u32 = 365;
+
 /// What the flags of `berth run` say; none where the flag is absent. Every one has an environment variable.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct RunFlags {
@@ -75,6 +80,8 @@ pub(crate) struct Settings {
     /// How long the host goes on answering after it was told to stop, saying on `/ready` that it does: as long as a load
     /// balancer takes to notice.
     pub stop_delay: Duration,
+    /// Failed calls that are kept to be played again.
+    pub capsules: CapsuleSettings,
     /// Scheme and authority without a trailing slash, for links in mails and tokens.
     pub public_url: Option<String>,
     /// Origins that a browser may call from, as `https://app.example.com`.
@@ -136,6 +143,17 @@ pub(crate) enum QueueUrl {
     Embedded,
     /// `amqp://…` or `amqps://…`.
     Amqp(Hidden),
+}
+
+/// `BERTH_CAPSULES`, `BERTH_CAPSULES_MIB` and `BERTH_CAPSULES_DAYS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CapsuleSettings {
+    /// The newest so many of each plugin; 0 keeps none.
+    pub per_plugin: u32,
+    /// All of this host together.
+    pub mib: u32,
+    /// How long each is kept.
+    pub days: u32,
 }
 
 /// `BERTH_RATE_LIMIT_WITHOUT_CACHE`.
@@ -261,6 +279,11 @@ impl Settings {
             stop_delay: Duration::from_secs(
                 reader.number("BERTH_STOP_DELAY_SECONDS", STOP_DELAY_SECONDS_MAX).unwrap_or(0).into(),
             ),
+            capsules: CapsuleSettings {
+                per_plugin: reader.number("BERTH_CAPSULES", CAPSULES_MAX).unwrap_or(20),
+                mib: reader.number("BERTH_CAPSULES_MIB", CAPSULES_MIB_MAX).unwrap_or(64),
+                days: reader.number("BERTH_CAPSULES_DAYS", CAPSULES_DAYS_MAX).unwrap_or(7),
+            },
             public_url: reader.web_url("BERTH_PUBLIC_URL"),
             allowed_origins: reader.origins(),
             trusted_proxies: reader.networks("BERTH_TRUSTED_PROXIES"),
@@ -318,6 +341,7 @@ mod tests {
         assert_eq!(settings.queue, QueueUrl::Embedded);
         assert_eq!(settings.master_key, MasterKey::File { path: "./data/master.key".into(), make: true });
         assert_eq!((settings.rate_limit_per_minute, settings.log.as_str()), (None, "info"));
+        assert_eq!(settings.capsules, CapsuleSettings { per_plugin: 20, mib: 64, days: 7 });
         assert_eq!(settings.operator_token_file(), PathBuf::from("./data/operator.token"));
     }
 
@@ -360,6 +384,9 @@ mod tests {
             ("BERTH_RATE_LIMIT_WITHOUT_CACHE", "ajar"),
             ("BERTH_STOP_DELAY_SECONDS", "301"),
             ("BERTH_FEED_ORGANIZATION", "Engine Works"),
+            ("BERTH_CAPSULES", "many"),
+            ("BERTH_CAPSULES_MIB", "10001"),
+            ("BERTH_CAPSULES_DAYS", "366"),
         ]);
         for name in [
             "BERTH_LISTEN",
@@ -384,6 +411,9 @@ mod tests {
             "BERTH_RATE_LIMIT_WITHOUT_CACHE",
             "BERTH_STOP_DELAY_SECONDS",
             "BERTH_FEED_ORGANIZATION",
+            "BERTH_CAPSULES",
+            "BERTH_CAPSULES_MIB",
+            "BERTH_CAPSULES_DAYS",
         ] {
             assert!(
                 found.iter().any(|fault| fault.starts_with(&format!("{name}:"))),

@@ -91,6 +91,10 @@ impl Administration for Deploying {
         Ok(DeployAnswer { has_drained: !report.is_draining, report: json(&report) })
     }
 
+    async fn component(&self, sha256: &str) -> Result<Option<Bytes>, DeployError> {
+        self.0.component(sha256).await
+    }
+
     async fn history(&self, plugin: &str, limit: i64) -> Result<Value, DeployError> {
         self.0.history(plugin, limit).await.map(|entries| json(&entries))
     }

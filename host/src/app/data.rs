@@ -12,6 +12,9 @@ use anyhow::{Context, bail};
 
 use crate::settings::Settings;
 
+/// The folder of capsules in it.
+pub(super) const CAPSULES: &str = "capsules";
+
 /// Held as long as the process lives.
 pub(super) struct Lock {
     _file: File,

@@ -1,22 +1,28 @@
 //! What everything stands on: the database with its host tables, and the rooms over the backends that the settings name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
-use super::data::OperatorToken;
+use super::data::{self, OperatorToken};
 use crate::accounts::{self, Accounts, AccountsOptions, ProviderOptions};
 use crate::capability::acting::ActingRoom;
 use crate::capability::cache::CacheRoom;
+use crate::capability::capsule::{Keeper, KeeperOptions};
 use crate::capability::database::DatabaseRoom;
 use crate::capability::logging::LogRoom;
 use crate::capability::mail::MailRoom;
 use crate::capability::queue::{QueueOptions, QueueRoom};
 use crate::capability::secrets::{self, Vault};
+use crate::capability::tape::Tapes;
 use crate::capability::{Rooms, http_out::Egress};
 use crate::database::{Database, DatabaseOptions, HOST_MIGRATIONS};
 use crate::settings::{CacheUrl, DatabaseUrl, LoginProvider, MasterKey, QueueUrl, Settings};
+use crate::tasks::Tasks;
 
+/// Seconds of a day.
+const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// The owner of the host's own tables in the ledger of migrations.
 const HOST_OWNER: &str = "host";
 
@@ -33,7 +39,7 @@ impl Foundations {
     ///
     /// # Errors
     /// One sentence that names the setting that cannot be used.
-    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+    pub(super) async fn open(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Self> {
         let database = Database::open(&settings.database.url(), DatabaseOptions::default())
             .await
             .context("BERTH_DATABASE_URL: the database cannot be opened")?;
@@ -72,6 +78,7 @@ impl Foundations {
             mail,
             acting: ActingRoom::default(),
             http_out: Arc::new(Egress::default()),
+            tapes: tapes(settings, tasks)?,
         };
         Ok(Self { database, compiled_key, rooms: Arc::new(rooms) })
     }
@@ -99,6 +106,21 @@ impl Foundations {
         }
         Accounts::open(foundations, options).await.context("the main app cannot be opened")
     }
+}
+
+/// Whether calls are kept that fail, and where.
+fn tapes(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Tapes> {
+    let capsules = settings.capsules;
+    let options = KeeperOptions {
+        folder: settings.data.join(data::CAPSULES),
+        per_plugin: capsules.per_plugin as usize,
+        bytes_max: u64::from(capsules.mib) << 20,
+        kept: Duration::from_secs(u64::from(capsules.days) * DAY_SECONDS),
+    };
+    if capsules.per_plugin == 0 || capsules.mib == 0 || capsules.days == 0 {
+        return Ok(Tapes::Off);
+    }
+    Ok(Tapes::Kept(Keeper::start(options, tasks).context("BERTH_DATA: the folder of capsules cannot be made")?))
 }
 
 fn login_providers(settings: &Settings) -> Vec<ProviderOptions> {

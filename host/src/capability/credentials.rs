@@ -22,7 +22,7 @@ use crate::body::{self, Body};
 use crate::principal::{Call, Principal, PrincipalKind};
 
 /// The plugin that keeps secrets.
-const KEEPER: &str = "secret-management";
+pub(crate) const KEEPER: &str = "secret-management";
 /// Its route for the host; it answers nobody else.
 const ADDRESS: &str = "http://secret-management.internal/api/secrets/host/use";
 /// Who calls there. No plugin can have this name.

@@ -14,6 +14,7 @@ mod client;
 mod conformance;
 mod host;
 mod internal;
+mod note;
 mod policy;
 mod replay;
 mod timed;

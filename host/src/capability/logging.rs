@@ -9,6 +9,7 @@ mod redact;
 mod stream;
 
 pub(crate) use host::link;
+pub(crate) use redact::{is_count, is_secret};
 pub(crate) use stream::{Follow, Followed, LogLine};
 
 use std::fmt;

@@ -8,6 +8,7 @@ mod host;
 
 pub(crate) use host::{link_config, link_keyvalue, link_logging};
 
+use super::tape::Taped;
 use super::{cache, config, logging};
 
 /// Identifiers under which the cache can be opened as a bucket. All mean the same one.
@@ -22,7 +23,7 @@ pub struct Bucket;
 
 /// What the key-value shim sees of the running call.
 pub(crate) struct KeyValueView<'a> {
-    pub cache: cache::View<'a>,
+    pub cache: Taped<'a, cache::View<'a>>,
     pub table: &'a mut host::Table,
 }
 

@@ -18,6 +18,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Bytes of an answer of the admin API.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a component.
+const BYTES_MAX: usize = 1 << 30;
 /// Characters that say where a component came from; the host takes no more.
 const SOURCE_CHARS_MAX: usize = 512;
 /// Bytes of a token file.
@@ -76,6 +78,17 @@ impl Client {
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, CommandError> {
         self.succeed(self.request(Method::GET, path)).await
+    }
+
+    /// Bytes that are no JSON; none where there are none.
+    pub(super) async fn get_bytes(&self, path: &str) -> Result<Option<Vec<u8>>, CommandError> {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => self.whole(response, BYTES_MAX).await.map(Some),
+            _ => Err(self.read(response).await?.refusal()),
+        }
     }
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CommandError> {
@@ -181,15 +194,20 @@ impl Client {
         CommandError::Unreachable { url: self.url.clone(), reason: reason(error) }
     }
 
-    async fn read(&self, mut response: reqwest::Response) -> Result<Answer, CommandError> {
-        let status = response.status();
+    async fn whole(&self, mut response: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, CommandError> {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
-            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(CommandError::failed(format!("the host's answer is larger than {ANSWER_BYTES_MAX} bytes")));
+            if bytes.len() + chunk.len() > bytes_max {
+                return Err(CommandError::failed(format!("the host's answer is larger than {bytes_max} bytes")));
             }
             bytes.extend_from_slice(&chunk);
         }
+        Ok(bytes)
+    }
+
+    async fn read(&self, response: reqwest::Response) -> Result<Answer, CommandError> {
+        let status = response.status();
+        let bytes = self.whole(response, ANSWER_BYTES_MAX).await?;
         let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or(Value::Null) };
         if status.is_success() && !bytes.is_empty() && body.is_null() {
             return Err(CommandError::failed(format!("{} does not answer like a host of Berth", self.url)));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::attempt::Held;
 use super::packed::{Answer, PackedRequest};
 use super::pool::Instance;
 use super::{CallError, Revision};
@@ -16,7 +17,10 @@ impl Revision {
     pub(crate) async fn handle(self: &Arc<Self>, call: Call, request: PackedRequest) -> Result<Answer, CallError> {
         let _admission = Self::admit(&**self).await?;
         let deadline = call.deadline;
+        let request = Arc::new(request);
+        let beginning = self.beginning(&call, || Held::request(&request));
         let mut instance = self.take_instance(call).await?;
+        let attempt = beginning.in_instance(&instance.store.data().tape);
         let ticked = Arc::clone(&instance.ticked);
         // Boxed and whole: it may have to go on elsewhere, and every future that waits for it would have its size.
         let running = Box::pin(async move {
@@ -26,7 +30,7 @@ impl Revision {
                     let answered = export.berth_platform_packed_handler().call_handle(store, request.as_bytes()).await;
                     Ok(answered.map(|packed| Answer::Packed(packed.into())))
                 }
-                (None, Some(export)) => match request.unpack() {
+                (None, Some(export)) => match Arc::unwrap_or_clone(request).unpack() {
                     Some(request) => {
                         Ok(export.berth_platform_handler().call_handle(store, &request).await.map(Answer::Record))
                     }
@@ -36,8 +40,11 @@ impl Revision {
             };
             (instance, result)
         });
-        let (instance, result) = self.within(deadline, &ticked, running).await?;
-        self.settle(instance, result).await
+        let (instance, result) = self.within(deadline, &ticked, attempt.as_ref(), running).await?;
+        if let (Some(attempt), Ok(Ok(answer))) = (&attempt, &result) {
+            self.keep_if_failed(attempt, answer);
+        }
+        self.settle(instance, result, attempt.as_ref()).await
     }
 
     /// Hands one message or tick to `berth:platform/consumer`.
@@ -51,7 +58,10 @@ impl Revision {
     ) -> Result<consumer::Outcome, CallError> {
         let _admission = Self::admit(&**self).await?;
         let deadline = call.deadline;
+        let delivery = Arc::new(delivery);
+        let beginning = self.beginning(&call, || Held::Delivery(Arc::clone(&delivery)));
         let mut instance = self.take_instance(call).await?;
+        let attempt = beginning.in_instance(&instance.store.data().tape);
         let ticked = Arc::clone(&instance.ticked);
         let running = Box::pin(async move {
             let Instance { store, consumer, .. } = &mut *instance;
@@ -61,7 +71,7 @@ impl Revision {
             };
             (instance, result)
         });
-        let (instance, result) = self.within(deadline, &ticked, running).await?;
-        self.settle(instance, result).await
+        let (instance, result) = self.within(deadline, &ticked, attempt.as_ref(), running).await?;
+        self.settle(instance, result, attempt.as_ref()).await
     }
 }

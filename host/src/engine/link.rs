@@ -6,6 +6,7 @@ use wasmtime::component::Linker;
 
 use super::state::State;
 use super::{Flavour, PrepareError};
+use crate::capability::tape::Taped;
 use crate::capability::{self, grant::Grant};
 
 /// Characters of an import's name in a sentence: a component may have names of any length.
@@ -147,32 +148,47 @@ fn link_all(linker: &mut Linker<State>, flavour: Flavour, grant: &Grant) -> wasm
         shims::LoggingView(logging::View { guest: &state.guest, room: &state.rooms.logging })
     })?;
     if Need::Cache.is_met(grant) {
-        cache::link(linker, |state| cache::View { guest: &state.guest, room: &state.rooms.cache })?;
+        cache::link(linker, |state| Taped {
+            tape: &state.tape,
+            inner: cache::View { guest: &state.guest, room: &state.rooms.cache },
+        })?;
         shims::link_keyvalue(linker, |state| shims::KeyValueView {
-            cache: cache::View { guest: &state.guest, room: &state.rooms.cache },
+            cache: Taped { tape: &state.tape, inner: cache::View { guest: &state.guest, room: &state.rooms.cache } },
             table: &mut state.table,
         })?;
     }
     if Need::Tables.is_met(grant) {
-        database::link(linker, |state| database::View {
-            guest: &state.guest,
-            room: &state.rooms.database,
-            state: &mut state.database,
-            table: &mut state.table,
+        database::link(linker, |state| Taped {
+            tape: &state.tape,
+            inner: database::View {
+                guest: &state.guest,
+                room: &state.rooms.database,
+                state: &mut state.database,
+                table: &mut state.table,
+            },
         })?;
     }
     if Need::Queue.is_met(grant) {
-        queue::link(linker, |state| queue::View { guest: &state.guest, room: &state.rooms.queue })?;
+        queue::link(linker, |state| Taped {
+            tape: &state.tape,
+            inner: queue::View { guest: &state.guest, room: &state.rooms.queue },
+        })?;
     }
     if Need::Secrets.is_met(grant) {
-        secrets::link(linker, |state| secrets::View {
-            guest: &state.guest,
-            room: &state.rooms.secrets,
-            credentials: state.rooms.http_out.credentials(),
+        secrets::link(linker, |state| Taped {
+            tape: &state.tape,
+            inner: secrets::View {
+                guest: &state.guest,
+                room: &state.rooms.secrets,
+                credentials: state.rooms.http_out.credentials(),
+            },
         })?;
     }
     if Need::Mail.is_met(grant) {
-        mail::link(linker, |state| mail::View { guest: &state.guest, room: &state.rooms.mail })?;
+        mail::link(linker, |state| Taped {
+            tape: &state.tape,
+            inner: mail::View { guest: &state.guest, room: &state.rooms.mail },
+        })?;
     }
     if Need::Acting.is_met(grant) {
         acting::link(linker, |state| acting::View { guest: &mut state.guest, room: &state.rooms.acting })?;

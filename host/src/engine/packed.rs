@@ -97,6 +97,21 @@ impl PackedRequest {
         &self.0
     }
 
+    /// The same with an empty body.
+    pub(super) fn without_body(&self) -> Self {
+        Self(split(&self.0).and_then(|(begin, _)| self.0.get(begin..)).unwrap_or_default().to_vec())
+    }
+
+    /// A record as it would have been packed.
+    pub(crate) fn of(request: handler::Request) -> Self {
+        let handler::Request { method, path, query, headers, body, request_id } = request;
+        let mut packer = Packer::new(&method, &path, query.as_deref(), &request_id, 0);
+        for (name, value) in &headers {
+            packer.header(name, value.as_bytes());
+        }
+        packer.finish(body.into())
+    }
+
     /// As a record. None only for what no [`Packer`] made.
     pub(crate) fn unpack(mut self) -> Option<handler::Request> {
         let (begin, mut head) = split(&self.0)?;
@@ -114,6 +129,27 @@ impl PackedRequest {
         }
         self.0.truncate(begin);
         Some(handler::Request { method, path, query, headers, body: self.0, request_id })
+    }
+}
+
+impl Answer {
+    /// Its status; none for what is no answer.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Record(record) => Some(record.status),
+            Self::Packed(packed) => {
+                let (_, mut head) = split(packed)?;
+                u16::try_from(number(&mut head)?).ok()
+            }
+        }
+    }
+
+    /// Its body.
+    pub(crate) fn body(&self) -> &[u8] {
+        match self {
+            Self::Record(record) => &record.body,
+            Self::Packed(packed) => split(packed).and_then(|(begin, _)| packed.get(..begin)).unwrap_or_default(),
+        }
     }
 }
 
@@ -207,12 +243,17 @@ mod tests {
             assert_eq!((record.query.as_deref(), record.request_id.as_str()), (query, "r1"));
             assert_eq!(record.headers, [("host".into(), "h".into()), ("x-old".into(), "caf\u{fffd}".into())]);
             assert_eq!(record.body, body);
+            let bare = request(query, body).without_body().unpack().unwrap();
+            assert_eq!((bare.headers.len(), bare.body.len()), (2, 0));
+            assert_eq!(PackedRequest::of(record).as_bytes(), request(query, body).as_bytes());
         }
     }
 
     #[test]
     fn an_answer_is_read_without_a_copy() {
         let packed = b"{}\xc9\0\0\0\x01\0\0\0\x04\0\0\0etag\x01\0\0\x001\x15\0\0\0";
+        let whole = Answer::Packed(Bytes::from_static(packed));
+        assert_eq!((whole.status(), whole.body()), (Some(201), &b"{}"[..]));
         let mut answer = PackedAnswer::read(Bytes::from_static(packed)).unwrap();
         assert_eq!((answer.status, answer.count()), (201, 1));
         assert_eq!(answer.header().unwrap(), (&b"etag"[..], Bytes::from("1")));
@@ -224,6 +265,8 @@ mod tests {
         #[test]
         fn no_bytes_of_a_guest_do_harm(bytes in proptest::collection::vec(any::<u8>(), 0..64), tail in 0_u8..64) {
             for end in [bytes.clone(), [bytes, vec![tail, 0, 0, 0]].concat()] {
+                let whole = Answer::Packed(Bytes::from(end.clone()));
+                let _ = (whole.status(), whole.body());
                 if let Some(mut answer) = PackedAnswer::read(Bytes::from(end)) {
                     while answer.header().is_some() {}
                     let _ = answer.body();

@@ -18,6 +18,7 @@ use wasmtime_wasi_http::handler::Proxy;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 use wasmtime_wasi_http::p3::bindings::ServiceIndices;
 
+use super::attempt::Attempt;
 use super::error::first_line;
 use super::lane::{Run, Ticked};
 use super::link;
@@ -31,6 +32,7 @@ use crate::bindings::consumer::MessageConsumerIndices;
 use crate::bindings::handler::RequestHandlerIndices;
 use crate::bindings::lifecycle::{Description, SelfDescribingIndices};
 use crate::bindings::packed_handler::PackedRequestHandlerIndices;
+use crate::capability::capsule::Failure;
 use crate::capability::queue::OutgoingMessage;
 use crate::capability::{Guest, Plugin};
 use crate::principal::{Call, Principal};
@@ -390,11 +392,13 @@ impl Revision {
         made
     }
 
-    /// Ends a call: puts the instance back when it went well, counts and names the failure when it did not.
+    /// Ends a call: puts the instance back when it went well, counts and names the failure when it did not, and keeps a
+    /// capsule of `attempt`.
     pub(super) async fn settle<T>(
         &self,
         mut instance: Box<Instance>,
         result: Result<wasmtime::Result<T>, CallError>,
+        attempt: Option<&Attempt>,
     ) -> Result<T, CallError> {
         // A transaction never outlives its call.
         if !instance.store.data().database.is_idle() {
@@ -404,6 +408,7 @@ impl Revision {
         match result {
             Ok(Ok(value)) => {
                 let state = instance.store.data();
+                state.tape.end();
                 let organization = state.guest.call.principal.organization_id.clone();
                 instance.calls += 1;
                 self.shelf.put(self.isolation, organization.as_ref(), instance);
@@ -413,15 +418,18 @@ impl Revision {
                 let is_memory = instance.store.data().limiter.refused;
                 self.engine.lane.clear_away(instance);
                 let line = first_line(&error);
-                tracing::warn!(plugin = %self.plugin.name, revision = %self.short, trap = %line, "a guest trapped");
+                let failure = if is_memory { Failure::Memory } else { Failure::Trap { text: line.clone() } };
+                let capsule = attempt.and_then(|attempt| self.keep(attempt, failure));
+                let capsule = capsule.as_deref();
+                tracing::warn!(plugin = %self.plugin.name, revision = %self.short, trap = %line, capsule, "a guest trapped");
                 self.traps.fetch_add(1, Ordering::Relaxed);
                 self.trouble.has_trapped();
                 *self.last_trap.lock() = Some(line.clone());
-                self.tell_of_trap(&line);
+                self.tell_of_trap(&line, capsule);
                 Err(if is_memory { CallError::OutOfMemory } else { CallError::Trapped(line) })
             }
             Err(error) => {
-                let error = self.ended_by(error, &instance.ticked);
+                let error = self.ended_by(error, &instance.ticked, attempt);
                 self.engine.lane.clear_away(instance);
                 Err(error)
             }
@@ -430,7 +438,7 @@ impl Revision {
 
     /// Publishes `host.plugin.trapped`, at most once in a while for each build: a build that traps at every request must
     /// not fill the queue.
-    fn tell_of_trap(&self, line: &str) {
+    fn tell_of_trap(&self, line: &str, capsule: Option<&str>) {
         {
             let mut told = self.trap_told.lock();
             if told.is_some_and(|told| told.elapsed() < TRAP_EVENT_INTERVAL) {
@@ -444,6 +452,7 @@ impl Revision {
             "sha256": &*self.digest,
             "reason": line,
             "traps": self.traps.load(Ordering::Relaxed),
+            "capsule": capsule,
         });
         let queue = self.engine.rooms.queue.clone();
         tokio::spawn(async move {
@@ -459,6 +468,7 @@ impl Revision {
         &self,
         deadline: Option<std::time::Instant>,
         ticked: &AtomicBool,
+        attempt: Option<&Attempt>,
         run: Run<T>,
     ) -> Result<T, CallError> {
         let mut running = std::pin::pin!(self.engine.lane.run(ticked, self.trouble.is_deep(), &self.usage, run));
@@ -477,19 +487,21 @@ impl Revision {
         tokio::select! {
             biased;
             result = running => result,
-            error = ended => Err(self.ended_by(error, ticked)),
+            error = ended => Err(self.ended_by(error, ticked, attempt)),
         }
     }
 
     /// Counts a guest that was ended from outside.
-    fn ended_by(&self, error: CallError, ticked: &AtomicBool) -> CallError {
+    fn ended_by(&self, error: CallError, ticked: &AtomicBool, attempt: Option<&Attempt>) -> CallError {
         if matches!(error, CallError::TimedOut) {
             self.timeouts.fetch_add(1, Ordering::Relaxed);
             // One that only waited has cost nobody anything.
             if ticked.load(Ordering::Relaxed) {
                 self.trouble.has_timed_out();
             }
-            tracing::warn!(plugin = %self.plugin.name, revision = %self.short, "a guest ran out of time");
+            let capsule = attempt.and_then(|attempt| self.keep(attempt, Failure::Timeout));
+            let capsule = capsule.as_deref();
+            tracing::warn!(plugin = %self.plugin.name, revision = %self.short, capsule, "a guest ran out of time");
         }
         error
     }

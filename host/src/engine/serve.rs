@@ -147,7 +147,7 @@ async fn run(
     };
     // With the instance goes its end of the body, which alone looks like the end of a whole one.
     has_failed.store(!matches!(result, Ok(Ok(()))), Ordering::Release);
-    let outcome = revision.settle(instance, result).await;
+    let outcome = revision.settle(instance, result, None).await;
     if outcome.is_err() {
         place.lock().take();
     }

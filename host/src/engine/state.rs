@@ -11,6 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::limits::Limiter;
 use super::output::GuestOutput;
+use crate::capability::tape::{Tape, TapedClock, TapedRandom};
 use crate::capability::{Guest, Rooms, database, http_out, logging};
 use crate::principal::Call;
 
@@ -28,6 +29,8 @@ pub(crate) struct State {
     pub output: GuestOutput,
     /// The transaction the call has open.
     pub database: database::CallState,
+    /// What the call asks of the rooms, kept or played.
+    pub tape: Arc<Tape>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: http_out::EgressHooks,
@@ -37,14 +40,21 @@ impl State {
     /// The data of a fresh store for `guest`, whose memory is counted in `memory_bytes`.
     pub(crate) fn new(guest: Guest, rooms: Arc<Rooms>, memory_bytes: Arc<AtomicU64>) -> Self {
         let output = GuestOutput::default();
-        let wasi = WasiCtx::builder().stdout(output.clone()).stderr(output.clone()).build();
+        let tape = rooms.tapes.tape();
+        let wasi = WasiCtx::builder()
+            .stdout(output.clone())
+            .stderr(output.clone())
+            .wall_clock(TapedClock(Arc::clone(&tape)))
+            .secure_random(TapedRandom(Arc::clone(&tape)))
+            .insecure_random_seed(tape.seed)
+            .build();
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
-        let hooks = http_out::EgressHooks::new(rooms.http_out.clone());
+        let hooks = http_out::EgressHooks::new(rooms.http_out.clone(), Arc::clone(&tape));
         let limiter = Limiter::new(guest.plugin.limits.memory_mib, memory_bytes);
-        Self { guest, rooms, table, limiter, output, database: database::CallState::default(), wasi, http, hooks }
+        Self { guest, rooms, table, limiter, output, database: database::CallState::default(), tape, wasi, http, hooks }
     }
 
     /// Passes on what the guest wrote to its standard output and error, as lines of its log.

@@ -1,5 +1,6 @@
 //! `/api/admin/…`: plugins, builds and queues, and what is to be seen of them. Only for the platform role.
 
+mod capsules;
 mod entries;
 mod events;
 mod multipart;
@@ -97,6 +98,8 @@ pub(crate) trait Administration: Send + Sync {
         change: EntryChange,
         options: DeployOptions,
     ) -> Result<DeployAnswer, DeployError>;
+    /// The component of a build that is still kept.
+    async fn component(&self, sha256: &str) -> Result<Option<Bytes>, DeployError>;
     /// The newest builds first: a JSON array.
     async fn history(&self, plugin: &str, limit: i64) -> Result<Value, DeployError>;
 }
@@ -144,6 +147,7 @@ impl<U: Upstream> Gateway<U> {
             (["status" | "events" | "grants"] | ["plugins", _, "logs" | "grants"], _) => {
                 self.see(exchange, &segments, &method, &parts).await
             }
+            (["capsules", ..], _) => self.capsules(&segments, &method, principal, &parts).await,
             (["plugins", name], _) => self.entry(plugin(name)?, &method, actor(principal), &parts, body).await,
             (["plugins", name, "history"], &Method::GET) => self.history(plugin(name)?, &parts).await,
             (["plugins", _, "history"], _) => Err(method_not_allowed("GET, HEAD")),

@@ -288,6 +288,7 @@ impl Host {
             database,
             queue,
             logs: LogRoom::default(),
+            capsules: None,
             administration: Some(administration),
             tracer: Tracer::default(),
         };
@@ -537,6 +538,10 @@ impl Administration for Deploys {
     ) -> Result<DeployAnswer, crate::deploy::DeployError> {
         self.asked.lock().push(format!("{change:?} {plugin} {}", options.actor));
         Ok(DeployAnswer { report: json!({ "action": "set" }), has_drained: options.waits_for_drain })
+    }
+
+    async fn component(&self, _sha256: &str) -> Result<Option<Bytes>, DeployError> {
+        Ok(None)
     }
 
     async fn history(&self, plugin: &str, limit: i64) -> Result<Value, crate::deploy::DeployError> {

@@ -9,6 +9,7 @@ use super::backend::CacheError;
 use super::{ANSWER_BYTES_MAX, KEY_BYTES_MAX, KEYS_MAX, TTL_MAX, VALUE_BYTES_MAX, View, guest_key};
 use crate::bindings::imports::cache;
 use crate::bindings::imports::types::Fault;
+use crate::capability::tape::Taped;
 
 /// How long a counter lives that a copy of a request asked for and nobody had: as short as can be.
 const SHADOW_TTL: Duration = Duration::from_millis(1);
@@ -16,11 +17,14 @@ const SHADOW_TTL: Duration = Duration::from_millis(1);
 struct HasView;
 
 impl HasData for HasView {
-    type Data<'a> = View<'a>;
+    type Data<'a> = Taped<'a, View<'a>>;
 }
 
 /// Links the interface; `get` borrows the room's view from the store's state.
-pub(crate) fn link<T: Send + 'static>(linker: &mut Linker<T>, get: fn(&mut T) -> View<'_>) -> wasmtime::Result<()> {
+pub(crate) fn link<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> Taped<'_, View<'_>>,
+) -> wasmtime::Result<()> {
     cache::add_to_linker::<T, HasView>(linker, get)
 }
 

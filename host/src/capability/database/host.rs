@@ -12,6 +12,7 @@ use super::{MESSAGE_ID_BYTES_MAX, MESSAGES_MAX, PARAMETER_BYTES_MAX, View, note_
 use crate::bindings::imports::database::{self, Host, HostTransaction, Message, Rows, Value as GuestValue};
 use crate::bindings::imports::types::Fault;
 use crate::capability::database::backend::Destination;
+use crate::capability::tape::Taped;
 use crate::database::{
     DatabaseError, PARAMETERS_MAX, QueryLimits, Refusal, Statement, Transaction, Value, format_timestamp,
     parse_timestamp,
@@ -27,6 +28,11 @@ pub struct TransactionHandle {
 }
 
 impl TransactionHandle {
+    /// A handle to no transaction, for a replay: there is nothing behind it.
+    pub(in crate::capability) fn played() -> Self {
+        Self { number: 0 }
+    }
+
     #[cfg(test)]
     pub(super) fn new(number: u64) -> Self {
         Self { number }
@@ -36,11 +42,14 @@ impl TransactionHandle {
 struct HasView;
 
 impl HasData for HasView {
-    type Data<'a> = View<'a>;
+    type Data<'a> = Taped<'a, View<'a>>;
 }
 
 /// Links the interface; `get` borrows the room's view from the store's state.
-pub(crate) fn link<T: Send + 'static>(linker: &mut Linker<T>, get: fn(&mut T) -> View<'_>) -> wasmtime::Result<()> {
+pub(crate) fn link<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> Taped<'_, View<'_>>,
+) -> wasmtime::Result<()> {
     database::add_to_linker::<T, HasView>(linker, get)
 }
 

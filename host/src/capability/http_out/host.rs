@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::Egress;
 use super::backend::{EgressError, Refusal, Timeouts};
-use crate::body::BodyError;
+use super::note::{FUNCTION, Note, PlayedAnswer, Tee};
+use super::{Egress, REQUEST_BYTES_MAX};
+use crate::body::{self, BodyError};
 use crate::capability::Guest;
+use crate::capability::tape::{Asked, Tape};
 
 /// Hands a guest's requests to the room; part of the store's state, one for each instance.
 pub(crate) struct EgressHooks {
     egress: Arc<Egress>,
+    tape: Arc<Tape>,
     /// Whose call it is; none until the call comes here.
     guest: Option<Guest>,
 }
@@ -22,8 +26,8 @@ type Sent = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Transmissi
 
 impl EgressHooks {
     /// The hooks of an instance that has no call yet.
-    pub(crate) fn new(egress: Arc<Egress>) -> Self {
-        Self { egress, guest: None }
+    pub(crate) fn new(egress: Arc<Egress>, tape: Arc<Tape>) -> Self {
+        Self { egress, tape, guest: None }
     }
 
     /// What is sent from now on is sent for `guest`, until [`EgressHooks::end`].
@@ -54,9 +58,14 @@ impl WasiHttpHooks for EgressHooks {
         // How the guest fared with the response; nobody here needs to know.
         _processed: Transmission,
     ) -> Sent {
+        if self.tape.is_played() {
+            return Box::new(play(Arc::clone(&self.tape), request));
+        }
         let Some(guest) = self.guest.clone() else {
             return Box::new(std::future::ready(Err(Error::InternalError(None))));
         };
+        // Before a credential is put in.
+        let note = Note::begin(&self.tape, &request);
         let egress = self.egress.clone();
         let options = options.unwrap_or_default();
         let timeouts = Timeouts {
@@ -65,12 +74,104 @@ impl WasiHttpHooks for EgressHooks {
             between_bytes: options.between_bytes_timeout,
         };
         let request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
+        let Some(note) = note else {
+            return Box::new(async move {
+                let response = egress.send(&guest, request, timeouts).await.map_err(|error| code(&error))?;
+                Ok(answered(response.map(|body| body.map_err(body_code).boxed_unsync())))
+            });
+        };
+        let request = request.map(|body| Tee::request(body, &note).boxed_unsync());
         Box::new(async move {
-            let response = egress.send(&guest, request, timeouts).await.map_err(|error| code(&error))?;
-            let response = response.map(|body| body.map_err(body_code).boxed_unsync());
-            Ok((response, Box::new(async { Ok(()) }) as Transmission))
+            match egress.send(&guest, request, timeouts).await {
+                Ok(response) => {
+                    note.answered(&response);
+                    let response = response.map(|body| Tee::response(body, &note));
+                    Ok(answered(response.map(|body| body.map_err(body_code).boxed_unsync())))
+                }
+                Err(error) => {
+                    let error = code(&error);
+                    note.failed(format!("{error:?}"));
+                    Err(error)
+                }
+            }
         })
     }
+}
+
+fn answered(response: http::Response<WasiBody>) -> (http::Response<WasiBody>, Transmission) {
+    (response, Box::new(async { Ok(()) }) as Transmission)
+}
+
+/// Answers a request from a capsule, once it is there whole.
+async fn play(
+    tape: Arc<Tape>,
+    request: http::Request<WasiBody>,
+) -> Result<(http::Response<WasiBody>, Transmission), Error> {
+    let (head, body) = request.into_parts();
+    let bytes_max = usize::try_from(REQUEST_BYTES_MAX).unwrap_or(usize::MAX);
+    let body = body::collect(body, bytes_max).await.map_err(|_| Error::HttpRequestBodySize(Some(REQUEST_BYTES_MAX)))?;
+    let note = Note::whole(&head, body);
+    match tape.ask(FUNCTION, 0, || Box::new(note)) {
+        Asked::Answered(answer) => match PlayedAnswer::read(&answer) {
+            Some(PlayedAnswer::Response(response, true)) => {
+                Ok(answered(response.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync())))
+            }
+            Some(PlayedAnswer::Response(response, false)) => {
+                Ok(answered(response.map(|body| Unfinished { body: Some(body), tape }.boxed_unsync())))
+            }
+            Some(PlayedAnswer::Failed(name)) => Err(named(name)),
+            None => Err(Error::InternalError(None)),
+        },
+        Asked::Ended | Asked::Live(_) => Err(Error::InternalError(None)),
+    }
+}
+
+/// A body of which only the beginning was kept: who reads on knows more than the capsule.
+struct Unfinished {
+    body: Option<Bytes>,
+    tape: Arc<Tape>,
+}
+
+impl http_body::Body for Unfinished {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Error>>> {
+        std::task::Poll::Ready(Some(match self.body.take() {
+            Some(body) => Ok(http_body::Frame::data(body)),
+            None => {
+                self.tape.reads_too_far(FUNCTION);
+                Err(Error::HttpResponseIncomplete)
+            }
+        }))
+    }
+}
+
+/// The error that a capsule names; what nobody here answers is an inner one.
+fn named(name: &str) -> Error {
+    let known = [
+        Error::HttpRequestDenied,
+        Error::DestinationIpProhibited,
+        Error::HttpRequestUriInvalid,
+        Error::HttpRequestMethodInvalid,
+        Error::DnsError { rcode: None, info_code: None },
+        Error::ConnectionRefused,
+        Error::ConnectionTerminated,
+        Error::ConnectionTimeout,
+        Error::HttpResponseTimeout,
+        Error::HttpRequestBodySize(Some(REQUEST_BYTES_MAX)),
+        Error::HttpResponseBodySize(Some(super::RESPONSE_BYTES_MAX)),
+        Error::HttpProtocolError,
+        Error::DestinationNotFound,
+        Error::DestinationUnavailable,
+        Error::LoopDetected,
+        Error::ConfigurationError,
+        Error::ConnectionLimitReached,
+    ];
+    known.into_iter().find(|error| format!("{error:?}") == name).unwrap_or(Error::InternalError(None))
 }
 
 fn body_code(error: BodyError) -> Error {
@@ -109,11 +210,12 @@ mod tests {
     use super::super::conformance::{OK, Server};
     use super::*;
     use crate::capability::grant::Grant;
+    use crate::capability::tape::Tapes;
     use crate::principal::{Principal, PrincipalKind};
 
     #[test]
     fn what_a_call_sends_after_it_acts_for_a_user_is_the_users() {
-        let mut hooks = EgressHooks::new(Arc::default());
+        let mut hooks = EgressHooks::new(Arc::default(), Tapes::Off.tape());
         let mut guest = crate::capability::testing::guest("workflow", Some("org-1"));
         hooks.begin(&guest);
         let user = Principal { kind: PrincipalKind::User, user_id: Some("u1".into()), ..Principal::anonymous() };
@@ -126,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn a_guest_gets_the_standards_code_for_each_refusal() {
         let server = Server::start(&[OK]).await;
-        let mut hooks = EgressHooks::new(Arc::default());
+        let mut hooks = EgressHooks::new(Arc::default(), Tapes::Off.tape());
         hooks.begin(&server.guest(Grant::default()));
         let mut send = |uri: &str| {
             let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();

@@ -101,7 +101,8 @@ fn redact_json(json: &mut Value, depth: usize) -> bool {
     }
 }
 
-fn is_secret(name: &str) -> bool {
+/// Whether a field's name says that its value is a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
     let plain: String =
         name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
     SECRET_NAMES.iter().any(|part| match *part {
@@ -112,7 +113,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// Numbers of tokens (`totalTokens`) are no secrets.
-fn is_count(name: &str, value: &str) -> bool {
+pub(crate) fn is_count(name: &str, value: &str) -> bool {
     let name = name.to_ascii_lowercase();
     (name.ends_with("tokens") || name.ends_with("token_count") || name.ends_with("tokencount"))
         && value.parse::<f64>().is_ok()

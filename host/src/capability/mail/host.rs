@@ -6,15 +6,19 @@ use super::View;
 use super::backend::{Mail, MailError};
 use crate::bindings::imports::mail;
 use crate::bindings::imports::types::Fault;
+use crate::capability::tape::Taped;
 
 struct HasView;
 
 impl HasData for HasView {
-    type Data<'a> = View<'a>;
+    type Data<'a> = Taped<'a, View<'a>>;
 }
 
 /// Links the interface; `get` borrows the room's view from the store's state.
-pub(crate) fn link<T: Send + 'static>(linker: &mut Linker<T>, get: fn(&mut T) -> View<'_>) -> wasmtime::Result<()> {
+pub(crate) fn link<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> Taped<'_, View<'_>>,
+) -> wasmtime::Result<()> {
     mail::add_to_linker::<T, HasView>(linker, get)
 }
 

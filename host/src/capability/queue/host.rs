@@ -13,16 +13,20 @@ use crate::bindings::imports::types::Fault;
 use crate::capability::Guest;
 use crate::capability::database::backend::{Destination, TransactionalOutbox};
 use crate::capability::database::unsent_id;
+use crate::capability::tape::Taped;
 use crate::database::Transaction;
 
 struct HasView;
 
 impl HasData for HasView {
-    type Data<'a> = View<'a>;
+    type Data<'a> = Taped<'a, View<'a>>;
 }
 
 /// Links the interface; `get` finds the view in the store's data.
-pub(crate) fn link<T: Send + 'static>(linker: &mut Linker<T>, get: fn(&mut T) -> View<'_>) -> wasmtime::Result<()> {
+pub(crate) fn link<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> Taped<'_, View<'_>>,
+) -> wasmtime::Result<()> {
     queue::add_to_linker::<T, HasView>(linker, get)
 }
 

@@ -3,6 +3,7 @@
 use wasmtime::component::{HasData, Linker, Resource};
 
 use super::{BATCH_MAX, BUCKETS, Bucket, ConfigView, KeyValueView, LoggingView, TTL_MS};
+use crate::bindings::imports::cache;
 use crate::bindings::imports::types::Fault;
 use crate::bindings::shims::keyvalue::store::{Error, KeyResponse};
 use crate::bindings::shims::keyvalue::{atomics, batch, store};
@@ -59,7 +60,7 @@ impl store::Host for KeyValueView<'_> {
         if !BUCKETS.contains(&identifier.as_str()) {
             return Ok(Err(Error::NoSuchStore));
         }
-        if !self.cache.guest.plugin.grant.cache {
+        if !self.cache.inner.guest.plugin.grant.cache {
             return Ok(Err(Error::AccessDenied));
         }
         Ok(Ok(self.table.push(Bucket)?))
@@ -68,19 +69,19 @@ impl store::Host for KeyValueView<'_> {
 
 impl store::HostBucket for KeyValueView<'_> {
     async fn get(&mut self, _: Resource<Bucket>, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
-        Ok(self.cache.read(&key).await.map_err(refused))
+        Ok(cache::Host::get(&mut self.cache, key).await?.map_err(refused))
     }
 
     async fn set(&mut self, _: Resource<Bucket>, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.cache.write(&key, value, TTL_MS).await.map_err(refused))
+        Ok(cache::Host::set(&mut self.cache, key, value, TTL_MS).await?.map_err(refused))
     }
 
     async fn delete(&mut self, _: Resource<Bucket>, key: String) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.cache.remove(&key).await.map_err(refused))
+        Ok(cache::Host::delete(&mut self.cache, key).await?.map_err(refused))
     }
 
     async fn exists(&mut self, _: Resource<Bucket>, key: String) -> wasmtime::Result<Result<bool, Error>> {
-        Ok(self.cache.read(&key).await.map(|value| value.is_some()).map_err(refused))
+        Ok(cache::Host::get(&mut self.cache, key).await?.map(|value| value.is_some()).map_err(refused))
     }
 
     async fn list_keys(
@@ -107,7 +108,7 @@ impl atomics::Host for KeyValueView<'_> {
         let Ok(delta) = i64::try_from(delta) else {
             return Ok(Err(Error::Other("the delta is too large".to_owned())));
         };
-        let sum = self.cache.count(&key, delta, TTL_MS).await.map_err(refused);
+        let sum = cache::Host::increment(&mut self.cache, key, delta, TTL_MS).await?.map_err(refused);
         let negative = || Error::Other("the value is not a whole number of this store".to_owned());
         Ok(sum.and_then(|sum| u64::try_from(sum).map_err(|_| negative())))
     }
@@ -119,7 +120,7 @@ impl batch::Host for KeyValueView<'_> {
         _: Resource<Bucket>,
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<Option<(String, Vec<u8>)>>, Error>> {
-        let values = self.cache.read_many(&keys).await.map_err(refused);
+        let values = cache::Host::get_many(&mut self.cache, keys.clone()).await?.map_err(refused);
         let paired = |values: Vec<Option<Vec<u8>>>| {
             keys.into_iter().zip(values).map(|(key, value)| value.map(|value| (key, value))).collect()
         };
@@ -135,7 +136,7 @@ impl batch::Host for KeyValueView<'_> {
             return Ok(Err(too_many()));
         }
         for (key, value) in key_values {
-            if let Err(fault) = self.cache.write(&key, value, TTL_MS).await {
+            if let Err(fault) = cache::Host::set(&mut self.cache, key, value, TTL_MS).await? {
                 return Ok(Err(refused(fault)));
             }
         }
@@ -147,7 +148,7 @@ impl batch::Host for KeyValueView<'_> {
             return Ok(Err(too_many()));
         }
         for key in keys {
-            if let Err(fault) = self.cache.remove(&key).await {
+            if let Err(fault) = cache::Host::delete(&mut self.cache, key).await? {
                 return Ok(Err(refused(fault)));
             }
         }
@@ -200,14 +201,20 @@ mod tests {
     use crate::bindings::shims::keyvalue::store::{Host as _, HostBucket as _};
     use crate::bindings::shims::logging::{Host as _, Level};
     use crate::capability::grant::Grant;
+    use crate::capability::tape::{Tape, Taped, Tapes};
     use crate::capability::{Guest, cache, config, logging, testing};
+
+    fn view<'a>(tape: &'a Tape, inner: cache::View<'a>, table: &'a mut Table) -> KeyValueView<'a> {
+        KeyValueView { cache: Taped { tape, inner }, table }
+    }
 
     async fn with_bucket<F>(guest: &Guest, room: &cache::CacheRoom, check: F)
     where
         F: AsyncFnOnce(&mut KeyValueView<'_>, &dyn Fn() -> Resource<Bucket>),
     {
         let mut table = Table::new();
-        let mut view = KeyValueView { cache: cache::View { guest, room }, table: &mut table };
+        let tape = Tapes::Off.tape();
+        let mut view = self::view(&tape, cache::View { guest, room }, &mut table);
         let bucket = view.open("default".into()).await.unwrap().unwrap();
         let number = bucket.rep();
         check(&mut view, &|| Resource::new_borrow(number)).await;
@@ -222,7 +229,7 @@ mod tests {
         with_bucket(&guest, &room, async |view, bucket| {
             view.set(bucket(), "k".into(), b"v".to_vec()).await.unwrap().unwrap();
             assert!(view.exists(bucket(), "k".into()).await.unwrap().unwrap());
-            assert_eq!(view.cache.read("k").await.unwrap(), Some(b"v".to_vec()));
+            assert_eq!(view.cache.inner.read("k").await.unwrap(), Some(b"v".to_vec()));
             assert_eq!(atomics::Host::increment(view, bucket(), "n".into(), 2).await.unwrap().unwrap(), 2);
             assert!(atomics::Host::increment(view, bucket(), "n".into(), u64::MAX).await.unwrap().is_err());
             let many = batch::Host::get_many(view, bucket(), vec!["none".into(), "k".into()]).await.unwrap().unwrap();
@@ -244,10 +251,11 @@ mod tests {
         let room = cache::CacheRoom::open("memory:").unwrap();
         let mut table = Table::new();
         let guest = testing::guest("planning", None);
-        let mut view = KeyValueView { cache: cache::View { guest: &guest, room: &room }, table: &mut table };
+        let tape = Tapes::Off.tape();
+        let mut view = self::view(&tape, cache::View { guest: &guest, room: &room }, &mut table);
         assert!(matches!(view.open("users".into()).await.unwrap(), Err(Error::NoSuchStore)));
         let bare = testing::guest_with("planning", None, Grant::default());
-        let mut view = KeyValueView { cache: cache::View { guest: &bare, room: &room }, table: &mut table };
+        let mut view = self::view(&tape, cache::View { guest: &bare, room: &room }, &mut table);
         assert!(matches!(view.open("default".into()).await.unwrap(), Err(Error::AccessDenied)));
     }
 

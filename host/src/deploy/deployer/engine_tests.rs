@@ -52,6 +52,7 @@ async fn deployer(folder: &Path) -> Deployer {
         mail: mail::MailRoom::unconfigured(),
         acting: acting::ActingRoom::default(),
         http_out: Arc::new(http_out::Egress::default()),
+        tapes: crate::capability::tape::Tapes::default(),
     });
     let options =
         EngineOptions { compiled: folder.join("compiled"), cache_key: [7; 32], compiler: Compiler::InProcess };

@@ -130,6 +130,18 @@ impl<F: Foundry> Deployer<F> {
         Ok(shared)
     }
 
+    /// The component of a build that is still kept, from the folder or from what another host stored.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Internal` when it cannot be read.
+    pub(crate) async fn component(&self, digest: &str) -> Result<Option<Bytes>, DeployError> {
+        let loaded = self.inner.artifacts.load(digest, usize::MAX >> 1).await;
+        match loaded.map_err(|error| DeployError::unavailable("the stored component cannot be read", error))? {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.inner.cluster.components.load(digest).await.map_err(DeployError::of_host_tables),
+        }
+    }
+
     async fn in_time<T>(&self, what: &str, step: impl Future<Output = T>) -> Result<T, DeployError> {
         let limit = self.inner.options.step_time_max;
         tokio::time::timeout(limit, step)

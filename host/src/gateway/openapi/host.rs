@@ -10,6 +10,8 @@ const READY: &str = r#"{"type":"object","required":["status","checks"],"properti
 const HEALTH: &str = r#"{"type":"object","required":["service","status"],"properties":{"service":{"type":"string"},"status":{"enum":["ok","unavailable"]},"version":{"type":["string","null"]},"revision":{"type":"integer"},"sha256":{"type":"string"},"inFlight":{"type":"integer"},"traps":{"type":"integer"},"lastTrap":{"type":["string","null"]}}}"#;
 /// One plugin.
 const ENTRY: &str = "/api/admin/plugins/{name}";
+/// One capsule.
+const CAPSULE: &str = "/api/admin/capsules/{id}";
 const TRUTH: &str = r#"{"type":"boolean","default":false}"#;
 
 /// The routes that are always there.
@@ -98,6 +100,36 @@ pub(super) fn administration() -> Vec<Route> {
             "The plugin's last lines, oldest first; `host` is the host itself.",
         )),
         streamed(list("/api/admin/events", "Deploys, trials, reverts, failures and traps, oldest first.")),
+        parameter(
+            list("/api/admin/capsules", "Failed calls that this host has kept, the newest first."),
+            "plugin",
+            "Of one plugin.",
+            r#"{"type":"string"}"#,
+        ),
+        with_answer(route("GET", CAPSULE, "One of them, whole.", "admin"), 200, "The capsule.", OBJECT),
+        Route {
+            answers: vec![Answer {
+                status: 204,
+                description: "It is gone.".to_owned(),
+                schema: None,
+                media_type: None,
+            }],
+            ..route("DELETE", CAPSULE, "Remove one.", "admin")
+        },
+        Route {
+            answers: vec![Answer {
+                status: 200,
+                description: "The component.".to_owned(),
+                schema: Some(r#"{"type":"string","format":"binary"}"#.to_owned()),
+                media_type: Some("application/wasm".to_owned()),
+            }],
+            ..route(
+                "GET",
+                "/api/admin/capsules/{id}/component",
+                "The component that failed, as long as it is kept.",
+                "admin",
+            )
+        },
         list("/api/admin/routes", "Which path leads to which plugin."),
         list("/api/admin/queues", "Queues with their depth, consumers and dead letters."),
         with_answer(
