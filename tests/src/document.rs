@@ -42,6 +42,12 @@ impl Operation {
         format!("{} {}", self.method, self.path)
     }
 
+    /// What it is listed under.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        self.description["tags"][0].as_str().unwrap_or_default().to_owned()
+    }
+
     /// The path with every parameter replaced by `value`.
     #[must_use]
     pub fn path_with(&self, value: &str) -> String {
@@ -152,8 +158,9 @@ fn text(rules: &Map<String, Value>, seed: usize) -> Option<String> {
     let word = format!("word{seed}");
     let text = if word.len() >= least { word } else { format!("{word}{}", "x".repeat(least - word.len())) };
     match rules.get("pattern").and_then(Value::as_str) {
-        // Every pattern of an id, a slug or a key allows a plain word; anything finer needs an example in the schema.
-        Some(pattern) if !pattern.contains("a-z") && !pattern.contains("A-Za-z") => None,
+        // Every pattern of an id, a slug or a key allows a plain word, and so does one that only shuts characters out;
+        // anything finer needs an example in the schema.
+        Some(pattern) if !pattern.contains("a-z") && !pattern.contains("A-Za-z") && !pattern.starts_with("[^") => None,
         _ => Some(text),
     }
 }

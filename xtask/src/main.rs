@@ -8,6 +8,7 @@ mod browser;
 mod build;
 mod ci;
 mod fuzz;
+mod promtool;
 mod scaffold;
 mod servers;
 mod test;
@@ -29,7 +30,9 @@ cargo xtask <command>
   new <plugin>                a new plugin's crate, and the entry for plugins.toml
   vendor-wit                  copy the WASI contracts of the wasmtime version in use to wit/deps
   ci                          format, lints, tidy and tests, as .ci/run does
-  fuzz [seconds]              schemathesis over the whole served /openapi.json, every check on (needs python3)
+  fuzz                        schemathesis over the whole served /openapi.json, every check on (needs python3)
+                              --seconds <n> at most (840), --examples <n> random cases a route (8), --paths <regex> only,
+                              --built: without building first, -- <arguments of schemathesis>
   bench <name>                hello: requests per second beside a bare hyper server
                               outbox [events]: through PostgreSQL and RabbitMQ into a consumer, each exactly once
                               swap [n]: what callers notice of n swaps, and memory over 1,000 more

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::servers::{self, Servers};
-use crate::{build, workspace};
+use crate::{build, promtool, workspace};
 
 /// Promises that run together: each starts a host of its own, and more at once than cores only makes them wait.
 const PROMISES_AT_ONCE: &str = "2";
@@ -48,6 +48,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
         println!("xtask: {name} at {}", without_password(url));
     }
     let has_registry = servers::has_registry(!is_embedded)?;
+    let promtool = promtool::find(!is_embedded);
     let suites = [Suite::Units, Suite::Embedded, Suite::Servers];
     // One that fails does not hide what the next one finds.
     let mut failures = Vec::new();
@@ -55,6 +56,9 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
         println!("xtask: {}", suite.name());
         let mut command = runner(suite, &suite.left_out(has_registry), filter)?;
         servers.give_to(&mut command);
+        if let Some(promtool) = &promtool {
+            command.env(promtool::VARIABLE, promtool);
+        }
         if let Err(error) = workspace::run(&mut command) {
             failures.push(format!("{}: {error:#}", suite.name()));
         }
@@ -73,6 +77,9 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     if !has_registry {
         println!("xtask: not run: {WITH_REGISTRY_ONLY}, for want of docker-registry");
+    }
+    if promtool.is_none() {
+        println!("xtask: not seen: what promtool says of the metrics");
     }
     if filter.is_none() {
         // The examples in the documentation: no runner but cargo's own runs them.

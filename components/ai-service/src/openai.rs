@@ -34,7 +34,19 @@ impl Answer for Compatible {
 
     fn describe(route: &mut Route) {
         route.answer(200, Some(berth_sdk::schema::of::<Value>), None);
+        for status in [400, 401, 403, 404, 409, 413, 429, 500, 501, 502, 503, 504] {
+            route.answer(status, Some(error_schema), Some("application/json"));
+        }
     }
+}
+
+/// An error as clients of OpenAI's API expect it.
+fn error_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["error"],
+        "properties": { "error": { "type": "object", "required": ["message", "type"] } },
+    })
 }
 
 /// The same for a route that may stream.

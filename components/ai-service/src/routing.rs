@@ -81,6 +81,7 @@ pub struct FallbackChain {
     #[field(parent = Model)]
     pub primary_model_id: Id,
     /// In this order.
+    #[field(min = 1, max = 10)]
     pub fallback_model_ids: Vec<Id>,
     /// When the provider is at fault.
     #[field(default = true)]

@@ -135,7 +135,7 @@ struct Question {
     #[field(default = 30, min = 5, max = 1_440)]
     duration: i64,
     /// Whose wall clock the hours are on, for those who have no profile.
-    #[field(default = "UTC", max = 64)]
+    #[field(default = "UTC", max = 64, format = "timezone")]
     timezone: String,
     /// As in `09:00-17:00`, for those who have no profile.
     #[field(max = 11)]

@@ -40,7 +40,7 @@ pub struct Calendar {
     #[field(default = "#3366cc", max = 9)]
     pub color: String,
     /// A name of the IANA database.
-    #[field(default = "UTC", min = 1, max = 64)]
+    #[field(default = "UTC", min = 1, max = 64, format = "timezone")]
     pub timezone: String,
 }
 

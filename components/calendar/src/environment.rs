@@ -40,7 +40,7 @@ pub struct TimeRule {
     #[field(default, max = 400)]
     pub blocked_days: Vec<String>,
     /// A name of the IANA database.
-    #[field(default = "UTC", max = 64)]
+    #[field(default = "UTC", max = 64, format = "timezone")]
     pub timezone: String,
 }
 

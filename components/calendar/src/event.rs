@@ -118,7 +118,7 @@ pub struct Event {
     #[field(default)]
     pub all_day: bool,
     /// The wall clock that a recurring event keeps to: a name of the IANA database.
-    #[field(default = "UTC", min = 1, max = 64)]
+    #[field(default = "UTC", min = 1, max = 64, format = "timezone")]
     pub timezone: String,
     /// What kind of event it is.
     #[field(default = EventType::HumanAction)]

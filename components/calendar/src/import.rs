@@ -39,7 +39,7 @@ struct Where {
     /// The calendar they go into.
     calendar_id: Option<Id>,
     /// What times without a zone mean; the calendar's own, or UTC.
-    #[field(max = 64)]
+    #[field(max = 64, format = "timezone")]
     timezone: Option<String>,
 }
 
@@ -50,7 +50,7 @@ struct Wrapped {
     #[field(raw, max = 2_097_152)]
     content: String,
     calendar_id: Option<Id>,
-    #[field(max = 64)]
+    #[field(max = 64, format = "timezone")]
     timezone: Option<String>,
 }
 

@@ -26,10 +26,10 @@ const AGENDA_DAYS: i64 = 14;
 #[data]
 struct Look {
     /// A day in the view, such as `2026-03-30`; today when absent.
-    #[field(max = 30)]
+    #[field(max = 30, format = "date")]
     date: Option<String>,
     /// Whose wall clock.
-    #[field(default = "UTC", max = 64)]
+    #[field(default = "UTC", max = 64, format = "timezone")]
     timezone: String,
     /// The days of an agenda.
     #[field(min = 1, max = 92)]

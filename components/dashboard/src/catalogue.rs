@@ -210,7 +210,7 @@ struct Wanted {
 
 /// The routes.
 pub(crate) fn routes() -> Router {
-    Router::new().get("/api/dashboards/widget-types", list).summary("List the types of widgets.")
+    Router::new().get("/api/dashboards/widget-types", list).summary("List the types of widgets.").sorts(&["code"])
 }
 
 fn list(Query(wanted): Query<Wanted>, query: PageQuery) -> Result<Json<Page<Shown>>> {

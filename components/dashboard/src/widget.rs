@@ -94,6 +94,7 @@ pub(crate) fn routes() -> Router {
         .summary("Read a widget.")
         .put(&row, change)
         .summary("Update a widget.")
+        .changes::<Widget>()
         .delete(&row, remove)
         .summary("Remove a widget.")
         // A widget is a part of its dashboard.

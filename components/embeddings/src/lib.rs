@@ -53,6 +53,7 @@ fn documents() -> Router {
         .summary("Read a document with its vector.")
         .put(&row, api::update)
         .summary("Change a document.")
+        .changes::<document::Document>()
         .delete(&row, api::remove)
         .summary("Delete a document.")
         .get(&format!("{row}/chunks"), api::chunks)

@@ -42,6 +42,7 @@ pub struct SearchInput {
     /// Only documents with these values: `sourceType`, `sourceId`, `filePath`, `embeddingModel`, or members of metadata.
     pub filter: Option<Map<String, Value>>,
     /// At most so many; 10.
+    #[schemars(range(min = 1, max = 100))]
     pub limit: Option<i64>,
     /// At least so similar; 0.7, or what the model says.
     pub threshold: Option<f64>,
@@ -109,6 +110,7 @@ pub struct Results {
 /// `limit` and `threshold` may stand in the query too; those of the body win.
 #[data]
 pub struct InQuery {
+    #[schemars(range(min = 1, max = 100))]
     limit: Option<i64>,
     threshold: Option<f64>,
 }

@@ -26,6 +26,17 @@ const TABLES: &[&str] = &[
     "execution_plan_revisions",
 ];
 
+/// For the API's document.
+#[derive(berth_sdk::schemars::JsonSchema)]
+#[schemars(crate = "berth_sdk::schemars", rename_all = "camelCase")]
+#[expect(dead_code, reason = "its members are written one by one")]
+pub struct Progressed {
+    progress: Value,
+}
+
+/// An execution and how far it is.
+pub type Shown = berth_sdk::schema::With<Stored<Execution>, Progressed>;
+
 /// A row with its `ETag`, and what else is shown of it.
 fn shown(execution: &Stored<Execution>) -> Result<Response> {
     let progress = progress::of(execution)?;

@@ -56,7 +56,7 @@ pub struct Upload {
     #[field(default = "application/octet-stream", min = 3, max = 100, plain)]
     media_type: String,
     /// Base64, at most 2 MiB of bytes.
-    #[field(min = 1, raw)]
+    #[field(min = 1, raw, pattern = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")]
     data: String,
 }
 

@@ -127,6 +127,7 @@ pub fn set_status(transaction: &Transaction, path: &Stored<Path>, status: PathSt
 #[data]
 pub struct Change {
     /// `active`, `paused` or `dropped`.
+    #[schemars(extend("enum" = ["active", "paused", "dropped"]))]
     status: EnrollmentStatus,
 }
 

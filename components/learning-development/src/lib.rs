@@ -62,6 +62,7 @@ fn paths() -> Router {
         .nested::<step::Step>(&steps, "pathId")
         .get(&steps, step::api::list)
         .summary("List the steps of a path, as far as the caller is.")
+        .sorts(&["order"])
         .get(&step, step::api::read)
         .summary("Read a step, as far as the caller is.")
         .put(&step, step::api::update)

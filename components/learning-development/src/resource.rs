@@ -57,7 +57,7 @@ pub struct Resource {
     #[field(default, max = 20)]
     pub tags: Vec<String>,
     /// What one learns from it.
-    #[field(default, max = 20)]
+    #[field(default, max = 20, pattern = r"[^\s\x00-\x1f\x7f-\x9f]")]
     pub skills: Vec<String>,
     /// How often it was looked at.
     #[field(readonly, default)]

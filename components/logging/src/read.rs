@@ -106,6 +106,9 @@ fn within(query: &PageQuery, stretch: Stretch) -> Result<Filter> {
     Ok(filter)
 }
 
+/// What lists are sorted by.
+pub(crate) const SORTS: &[&str] = &["loggedAt", "receivedAt", "level", "service"];
+
 /// `GET /api/logs` and `GET /api/logs/search`.
 pub(crate) fn list(query: PageQuery) -> Result<JsonText<Page<Shown>>> {
     let filter = within(&query, Stretch::of(&query)?)?;
@@ -114,7 +117,7 @@ pub(crate) fn list(query: PageQuery) -> Result<JsonText<Page<Shown>>> {
         Some("receivedAt" | "createdAt" | "sequence") => "sequence",
         Some("level") => "level",
         Some("service") => "service",
-        Some(_) => return Err(Problem::field("sortBy", "must be one of loggedAt, receivedAt, level, service")),
+        Some(_) => return Err(Problem::field("sortBy", format!("must be one of {}", SORTS.join(", ")))),
     };
     let direction = if query.descending.unwrap_or(true) { "DESC" } else { "ASC" };
     let total = filter.count("log_logs")?;

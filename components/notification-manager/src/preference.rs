@@ -49,10 +49,13 @@ pub struct Preference {
     /// What matters less is left out.
     pub min_criticality: Option<Criticality>,
     /// As in `22:00`, local time.
+    #[field(pattern = r"^([01]\d|2[0-3]):[0-5]\d$")]
     pub quiet_hours_start: Option<String>,
     /// As in `07:00`, local time.
+    #[field(pattern = r"^([01]\d|2[0-3]):[0-5]\d$")]
     pub quiet_hours_end: Option<String>,
     /// IANA name.
+    #[field(format = "timezone")]
     pub timezone: Option<String>,
     /// The language of the texts, as in `en` or `de-AT`.
     #[field(min = 2, max = 35)]

@@ -58,7 +58,7 @@ pub(crate) struct Project {
     #[field(default)]
     pub settings: Map<String, serde_json::Value>,
     /// What its tasks' identifiers begin with: `QUAY` in `QUAY-12`. Made of the name when none is given.
-    #[field(filter, max = 10, plain)]
+    #[field(filter, max = 10, plain, pattern = "^[A-Z][A-Z0-9]{1,9}$")]
     pub code: Option<String>,
 }
 

@@ -24,10 +24,10 @@ pub struct Schedule {
     #[field(min = 1, max = 200, plain)]
     pub name: String,
     /// Five fields: minute, hour, day, month, weekday.
-    #[field(min = 1, max = 100)]
+    #[field(min = 1, max = 100, format = "cron")]
     pub cron: String,
     /// IANA name: whose wall clock the fields mean.
-    #[field(default = "UTC", min = 1, max = 64)]
+    #[field(default = "UTC", min = 1, max = 64, format = "timezone")]
     pub timezone: String,
     /// The values the prompt is filled with.
     #[field(default)]
@@ -85,6 +85,8 @@ pub fn routes() -> Router {
         .entity::<Schedule>(PATH)
         .post(PATH, create)
         .summary("Create a schedule.")
+        .makes::<Schedule>()
+        .answers::<Stored<Schedule>>(201)
         .post(&format!("{row}/run-now"), run_now)
         .summary("Run once at once.")
         .post(&format!("{row}/pause"), pause)

@@ -32,7 +32,7 @@ pub struct Profile {
     #[field(default = Vec::from([1_i64, 2, 3, 4, 5]), min = 1, max = 7)]
     pub working_days: Vec<i64>,
     /// A name of the IANA database: when a day and a week begin.
-    #[field(default = "UTC", min = 1, max = 64)]
+    #[field(default = "UTC", min = 1, max = 64, format = "timezone")]
     pub timezone: String,
     /// The teams they count for in reports; of the main app when not said.
     #[field(default, max = 50)]

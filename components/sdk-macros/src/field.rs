@@ -15,6 +15,8 @@ pub(crate) struct FieldPlan {
     pub min: Option<Expr>,
     pub max: Option<Expr>,
     pub format: Option<LitStr>,
+    /// For the API's document only: what a check of the service's own wants.
+    pub pattern: Option<LitStr>,
     pub parent: Option<syn::Path>,
     pub plain: bool,
     pub raw: bool,
@@ -47,6 +49,7 @@ impl FieldPlan {
             min: None,
             max: None,
             format: None,
+            pattern: None,
             parent: None,
             plain: false,
             raw: false,
@@ -80,6 +83,17 @@ impl FieldPlan {
         quote!(::berth_sdk::validate::Rule { min: #min, max: #max, plain: #plain, raw: #raw, format: #format })
     }
 
+    /// Whether its text must have something left when it was trimmed and cleaned.
+    pub(crate) fn needs_a_letter(&self) -> bool {
+        let Some(Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(min), .. })) = &self.min else { return false };
+        !self.raw && min.base10_parse::<u64>().is_ok_and(|min| min > 0)
+    }
+
+    /// What is left of a text: no space, no control character, and in a plain one no angle bracket.
+    pub(crate) fn letter(&self) -> &'static str {
+        if self.plain { r"[^\s<>\x00-\x1f\x7f-\x9f]" } else { r"[^\s\x00-\x1f\x7f-\x9f]" }
+    }
+
     fn read(&mut self, meta: &syn::meta::ParseNestedMeta<'_>) -> syn::Result<()> {
         let Some(name) = meta.path.get_ident().map(ToString::to_string) else {
             return Err(meta.error("a plain word is needed here"));
@@ -88,6 +102,7 @@ impl FieldPlan {
             "min" => self.min = Some(meta.value()?.parse()?),
             "max" => self.max = Some(meta.value()?.parse()?),
             "format" => self.format = Some(meta.value()?.parse()?),
+            "pattern" => self.pattern = Some(meta.value()?.parse()?),
             "parent" => self.parent = Some(meta.value()?.parse()?),
             "plain" => self.plain = true,
             "raw" => self.raw = true,
@@ -104,7 +119,7 @@ impl FieldPlan {
             }
             _ => {
                 return Err(meta.error(
-                    "unknown word; known are min, max, format, parent, plain, raw, readonly, immutable, filter, hidden, default",
+                    "unknown word; known are min, max, format, pattern, parent, plain, raw, readonly, immutable, filter, hidden, default",
                 ));
             }
         }

@@ -48,9 +48,7 @@ pub(crate) fn prepare(input: &mut DeriveInput) -> syn::Result<(Vec<FieldPlan>, T
             }
             None => {}
         }
-        if let Some(schema) = schema_bounds(&plan) {
-            field.attrs.push(schema);
-        }
+        field.attrs.extend(schema_words(&plan));
         plans.push(plan);
     }
     input.attrs.push(syn::parse_quote! {
@@ -88,23 +86,73 @@ pub(crate) fn tidy(input: &DeriveInput, plans: &[FieldPlan]) -> TokenStream {
     }
 }
 
-/// The bounds as JSON Schema, where the type is a text.
-fn schema_bounds(plan: &FieldPlan) -> Option<syn::Attribute> {
-    let kind = &plan.kind;
-    let text = quote!(#kind).to_string().replace(' ', "");
-    let is_text = matches!(text.as_str(), "String" | "Option<String>");
-    let is_number = matches!(
-        text.as_str(),
-        "i64" | "i32" | "u32" | "u64" | "f64" | "Option<i64>" | "Option<i32>" | "Option<u32>" | "Option<f64>"
-    );
-    let (min, max) = (&plan.min, &plan.max);
-    match (is_text, is_number, min, max) {
-        (true, _, Some(min), Some(max)) => Some(syn::parse_quote!(#[schemars(length(min = #min, max = #max))])),
-        (true, _, None, Some(max)) => Some(syn::parse_quote!(#[schemars(length(max = #max))])),
-        (true, _, Some(min), None) => Some(syn::parse_quote!(#[schemars(length(min = #min))])),
-        (_, true, Some(min), Some(max)) => Some(syn::parse_quote!(#[schemars(range(min = #min, max = #max))])),
-        (_, true, None, Some(max)) => Some(syn::parse_quote!(#[schemars(range(max = #max))])),
-        (_, true, Some(min), None) => Some(syn::parse_quote!(#[schemars(range(min = #min))])),
-        _ => None,
+/// What the rule of a field says in JSON Schema. A bound is written for texts, lists and numbers alike: schemars keeps
+/// what fits the type.
+fn schema_words(plan: &FieldPlan) -> Vec<syn::Attribute> {
+    let is_email = plan.format.as_ref().is_some_and(|format| format.value() == "email");
+    let longest: syn::Expr = syn::parse_quote!(254);
+    let max = if is_email { Some(&longest) } else { plan.max.as_ref() };
+    let bounds = match (plan.min.as_ref(), max) {
+        (Some(min), Some(max)) => Some(quote!(min = #min, max = #max)),
+        (None, Some(max)) => Some(quote!(max = #max)),
+        (Some(min), None) => Some(quote!(min = #min)),
+        (None, None) => None,
+    };
+    let mut words: Vec<syn::Attribute> = Vec::new();
+    if let Some(bounds) = bounds {
+        words.push(syn::parse_quote!(#[schemars(length(#bounds), range(#bounds))]));
     }
+    let kind = &plan.kind;
+    let kind = quote!(#kind).to_string().replace(' ', "");
+    let is_list = match kind.as_str() {
+        "String" | "Option<String>" => false,
+        "Vec<String>" | "Option<Vec<String>>" => true,
+        _ => return words,
+    };
+    let format = plan.format.as_ref().map(syn::LitStr::value);
+    let form = match (&plan.pattern, format.as_deref()) {
+        (Some(pattern), _) => Form { pattern: pattern.value(), example: None },
+        (None, Some(name)) => match text_form(name) {
+            Some((pattern, example)) => Form { pattern: pattern.to_owned(), example },
+            // One that the document names, and the service checks by itself.
+            None if !is_list => {
+                words.push(syn::parse_quote!(#[schemars(extend("format" = #name))]));
+                return words;
+            }
+            None => return words,
+        },
+        (None, None) if plan.needs_a_letter() && !is_list => Form { pattern: plan.letter().to_owned(), example: None },
+        _ => return words,
+    };
+    let Form { pattern, example } = form;
+    words.push(match is_list {
+        true => syn::parse_quote!(#[schemars(inner(regex(pattern = #pattern)))]),
+        false => syn::parse_quote!(#[schemars(regex(pattern = #pattern))]),
+    });
+    if let (Some(example), false) = (example, is_list) {
+        words.push(syn::parse_quote!(#[schemars(extend("example" = #example))]));
+    }
+    words
+}
+
+/// How texts look, and one of them where a random one would say little.
+struct Form {
+    pattern: String,
+    example: Option<&'static str>,
+}
+
+/// The formats of `#[field(format = "…")]` that the SDK checks, which is a little stricter about lengths.
+fn text_form(name: &str) -> Option<(&'static str, Option<&'static str>)> {
+    Some(match name {
+        "email" => (
+            r"^[^\s@\x00-\x1f\x7f-\x9f]{1,64}@[^\s@.\-]([^\s@.]*[^\s@.\-])?(\.[^\s@.\-]([^\s@.]*[^\s@.\-])?)+$",
+            Some("ada@example.com"),
+        ),
+        "url" => {
+            (r"^https?://[^\s/?#@\x00-\x1f\x7f-\x9f]+([/?#][^\s\x00-\x1f\x7f-\x9f]*)?$", Some("https://example.com/"))
+        }
+        "slug" => ("^[a-z0-9]+(-[a-z0-9]+)*$", None),
+        "id" => ("^[A-Za-z0-9_-]{1,64}$", None),
+        _ => return None,
+    })
 }

@@ -38,7 +38,9 @@ mod stored;
 
 pub use column::{Column, Kind};
 pub use routes::{Draft, Patch};
+pub(crate) use routes::{patch_schema, writable_schema};
 pub use select::Select;
+pub(crate) use select::list_words;
 pub use statements::Statements;
 pub use store::{create, create_as, create_from, delete, find, read, read_text, save, update};
 pub use stored::{Made, Stored};

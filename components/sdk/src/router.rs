@@ -7,6 +7,7 @@ mod handler;
 mod route;
 
 pub use handler::Handler;
+pub(crate) use route::LIST_WORD;
 pub use route::{Access, AnswerDescription, Parameter, Route};
 
 use std::{collections::HashMap, sync::Arc};
@@ -130,6 +131,68 @@ impl Router {
     #[must_use]
     pub fn without_organization(self) -> Self {
         self.with_last(|route| route.needs_organization = false)
+    }
+
+    /// For the API's document: what stands in this parameter of the path is one of these.
+    #[must_use]
+    pub fn path_parameter<T: schemars::JsonSchema>(self, name: &'static str) -> Self {
+        self.with_last(|route| route.path_schemas.push((name, crate::schema::of::<T>)))
+    }
+
+    /// For the API's document: what stands in this parameter of the path is a number, from 1.
+    #[must_use]
+    pub fn path_number(self, name: &'static str) -> Self {
+        let schema = || serde_json::json!({ "type": "integer", "minimum": 1, "maximum": i32::MAX });
+        self.with_last(|route| route.path_schemas.push((name, schema)))
+    }
+
+    /// For the API's document: its body has the members of this record, where the handler reads it in a way of its own.
+    #[must_use]
+    pub fn takes<T: schemars::JsonSchema>(self) -> Self {
+        self.with_last(|route| route.request_schemas.push(crate::schema::of::<T>))
+    }
+
+    /// For the API's document: its body has the members of a new row of this entity.
+    #[must_use]
+    pub fn makes<T: crate::entity::Entity>(self) -> Self {
+        self.with_last(|route| route.request_schemas.push(crate::entity::writable_schema::<T>))
+    }
+
+    /// For the API's document: its body has the members of a change of a row of this entity.
+    #[must_use]
+    pub fn changes<T: crate::entity::Entity>(self) -> Self {
+        self.with_last(|route| route.request_schemas.push(crate::entity::patch_schema::<T>))
+    }
+
+    /// For the API's document: these members of its body need not be there, whatever the records say.
+    #[must_use]
+    pub fn may_omit(self, members: &'static [&'static str]) -> Self {
+        self.with_last(|route| route.omissible = members)
+    }
+
+    /// For the API's document: it answers this, where the handler makes the response itself.
+    #[must_use]
+    pub fn answers<T: schemars::JsonSchema>(self, status: u16) -> Self {
+        self.with_last(|route| route.answer(status, Some(crate::schema::of::<T>), None))
+    }
+
+    /// For the API's document: it answers a text of this media type.
+    #[must_use]
+    pub fn answers_text(self, media_type: &'static str) -> Self {
+        self.with_last(|route| route.answer(200, None, Some(media_type)))
+    }
+
+    /// For the API's document: the list is sorted and filtered as [`Select::page`](crate::entity::Select::page) of this
+    /// entity does. A route that answers rows of an entity says so by itself.
+    #[must_use]
+    pub fn lists<T: crate::entity::Entity>(self) -> Self {
+        self.with_last(|route| route.list = Some(crate::entity::list_words::<T>))
+    }
+
+    /// For the API's document: the fields that its list is sorted by, where it is no entity's.
+    #[must_use]
+    pub fn sorts(self, fields: &'static [&'static str]) -> Self {
+        self.with_last(|route| route.sorts = fields)
     }
 
     /// Groups it elsewhere than under the first segment of its path.

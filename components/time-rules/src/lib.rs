@@ -47,7 +47,7 @@ pub struct TimeRules {
     #[field(default, max = 400)]
     pub blocked_days: Vec<String>,
     /// A name of the IANA database; UTC when absent.
-    #[field(default, max = 64)]
+    #[field(default, max = 64, format = "timezone")]
     pub timezone: String,
 }
 

@@ -73,10 +73,10 @@ pub struct Trigger {
     #[field(max = 2_000, raw)]
     pub filter: Option<String>,
     /// For `schedule`: minute, hour, day, month, weekday.
-    #[field(max = 100)]
+    #[field(max = 100, format = "cron")]
     pub cron: Option<String>,
     /// For `schedule`: the IANA name of a time zone; UTC when absent.
-    #[field(max = 64)]
+    #[field(max = 64, format = "timezone")]
     pub timezone: Option<String>,
 }
 

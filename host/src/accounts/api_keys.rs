@@ -143,14 +143,16 @@ fn live_keys(context: &Context<'_>, organization_id: &str) -> Select {
         .and("k.expires_at > ?", context.accounts.now())
 }
 
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const SORTS: [(&str, &str); 4] = [
+    ("createdAt", "k.created_at"),
+    ("name", "k.name"),
+    ("expiresAt", "k.expires_at"),
+    ("lastUsedAt", "k.last_used_at"),
+];
+
 async fn show_page(context: &Context<'_>, select: Select) -> Result<Reply, AccountsError> {
-    let sortable = [
-        ("createdAt", "k.created_at"),
-        ("name", "k.name"),
-        ("expiresAt", "k.expires_at"),
-        ("lastUsedAt", "k.last_used_at"),
-    ];
-    page(&context.accounts.database, select, &context.query.paging(&sortable, true)?, to_json).await
+    page(&context.accounts.database, select, &context.query.paging(&SORTS, true)?, to_json).await
 }
 
 /// `POST /api/users/me/api-keys`: the only answer that holds the key.

@@ -86,10 +86,13 @@ async fn write_batch(database: &Database, batch: &[Noted]) -> Result<(), Databas
     transaction.commit().await
 }
 
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const SORTS: [(&str, &str); 2] = [("createdAt", "created_at"), ("action", "action")];
+
 /// `GET /api/audit`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
-    let paging = query.paging(&[("createdAt", "created_at"), ("action", "action")], true)?;
+    let paging = query.paging(&SORTS, true)?;
     let select = Select::new(
         "id, organization_id, user_id, action, resource_type, resource_id, changes, metadata, ip_address, user_agent, created_at",
         "berth_audit_logs",

@@ -28,7 +28,10 @@ const MESSAGE_CHARACTERS_MAX: usize = 500;
 /// Expired invitations that one sweep closes.
 const SWEPT_AT_ONCE_MAX: usize = 500;
 
-const STATUSES: [&str; 5] = ["pending", "accepted", "expired", "cancelled", "declined"];
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const SORTS: [(&str, &str); 3] =
+    [("createdAt", "i.created_at"), ("email", "i.email"), ("expiresAt", "i.expires_at")];
+pub(super) const STATUSES: [&str; 5] = ["pending", "accepted", "expired", "cancelled", "declined"];
 const COLUMNS: &str = "i.id, i.organization_id, i.email, i.role_id, i.invited_by_user_id, i.message, i.status, i.expires_at, \
     i.accepted_at, i.resend_count, i.last_resent_at, i.cancelled_at, i.created_at, i.updated_at, i.version, r.name AS role_name";
 const TABLES: &str = "invitations i JOIN roles r ON r.id = i.role_id";
@@ -36,8 +39,7 @@ const TABLES: &str = "invitations i JOIN roles r ON r.id = i.role_id";
 /// `GET /api/organizations/{id}/invitations`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
-    let sortable = [("createdAt", "i.created_at"), ("email", "i.email"), ("expiresAt", "i.expires_at")];
-    let paging = query.paging(&sortable, true)?;
+    let paging = query.paging(&SORTS, true)?;
     if query.get("status").is_some_and(|status| !STATUSES.contains(&status)) {
         return Err(AccountsError::field("status", format!("must be one of {}", STATUSES.join(", "))));
     }

@@ -16,7 +16,10 @@ use crate::database::{DatabaseError, Row, values};
 /// The permission to change who belongs to an organization.
 pub(super) const MANAGE: &str = "organizations.member.manage";
 
-const STATUSES: [&str; 4] = ["active", "invited", "suspended", "deactivated"];
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const SORTS: [(&str, &str); 4] =
+    [("createdAt", "m.created_at"), ("joinedAt", "m.joined_at"), ("email", "u.email"), ("name", "u.name")];
+pub(super) const STATUSES: [&str; 4] = ["active", "invited", "suspended", "deactivated"];
 const COLUMNS: &str = "m.id, m.user_id, m.organization_id, m.role_id, m.status, m.invited_by_user_id, m.invited_at, \
     m.joined_at, m.last_access_at, m.expires_at, m.created_at, m.updated_at, m.version, \
     r.name AS role_name, r.is_super_admin, u.email, u.name AS user_name, u.avatar_url";
@@ -32,9 +35,7 @@ pub(super) struct Assignable {
 /// `GET /api/organizations/{id}/memberships`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
-    let sortable =
-        [("createdAt", "m.created_at"), ("joinedAt", "m.joined_at"), ("email", "u.email"), ("name", "u.name")];
-    let paging = query.paging(&sortable, false)?;
+    let paging = query.paging(&SORTS, false)?;
     if query.get("status").is_some_and(|status| !STATUSES.contains(&status)) {
         return Err(AccountsError::field("status", format!("must be one of {}", STATUSES.join(", "))));
     }

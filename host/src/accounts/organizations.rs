@@ -196,10 +196,13 @@ pub(super) fn to_json(row: &Row) -> Result<Json, DatabaseError> {
     }))
 }
 
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const SORTS: [(&str, &str); 3] = [("name", "o.name"), ("createdAt", "o.created_at"), ("slug", "o.slug")];
+
 /// `GET /api/organizations`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
-    let paging = query.paging(&[("name", "o.name"), ("createdAt", "o.created_at"), ("slug", "o.slug")], false)?;
+    let paging = query.paging(&SORTS, false)?;
     let select = Select::new(
         "o.id, o.name, o.slug, o.description, o.logo_url, o.owner_user_id, o.is_active, o.member_limit, \
          o.created_at, o.updated_at, o.version, m.role_id, r.name AS role_name",

@@ -98,10 +98,13 @@ fn code_row(
     values![new_id(), code, text, module, resource, action, is_system, now]
 }
 
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const PERMISSION_SORTS: [(&str, &str); 2] = [("code", "code"), ("module", "module")];
+
 /// `GET /api/permissions`
 pub(super) async fn list_permissions(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
-    let paging = query.paging(&[("code", "code"), ("module", "module")], false)?;
+    let paging = query.paging(&PERMISSION_SORTS, false)?;
     let select = Select::new(
         "id, code, display_name, description, module, resource, action, scope, is_system_permission",
         "permissions",
@@ -125,9 +128,12 @@ pub(super) async fn list_permissions(context: &Context<'_>) -> Result<Reply, Acc
     .await
 }
 
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const SORTS: [(&str, &str); 2] = [("createdAt", "created_at"), ("name", "name")];
+
 /// `GET /api/organizations/{id}/roles`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
-    let paging = context.query.paging(&[("createdAt", "created_at"), ("name", "name")], false)?;
+    let paging = context.query.paging(&SORTS, false)?;
     let select = Select::new(COLUMNS, "roles")
         .and("organization_id = ?", context.id("id")?)
         .and_sql("archived_at IS NULL")

@@ -45,7 +45,8 @@ pub(super) struct Endpoint {
     pub run: Run,
     body: Option<Json>,
     answer: (u16, Option<Json>),
-    parameters: Vec<&'static str>,
+    /// Names, with a schema where the name does not say it.
+    parameters: Vec<(&'static str, Option<Json>)>,
     /// Whether plugins may call it in process, as whoever they work for.
     pub is_internal: bool,
 }
@@ -66,17 +67,25 @@ impl Endpoint {
         self
     }
 
-    /// A list of these.
-    fn lists(mut self, item: Json, filters: &[&'static str]) -> Self {
+    /// A list of these, sorted by one of some fields.
+    fn lists(mut self, item: Json, sorts: &[(&'static str, &str)], filters: &[&'static str]) -> Self {
         self.answer = (200, Some(page_of(item)));
-        self.parameters =
-            ["limit", "offset", "page", "sortBy", "order"].into_iter().chain(filters.iter().copied()).collect();
-        self
+        let names: Vec<&str> = sorts.iter().map(|(name, _)| *name).collect();
+        let paging = ["limit", "offset", "page", "sortBy", "order"];
+        self.takes(&[paging.as_slice(), filters].concat()).chooses("sortBy", &names)
     }
 
     /// Parameters of the query.
     fn takes(mut self, names: &[&'static str]) -> Self {
-        self.parameters = names.to_vec();
+        self.parameters = names.iter().map(|name| (*name, None)).collect();
+        self
+    }
+
+    /// A parameter that is one of a closed set.
+    fn chooses(mut self, name: &str, choices: &[&str]) -> Self {
+        for (_, schema) in self.parameters.iter_mut().filter(|(known, _)| *known == name) {
+            *schema = Some(serde_json::json!({ "enum": choices }));
+        }
         self
     }
 
@@ -133,7 +142,7 @@ fn auth_endpoints() -> Vec<Endpoint> {
                 required("password", schema::new_password()),
                 required("name", schema::name()),
                 optional("organizationName", schema::name()),
-                optional("invitationToken", schema::text()),
+                optional("invitationToken", schema::token()),
                 optional("rememberMe", schema::boolean()),
             ])
             .gives(201, schema::tokens(&[user(), required("organization", schema::organization())])),
@@ -212,16 +221,16 @@ fn user_endpoints() -> Vec<Endpoint> {
     let user = schema::user;
     vec![
         route!(GET "/api/users", Organization("users.user.read"), "List users of the organization", users::list)
-            .lists(user(), &["search"])
+            .lists(user(), &users::SORTS, &["search"])
             .internal(),
         route!(GET "/api/users/{id}", Organization("users.user.read"), "Read a user of the organization", users::read)
             .gives(200, user())
             .internal(),
         route!(GET "/api/users/me/teams", SignedIn, "Own teams in this organization", teams::list_own)
-            .lists(schema::team(), &[])
+            .lists(schema::team(), &teams::SORTS, &[])
             .internal(),
         route!(GET "/api/users/{id}/teams", Organization("teams.team.read"), "Teams of a user", teams::list_of_user)
-            .lists(schema::team(), &[])
+            .lists(schema::team(), &teams::SORTS, &[])
             .internal(),
         route!(PUT "/api/users/me", Session, "Update the own profile", users::update_me)
             .body(&[
@@ -235,13 +244,13 @@ fn user_endpoints() -> Vec<Endpoint> {
             ])
             .gives(200, user()),
         route!(GET "/api/users/me/sessions", Session, "Own sessions", sessions::list)
-            .lists(schema::session(), &[])
+            .lists(schema::session(), &sessions::SORTS, &[])
             .internal(),
         route!(DELETE "/api/users/me/sessions/{id}", Session, "Revoke one own session", sessions::revoke).gives_nothing(),
         route!(POST "/api/users/me/sessions/revoke-all-others", Session, "Revoke all own sessions but this one", sessions::revoke_others)
             .gives(200, object(&[required("revoked", schema::integer())])),
         route!(GET "/api/users/me/organizations", Session, "Own memberships", users::organizations_of_me)
-            .lists(schema::free_object(), &[]),
+            .lists(schema::free_object(), &users::OWN_SORTS, &[]),
         route!(POST "/api/users/me/deactivate", Session, "Deactivate the own account", users::deactivate_me).gives(200, user()),
         route!(POST "/api/users/{id}/deactivate", Platform, "Deactivate an account", users::deactivate).gives(200, user()),
         route!(POST "/api/users/{id}/reactivate", Platform, "Reactivate an account", users::reactivate).gives(200, user()),
@@ -250,9 +259,9 @@ fn user_endpoints() -> Vec<Endpoint> {
             .gives(200, object(&[required("permissions", schema::texts())]))
             .internal(),
         route!(GET "/api/permissions", Organization("permissions.permission.read"), "Catalogue of permission codes", roles::list_permissions)
-            .lists(schema::permission(), &["module", "search"]),
+            .lists(schema::permission(), &roles::PERMISSION_SORTS, &["module", "search"]),
         route!(GET "/api/audit", Organization("audit.logs.read"), "Audit rows", audit::list)
-            .lists(schema::audit_row(), &["action", "resourceType", "userId", "from", "to"]),
+            .lists(schema::audit_row(), &audit::SORTS, &["action", "resourceType", "userId", "from", "to"]),
     ]
 }
 
@@ -267,10 +276,13 @@ fn organization_endpoints() -> Vec<Endpoint> {
         ]
     };
     let mut changeable = members(false);
-    changeable.push(optional("memberLimit", schema::nullable("integer")));
+    changeable.push(optional(
+        "memberLimit",
+        serde_json::json!({ "type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000 }),
+    ));
     vec![
         route!(GET "/api/organizations", Session, "Organizations of the caller", organizations::list)
-            .lists(organization(), &["search"]),
+            .lists(organization(), &organizations::SORTS, &["search"]),
         route!(POST "/api/organizations", Session, "Create an organization", organizations::create)
             .body(&members(true))
             .gives(201, organization()),
@@ -302,7 +314,8 @@ fn membership_and_role_endpoints() -> Vec<Endpoint> {
     };
     vec![
         route!(GET "/api/organizations/{id}/memberships", Member(Some("organizations.member.read")), "List members", memberships::list)
-            .lists(membership(), &["status", "roleId", "search"])
+            .lists(membership(), &memberships::SORTS, &["status", "roleId", "search"])
+            .chooses("status", &memberships::STATUSES)
             .internal(),
         route!(POST "/api/organizations/{id}/memberships", Member(Some(memberships::MANAGE)), "Add an existing user", memberships::add)
             .body(&[optional("userId", schema::id()), optional("email", schema::email()), required("roleId", schema::id())])
@@ -316,7 +329,7 @@ fn membership_and_role_endpoints() -> Vec<Endpoint> {
         route!(DELETE "/api/organizations/{id}/memberships/{mid}", Member(None), "Remove a member, or leave", memberships::remove)
             .gives_nothing(),
         route!(GET "/api/organizations/{id}/roles", Member(Some("organizations.role.read")), "List roles", roles::list)
-            .lists(role(), &["search"])
+            .lists(role(), &roles::SORTS, &["search"])
             .internal(),
         route!(POST "/api/organizations/{id}/roles", SuperAdmin, "Create a custom role", roles::create)
             .body(&role_members(true))
@@ -338,7 +351,8 @@ fn invitation_endpoints() -> Vec<Endpoint> {
     let many = serde_json::json!({ "type": "array", "minItems": 1, "maxItems": 100, "items": object(&members) });
     vec![
         route!(GET "/api/organizations/{id}/invitations", Member(Some("organizations.invitation.read")), "List invitations", invitations::list)
-            .lists(invitation(), &["status", "search"]),
+            .lists(invitation(), &invitations::SORTS, &["status", "search"])
+            .chooses("status", &invitations::STATUSES),
         route!(POST "/api/organizations/{id}/invitations", manage, "Invite somebody", invitations::create)
             .body(&members)
             .gives(201, invitation()),
@@ -365,13 +379,14 @@ fn team_endpoints() -> Vec<Endpoint> {
             ("name", schema::name(), name_is_required),
             optional("slug", schema::slug()),
             optional("description", schema::nullable("string")),
-            optional("parentTeamId", schema::nullable("string")),
+            optional("parentTeamId", schema::nullable_id()),
         ]
     };
     let role = || serde_json::json!({ "enum": ["maintainer", "member"] });
     vec![
         route!(GET "/api/teams", Organization("teams.team.read"), "List teams", teams::list)
-            .lists(team(), &["parentTeamId", "search", "mine", "role"])
+            .lists(team(), &teams::SORTS, &["parentTeamId", "search", "mine", "role"])
+            .chooses("role", &teams::ROLES)
             .internal(),
         route!(POST "/api/teams", Organization("teams.team.create"), "Create a team", teams::create)
             .body(&members(true))
@@ -401,7 +416,7 @@ fn key_endpoints() -> Vec<Endpoint> {
         || object(&[required("items", serde_json::json!({ "type": "array", "items": schema::signing_key() }))]);
     vec![
         route!(GET "/api/users/me/api-keys", Session, "Own API keys in this organization", api_keys::list_own)
-            .lists(key(), &[]),
+            .lists(key(), &api_keys::SORTS, &[]),
         route!(POST "/api/users/me/api-keys", Session, "Make an API key; only this answer holds it", api_keys::create)
             .body(&[
                 required("name", schema::name()),
@@ -412,7 +427,7 @@ fn key_endpoints() -> Vec<Endpoint> {
             .gives(201, schema::api_key(&[required("key", schema::text())])),
         route!(DELETE "/api/users/me/api-keys/{id}", Session, "End an own API key", api_keys::revoke_own).gives_nothing(),
         route!(GET "/api/organizations/{id}/api-keys", Member(Some(api_keys::MANAGE)), "API keys of everybody in the organization", api_keys::list_all)
-            .lists(key(), &["userId"]),
+            .lists(key(), &api_keys::SORTS, &["userId"]),
         route!(DELETE "/api/organizations/{id}/api-keys/{kid}", Member(Some(api_keys::MANAGE)), "End an API key", api_keys::revoke_any)
             .gives_nothing(),
         route!(GET "/api/admin/signing-keys", Platform, "Keys that sign access tokens", signing_keys::list)
@@ -442,7 +457,7 @@ fn describe(endpoint: &Endpoint) -> Route {
         is_public: endpoint.scope == Scope::Public,
         is_streaming: false,
         needs_organization: matches!(endpoint.scope, Scope::Organization(_)),
-        parameters: endpoint.parameters.iter().map(|name| parameter(name)).collect(),
+        parameters: endpoint.parameters.iter().map(|(name, schema)| parameter(name, schema.as_ref())).collect(),
         request_schema: endpoint.body.as_ref().map(Json::to_string),
         request_media_type: None,
         answers: vec![Answer {
@@ -455,8 +470,8 @@ fn describe(endpoint: &Endpoint) -> Route {
     }
 }
 
-fn parameter(name: &str) -> crate::bindings::lifecycle::QueryParameter {
-    let (description, schema) = match name {
+fn parameter(name: &str, schema: Option<&Json>) -> crate::bindings::lifecycle::QueryParameter {
+    let (description, usual) = match name {
         "limit" => ("Most items, at most 200", r#"{"type":"integer","minimum":1,"maximum":200,"default":50}"#),
         "offset" => ("Items to skip", r#"{"type":"integer","minimum":0,"maximum":1000000,"default":0}"#),
         "page" => ("Page, from 1; offset wins over it", r#"{"type":"integer","minimum":1,"maximum":5000}"#),
@@ -469,13 +484,14 @@ fn parameter(name: &str) -> crate::bindings::lifecycle::QueryParameter {
         "invitationToken" => ("An invitation that a new account accepts", r#"{"type":"string"}"#),
         "code" | "state" | "iss" | "error" => ("What the provider says", r#"{"type":"string"}"#),
         "from" | "to" => ("Bound of the time", r#"{"type":"string","format":"date-time"}"#),
-        _ => ("Filter", r#"{"type":"string"}"#),
+        "mine" => ("Only those that the caller belongs to", r#"{"type":"boolean"}"#),
+        _ => ("Filter", r#"{"type":"string","maxLength":200}"#),
     };
     crate::bindings::lifecycle::QueryParameter {
         name: name.to_owned(),
         description: description.to_owned(),
         required: false,
-        schema: schema.to_owned(),
+        schema: schema.map_or_else(|| usual.to_owned(), Json::to_string),
     }
 }
 

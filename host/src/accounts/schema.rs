@@ -39,15 +39,18 @@ pub(super) fn text() -> Json {
 
 /// A secret that was handed out.
 pub(super) fn token() -> Json {
-    json!({ "type": "string", "minLength": 1, "maxLength": 2048 })
+    json!({ "type": "string", "minLength": 1, "maxLength": 256 })
 }
 
+/// Something is left of a name when spaces, control characters and angle brackets are taken out.
+const NAME_PATTERN: &str = r"[^\s<>\x00-\x1f\x7f-\x9f]";
+
 pub(super) fn name() -> Json {
-    json!({ "type": "string", "minLength": 1, "maxLength": 200 })
+    json!({ "type": "string", "minLength": 1, "maxLength": 200, "pattern": NAME_PATTERN })
 }
 
 pub(super) fn nullable_name() -> Json {
-    json!({ "type": ["string", "null"], "minLength": 1, "maxLength": 200 })
+    json!({ "type": ["string", "null"], "minLength": 1, "maxLength": 200, "pattern": NAME_PATTERN })
 }
 
 pub(super) fn username() -> Json {
@@ -56,6 +59,10 @@ pub(super) fn username() -> Json {
 
 pub(super) fn id() -> Json {
     json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" })
+}
+
+pub(super) fn nullable_id() -> Json {
+    json!({ "type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,64}$" })
 }
 
 pub(super) fn email() -> Json {

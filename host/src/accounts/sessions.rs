@@ -193,11 +193,13 @@ fn ids(rows: &crate::database::Rows) -> Result<Vec<String>, DatabaseError> {
     rows.iter().map(|row| row.text("id")).collect()
 }
 
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const SORTS: [(&str, &str); 3] =
+    [("lastUsedAt", "last_used_at"), ("createdAt", "created_at"), ("expiresAt", "expires_at")];
+
 /// `GET /api/users/me/sessions`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
-    let paging = context
-        .query
-        .paging(&[("lastUsedAt", "last_used_at"), ("createdAt", "created_at"), ("expiresAt", "expires_at")], true)?;
+    let paging = context.query.paging(&SORTS, true)?;
     let current = context.session_id()?.to_owned();
     let select = Select::new(
         "id, organization_id, ip_address, user_agent, remember_me, created_at, last_used_at, expires_at",

@@ -17,19 +17,27 @@ const ADDED_MAX: usize = 200;
 /// How deep teams nest.
 const DEPTH_MAX: usize = 10;
 /// The longest description, in characters.
+/// What somebody may be in a team.
+pub(super) const ROLES: [&str; 2] = ["maintainer", "member"];
 const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
 
 const COLUMNS: &str = "t.id, t.organization_id, t.name, t.slug, t.description, t.parent_team_id, t.created_at, t.updated_at, \
     t.version, (SELECT COUNT(*) FROM team_members tm WHERE tm.team_id = t.id) AS member_count";
 
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const SORTS: [(&str, &str); 3] = [("name", "t.name"), ("createdAt", "t.created_at"), ("slug", "t.slug")];
+
 /// `GET /api/teams`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
-    let paging = query.paging(&[("name", "t.name"), ("createdAt", "t.created_at"), ("slug", "t.slug")], false)?;
+    let paging = query.paging(&SORTS, false)?;
     let member = match query.filter("mine")? {
         Some("true") => Some(context.user_id()?),
         _ => None,
     };
+    if query.get("role").is_some_and(|role| !ROLES.contains(&role)) {
+        return Err(AccountsError::field("role", format!("must be one of {}", ROLES.join(", "))));
+    }
     let select = Select::new(COLUMNS, "teams t")
         .and("t.organization_id = ?", context.organization_id()?)
         .and_if("EXISTS (SELECT 1 FROM team_members tm WHERE tm.team_id = t.id AND tm.user_id = ?)", member)
@@ -58,8 +66,7 @@ pub(super) async fn list_of_user(context: &Context<'_>) -> Result<Reply, Account
 }
 
 async fn list_of(context: &Context<'_>, user_id: &str) -> Result<Reply, AccountsError> {
-    let paging =
-        context.query.paging(&[("name", "t.name"), ("createdAt", "t.created_at"), ("slug", "t.slug")], false)?;
+    let paging = context.query.paging(&SORTS, false)?;
     let select = Select::new(COLUMNS, "teams t")
         .and("t.organization_id = ?", context.organization_id()?)
         .and("EXISTS (SELECT 1 FROM team_members own WHERE own.team_id = t.id AND own.user_id = ?)", user_id);
@@ -221,7 +228,6 @@ pub(super) async fn remove_member(context: &Context<'_>) -> Result<Reply, Accoun
 
 const MEMBERS: &str = "SELECT tm.user_id, tm.role, tm.created_at, u.email, u.name, u.avatar_url \
     FROM team_members tm JOIN users u ON u.id = tm.user_id WHERE tm.team_id = $1 AND u.deleted_at IS NULL ORDER BY tm.user_id";
-const ROLES: [&str; 2] = ["maintainer", "member"];
 
 fn wanted_members(mut fields: Fields) -> Result<Vec<(String, &'static str)>, AccountsError> {
     let Some(items) = fields.array("members", ADDED_MAX) else {

@@ -22,12 +22,14 @@ const MEMBERSHIPS_MAX: usize = 1_000;
 pub(super) const COLUMNS: &str = "u.id, u.email, u.name, u.first_name, u.last_name, u.username, u.avatar_url, u.is_active, \
     u.is_email_verified, u.competencies, u.preferences, u.last_login_at, u.created_at, u.updated_at, u.version";
 
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const SORTS: [(&str, &str); 4] =
+    [("name", "u.name"), ("email", "u.email"), ("createdAt", "u.created_at"), ("lastLoginAt", "u.last_login_at")];
+
 /// `GET /api/users`
 pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let query = &context.query;
-    let sortable =
-        [("name", "u.name"), ("email", "u.email"), ("createdAt", "u.created_at"), ("lastLoginAt", "u.last_login_at")];
-    let paging = query.paging(&sortable, false)?;
+    let paging = query.paging(&SORTS, false)?;
     let select = Select::new(
         "u.id, u.email, u.name, u.first_name, u.last_name, u.username, u.avatar_url, u.is_active, u.is_email_verified, \
          u.competencies, u.preferences, u.last_login_at, u.created_at, u.updated_at, u.version, \
@@ -119,9 +121,12 @@ pub(super) async fn update_me(context: &Context<'_>) -> Result<Reply, AccountsEr
     Ok(entity_reply(after))
 }
 
+/// What its list is sorted by: names in JSON with their columns.
+pub(super) const OWN_SORTS: [(&str, &str); 2] = [("joinedAt", "m.joined_at"), ("name", "o.name")];
+
 /// `GET /api/users/me/organizations`
 pub(super) async fn organizations_of_me(context: &Context<'_>) -> Result<Reply, AccountsError> {
-    let paging = context.query.paging(&[("joinedAt", "m.joined_at"), ("name", "o.name")], false)?;
+    let paging = context.query.paging(&OWN_SORTS, false)?;
     let select = Select::new(
         "m.id, m.organization_id, m.role_id, m.status, m.joined_at, m.last_access_at, o.name, o.slug, o.logo_url, \
          r.name AS role_name, r.is_super_admin",

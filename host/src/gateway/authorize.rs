@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::error::GatewayError;
 use super::path;
@@ -51,7 +51,10 @@ pub(super) fn admit<'build, U: Upstream>(
         Identity::Known(principal) => Arc::clone(principal),
         _ if is_public => Arc::clone(anonymous),
         Identity::Refused(error) => return Err(error.again()),
-        Identity::Anonymous => return Err(GatewayError::Unauthorized),
+        Identity::Anonymous => {
+            let allowed = public_methods(slot, build, method, path)?;
+            return Err(allowed.map_or(GatewayError::Unauthorized, GatewayError::MethodNotAllowed));
+        }
     };
     let Some(route) = route.filter(|_| !is_public) else { return Ok(Admitted { principal, route, is_public }) };
     if route.needs_organization && principal.organization_id.is_none() {
@@ -63,6 +66,18 @@ pub(super) fn admit<'build, U: Upstream>(
         }
         _ => Ok(Admitted { principal, route: Some(route), is_public }),
     }
+}
+
+/// What a path has, where the method is none of it and anybody may call one that is: no token would help.
+fn public_methods<U: Upstream>(
+    slot: &Slot<U>,
+    build: &U,
+    method: &Method,
+    path: &str,
+) -> Result<Option<HeaderValue>, GatewayError> {
+    let RouteMatch::OtherMethods(methods) = find(build, method.as_str(), path)? else { return Ok(None) };
+    let is_open = methods.iter().any(|method| slot.is_public(method, path));
+    Ok(HeaderValue::try_from(methods.join(", ")).ok().filter(|_| is_open))
 }
 
 /// The described route of a request. `HEAD` is what `GET` is.

@@ -3,6 +3,7 @@
 //! It is made again only when a build or a prefix has changed. What a component describes is data: a schema that is no JSON is left
 //! out, never passed on.
 
+mod answers;
 mod host;
 
 use std::collections::BTreeSet;
@@ -15,9 +16,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::authenticate::ACCESS_COOKIE;
-use super::error::GatewayError;
 use super::health::VERSION;
-use super::problem::Problem;
 use super::respond::ResponseBody;
 use super::route::is_main_app;
 use super::upstream::Upstream;
@@ -27,6 +26,9 @@ use crate::deploy::{Registry, Slot};
 
 /// An id as the examples show it.
 const EXAMPLE_ID: &str = "01900000-0000-7000-8000-000000000000";
+
+/// Of the schema of a body, by which a component says that it may be left out.
+const OPTIONAL_WORD: &str = "x-berth-optional";
 
 /// The document, with the plugins it was made from.
 #[derive(Default)]
@@ -105,8 +107,8 @@ fn document(routes: &[Route]) -> Value {
                 },
                 "cookieAuth": { "type": "apiKey", "in": "cookie", "name": ACCESS_COOKIE },
             },
-            "schemas": { "Problem": problem_schema() },
-            "responses": problems(),
+            "schemas": { "Problem": answers::problem_schema() },
+            "responses": answers::shared(),
             "parameters": {
                 "IdempotencyKey": {
                     "name": "Idempotency-Key",
@@ -118,59 +120,6 @@ fn document(routes: &[Route]) -> Value {
             },
         },
     })
-}
-
-/// Every error has one shape; the usual ones are named, with an example each.
-fn problems() -> Value {
-    let mut responses = Map::new();
-    for (name, error) in [
-        ("BadRequest", GatewayError::Malformed("the body is not JSON")),
-        ("Unauthorized", GatewayError::Unauthorized),
-        ("Forbidden", GatewayError::Forbidden("the permission planning.plan.read is missing".to_owned())),
-        ("NotFound", GatewayError::NotFound("plan")),
-        ("PayloadTooLarge", GatewayError::BodyTooLarge(10 << 20)),
-        ("UnsupportedMediaType", GatewayError::UnsupportedMediaType("application/json".to_owned())),
-        ("TooManyRequests", GatewayError::RateLimited { retry_after_seconds: 17 }),
-        ("Unavailable", GatewayError::NotLoaded),
-    ] {
-        let problem = Problem::from(&error);
-        let mut response = problem_response(problem.kind.title, Some(problem.json(EXAMPLE_ID)));
-        if let (Some(_), Some(members)) = (problem.retry_after_seconds, response.as_object_mut()) {
-            let header = json!({ "description": "Seconds to wait.", "schema": { "type": "integer", "minimum": 1 } });
-            members.insert("headers".to_owned(), json!({ "Retry-After": header }));
-        }
-        responses.insert(name.to_owned(), response);
-    }
-    responses.insert("Problem".to_owned(), problem_response("The request was refused or failed.", None));
-    Value::Object(responses)
-}
-
-fn problem_response(description: &str, example: Option<Value>) -> Value {
-    let mut content = json!({ "schema": { "$ref": "#/components/schemas/Problem" } });
-    if let (Some(example), Some(content)) = (example, content.as_object_mut()) {
-        content.insert("example".to_owned(), example);
-    }
-    json!({ "description": description, "content": { "application/problem+json": content } })
-}
-
-/// The usual refusals of a route.
-fn refusals(route: &Route) -> Vec<(&'static str, &'static str)> {
-    let has_body = route.request_schema.is_some();
-    let mut refusals = Vec::new();
-    if has_body || !route.parameters.is_empty() {
-        refusals.push(("400", "BadRequest"));
-    }
-    if !route.is_public {
-        refusals.extend([("401", "Unauthorized"), ("403", "Forbidden")]);
-    }
-    if route.path.contains('{') {
-        refusals.push(("404", "NotFound"));
-    }
-    if has_body {
-        refusals.extend([("413", "PayloadTooLarge"), ("415", "UnsupportedMediaType")]);
-    }
-    refusals.extend([("429", "TooManyRequests"), ("503", "Unavailable")]);
-    refusals
 }
 
 fn operation(route: &Route, names: &mut BTreeSet<String>) -> Value {
@@ -196,14 +145,15 @@ fn operation(route: &Route, names: &mut BTreeSet<String>) -> Value {
     if !parameters.is_empty() {
         operation.insert("parameters".to_owned(), parameters.into());
     }
-    if let Some(schema) = route.request_schema.as_deref().and_then(schema) {
+    if let Some(mut schema) = route.request_schema.as_deref().and_then(schema) {
         let media_type = route.request_media_type.as_deref().unwrap_or("application/json");
-        let content = json!({ media_type: { "schema": &schema } });
+        let is_optional = schema.as_object_mut().is_some_and(|words| words.remove(OPTIONAL_WORD).is_some());
         // The main app takes no body for one in which nothing has to be.
-        let is_optional = is_main_app(&route.path) && is_free(&schema);
+        let is_optional = is_optional || (is_main_app(&route.path) && is_free(&schema));
+        let content = json!({ media_type: { "schema": schema } });
         operation.insert("requestBody".to_owned(), json!({ "required": !is_optional, "content": content }));
     }
-    operation.insert("responses".to_owned(), responses(route));
+    operation.insert("responses".to_owned(), answers::of_route(route));
     Value::Object(operation)
 }
 
@@ -213,19 +163,37 @@ fn is_free(schema: &Value) -> bool {
 }
 
 fn parameters(route: &Route) -> Vec<Value> {
-    let in_path = route
-        .path
-        .split('/')
-        .filter_map(|segment| Some((parameter(segment)?, segment.starts_with("{*"))))
-        .map(|(name, is_rest)| json!({ "name": name, "in": "path", "required": true, "schema": path_schema(name, is_rest) }));
-    let in_query = route.parameters.iter().map(|parameter| {
-        json!({
-            "name": parameter.name,
-            "in": "query",
-            "description": parameter.description,
-            "required": parameter.required,
-            "schema": schema(&parameter.schema).unwrap_or_else(|| json!({})),
-        })
+    let in_path =
+        route.path.split('/').filter_map(|segment| Some((parameter(segment)?, segment.starts_with("{*")))).map(
+            |(name, is_rest)| {
+                // A component may say itself what stands there.
+                let described = route.parameters.iter().find(|parameter| parameter.name == name);
+                let schema = described.and_then(|parameter| schema(&parameter.schema));
+                let schema = schema.unwrap_or_else(|| path_schema(name, is_rest));
+                json!({ "name": name, "in": "path", "required": true, "schema": schema })
+            },
+        );
+    let is_in_path = |name: &str| route.path.split('/').any(|segment| parameter(segment) == Some(name));
+    let of_query = route.parameters.iter().filter(move |parameter| !is_in_path(&parameter.name));
+    let in_query = of_query.map(|parameter| {
+        let schema = schema(&parameter.schema).unwrap_or_else(|| json!({}));
+        let is_list = schema["type"] == "array";
+        let mut told = Map::new();
+        told.insert("name".to_owned(), parameter.name.as_str().into());
+        told.insert("in".to_owned(), "query".into());
+        told.insert("description".to_owned(), parameter.description.as_str().into());
+        if parameter.required {
+            told.insert("required".to_owned(), true.into());
+        } else if !answers::is_of_host(&route.path) {
+            // The main app and the kit of the services take an empty value for none.
+            told.insert("allowEmptyValue".to_owned(), true.into());
+        }
+        if is_list {
+            // Written `a,b`: a name stands in a query once.
+            told.insert("explode".to_owned(), false.into());
+        }
+        told.insert("schema".to_owned(), schema);
+        Value::Object(told)
     });
     in_path.chain(in_query).collect()
 }
@@ -239,27 +207,6 @@ fn path_schema(name: &str, is_rest: bool) -> Value {
     } else {
         json!({ "type": "string", "pattern": "^[A-Za-z0-9_~-][A-Za-z0-9._~:@-]{0,199}$" })
     }
-}
-
-fn responses(route: &Route) -> Value {
-    let mut responses = Map::new();
-    for answer in &route.answers {
-        let mut response = json!({ "description": answer.description });
-        let default = if answer.status >= 400 { "application/problem+json" } else { "application/json" };
-        let media_type = answer.media_type.as_deref().unwrap_or(default);
-        let described = answer.schema.as_deref().and_then(schema);
-        let fallback = (answer.status >= 400).then(|| json!({ "$ref": "#/components/schemas/Problem" }));
-        if let (Some(schema), Value::Object(members)) = (described.or(fallback), &mut response) {
-            members.insert("content".to_owned(), json!({ media_type: { "schema": schema } }));
-        }
-        responses.insert(answer.status.to_string(), response);
-    }
-    for (status, name) in refusals(route) {
-        let reference = || json!({ "$ref": format!("#/components/responses/{name}") });
-        responses.entry(status).or_insert_with(reference);
-    }
-    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
-    Value::Object(responses)
 }
 
 /// `getApiPlansById` of `GET /api/plans/{id}`.
@@ -302,30 +249,6 @@ fn template(path: &str) -> String {
 
 fn schema(text: &str) -> Option<Value> {
     serde_json::from_str::<Value>(text).ok().filter(|schema| schema.is_object() || schema.is_boolean())
-}
-
-fn problem_schema() -> Value {
-    let text = || json!({ "type": "string" });
-    json!({
-        "type": "object",
-        "required": ["type", "title", "status", "detail", "code", "requestId"],
-        "properties": {
-            "type": { "type": "string", "format": "uri" },
-            "title": text(),
-            "status": { "type": "integer" },
-            "detail": text(),
-            "code": text(),
-            "requestId": text(),
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["field", "message"],
-                    "properties": { "field": text(), "message": text() },
-                },
-            },
-        },
-    })
 }
 
 #[cfg(test)]
@@ -373,7 +296,8 @@ mod tests {
         assert_eq!(operation["parameters"][0]["in"], "path");
         assert_eq!(operation["parameters"][1]["schema"], json!({ "type": "integer" }));
         assert_eq!(operation["responses"]["200"]["content"]["application/json"]["schema"], json!({}));
-        assert_eq!(operation["responses"]["default"]["$ref"], "#/components/responses/Problem");
+        assert_eq!(operation["responses"]["404"]["$ref"], "#/components/responses/NotFound");
+        assert_eq!(operation["responses"].get("default"), None);
         assert_eq!(document["components"]["securitySchemes"]["bearerAuth"]["scheme"], "bearer");
     }
 
@@ -403,10 +327,14 @@ mod tests {
         let mut create = route("POST", "/api/plans");
         create.request_schema = Some("not json".into());
         create.is_public = true;
-        let document = document(&[create, route("GET", "/api/files/{*rest}")]);
+        let mut optional = route("POST", "/api/plans/{id}/close");
+        optional.request_schema = Some("{\"x-berth-optional\":true}".into());
+        let document = document(&[create, optional, route("GET", "/api/files/{*rest}")]);
         let operation = &document["paths"]["/api/plans"]["post"];
         assert_eq!(operation.get("requestBody"), None);
         assert_eq!(operation["security"], json!([]));
+        let body = &document["paths"]["/api/plans/{id}/close"]["post"]["requestBody"];
+        assert_eq!(body, &json!({ "required": false, "content": { "application/json": { "schema": {} } } }));
         assert!(document["paths"]["/api/files/{rest}"]["get"].is_object());
     }
 }

@@ -10,6 +10,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::error::GatewayError;
+use super::request_id;
 use super::respond::ResponseBody;
 use crate::accounts::{AccountsError, AuthenticationError, FieldError};
 use crate::capability::queue::QueueError;
@@ -135,6 +136,31 @@ impl Problem {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// The bytes for a connection whose request's head did not come to its end in time: nobody else can answer it, because
+/// there is no request yet.
+pub(super) fn late_head() -> Vec<u8> {
+    let problem = Problem::new(TIMEOUT, "the head did not arrive in time");
+    let body = problem.json(&request_id::generate()).to_string();
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/problem+json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// A problem of a status that the gateway itself never answers, for the API's document.
+pub(super) fn example(status: StatusCode) -> Problem {
+    match status {
+        StatusCode::GONE => Problem::new(GONE, "it was here, and is no longer"),
+        StatusCode::PRECONDITION_FAILED => Problem::new(PRECONDITION, "If-Match does not name the present version"),
+        StatusCode::UNPROCESSABLE_ENTITY => Problem::new(UNPROCESSABLE, "it is well formed, but cannot be done"),
+        StatusCode::LOCKED => Problem::new(LOCKED, "too many failed attempts; the account is locked for a while"),
+        StatusCode::NOT_IMPLEMENTED => Problem::new(NOT_IMPLEMENTED, "this host cannot do that"),
+        _ => internal(),
     }
 }
 

@@ -193,6 +193,7 @@ pub fn active(database: &dyn Executor, agent_id: &str) -> Result<i64> {
 #[data]
 pub struct ExecuteInput {
     /// The task: a text, or an object.
+    #[schemars(extend("not" = { "enum": [null, ""] }))]
     pub input: Value,
     /// What is known beside it; it fills the prompt, and comes back with the events.
     #[field(default)]

@@ -25,6 +25,7 @@ pub fn routes() -> Router {
     Router::new()
         .get(PATH, list)
         .summary("List the events of a range, series expanded.")
+        .sorts(&["startTime"])
         .post(PATH, make)
         .summary("Create an event.")
         .post(&format!("{PATH}/from-plan"), plan::propose::from_plan)
@@ -199,6 +200,7 @@ fn remove(Params(id): Params<Id>, Query(which): Query<Which>, if_match: IfMatch)
 /// An answer to an invitation.
 #[data]
 struct Reply {
+    #[schemars(extend("enum" = ["accepted", "declined", "tentative"]))]
     response: Answer,
 }
 

@@ -41,7 +41,7 @@ pub struct Constraints {
     #[field(default, max = 400)]
     blocked_days: Vec<String>,
     /// Whose wall clock.
-    #[field(default = "UTC", max = 64)]
+    #[field(default = "UTC", max = 64, format = "timezone")]
     timezone: String,
     /// Whose rules count as well.
     #[field(max = 100)]

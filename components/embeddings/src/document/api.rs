@@ -353,7 +353,7 @@ pub fn chunks(Params(id): Params<Id>, query: PageQuery) -> Result<Json<Page<Chun
 #[data]
 pub struct GenerateInput {
     /// Up to 100.
-    #[field(min = 1, max = 100, raw)]
+    #[field(min = 1, max = 100, raw, pattern = r"[^\s\x00-\x1f\x7f-\x9f]")]
     texts: Vec<String>,
     /// An id or a name; the usual model when absent.
     #[field(min = 1, max = 200, plain)]

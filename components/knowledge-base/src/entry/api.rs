@@ -89,6 +89,21 @@ fn deleted(query: &PageQuery) -> Result<JsonText<Page<Value>>> {
     Ok(JsonText::new(200, query.envelope_text(&database::query_json(&sql, &values)?, total)))
 }
 
+/// What a body has besides the entry's own members.
+#[data]
+pub struct OfTemplate {
+    /// What the body does not say comes from it.
+    template_id: Option<Id>,
+}
+
+/// What a change has besides the entry's own members.
+#[data]
+pub struct Noted {
+    /// Why.
+    #[field(max = 1_000)]
+    change_note: Option<String>,
+}
+
 /// `POST /api/knowledge`. With `templateId` what the body does not say comes from that template.
 pub fn create(Json(fields): Json<Map<String, Value>>) -> Result<Whole> {
     let mut fields = writable(fields);

@@ -17,7 +17,11 @@ pub struct PatternVersion {
     #[field(immutable)]
     pub pattern_id: Id,
     /// As in `1.2.0`.
-    #[field(immutable, filter)]
+    #[field(
+        immutable,
+        filter,
+        pattern = r"^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[A-Za-z][0-9A-Za-z-]*)?$"
+    )]
     pub version: String,
     /// The code.
     #[field(immutable, raw)]
@@ -96,7 +100,7 @@ pub fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<St
 #[data]
 pub struct NewVersion {
     /// Higher than the present one.
-    #[field(min = 1, max = CHARACTERS_MAX)]
+    #[field(min = 1, max = CHARACTERS_MAX, pattern = r"^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[A-Za-z][0-9A-Za-z-]*)?$")]
     version: String,
     /// The code.
     #[field(min = 1, max = CODE_CHARACTERS_MAX, raw)]

@@ -321,7 +321,9 @@ impl Answer for Download {
     }
 
     fn describe(route: &mut Route) {
-        Stream::describe(route);
+        route.is_streaming = true;
+        route.answer(200, None, Some("application/json"));
+        route.answer(200, None, Some("text/csv"));
     }
 }
 

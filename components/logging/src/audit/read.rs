@@ -212,6 +212,9 @@ fn within(query: &PageQuery, stretch: Stretch, only_user: Option<&str>) -> Resul
     Ok(filter)
 }
 
+/// What lists are sorted by.
+pub(crate) const SORTS: &[&str] = &["timestamp", "receivedAt", "action", "category", "severity"];
+
 fn page(query: &PageQuery, only_user: Option<&str>) -> Result<Page<Shown>> {
     let filter = within(query, Stretch::of(query)?, only_user)?;
     let column = match query.sort_by.as_deref() {
@@ -221,7 +224,7 @@ fn page(query: &PageQuery, only_user: Option<&str>) -> Result<Page<Shown>> {
         Some("category") => "category",
         Some("severity") => "severity",
         Some(_) => {
-            return Err(Problem::field("sortBy", "must be one of timestamp, receivedAt, action, category, severity"));
+            return Err(Problem::field("sortBy", format!("must be one of {}", SORTS.join(", "))));
         }
     };
     let direction = if query.descending.unwrap_or(true) { "DESC" } else { "ASC" };

@@ -28,6 +28,10 @@ impl Answer for Live {
     fn describe(route: &mut Route) {
         route.is_streaming = true;
         route.answer(200, Some(|| json!({ "type": "object", "description": "A message of JSON-RPC 2.0." })), None);
+        for status in [400, 404, 405, 406, 409, 413, 429, 500, 502, 503, 504] {
+            let error = || json!({ "type": "object", "description": "An error of JSON-RPC 2.0." });
+            route.answer(status, Some(error), Some("application/json"));
+        }
         if route.method == "POST" {
             route.answer(202, None, None);
         }

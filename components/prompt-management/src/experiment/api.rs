@@ -26,26 +26,53 @@ pub fn routes() -> Router {
         .summary("List experiments.")
         .post(PATH, create)
         .summary("Create an experiment.")
+        .makes::<Experiment>()
+        .takes::<WithVariants>()
+        .answers::<Shown>(201)
         .get(&row, read)
         .summary("Read an experiment with its variants.")
+        .answers::<Shown>(200)
         .put(&row, update)
         .summary("Update an experiment.")
+        .changes::<Experiment>()
+        .takes::<WithVariants>()
+        .answers::<Shown>(200)
         .delete(&row, remove)
         .summary("Delete an experiment.")
         .post(&format!("{row}/start"), start)
         .summary("Start an experiment.")
+        .answers::<Shown>(200)
         // It puts other texts in force, as publishing does.
         .permission(PUBLISH)
         .post(&format!("{row}/pause"), pause)
         .summary("Pause an experiment.")
+        .answers::<Shown>(200)
         .post(&format!("{row}/stop"), stop)
         .summary("Stop an experiment.")
+        .answers::<Shown>(200)
         .post(&format!("{row}/promote"), promote)
         .summary("Publish the winning variant.")
         .permission(PUBLISH)
         .get(&format!("{row}/results"), read_results)
         .summary("Read what an experiment shows.")
 }
+
+#[data]
+struct WithVariants {
+    #[field(max = 20)]
+    variants: Option<Vec<VariantInput>>,
+}
+
+/// For the API's document.
+#[derive(berth_sdk::schemars::JsonSchema)]
+#[schemars(crate = "berth_sdk::schemars", rename_all = "camelCase")]
+#[expect(dead_code, reason = "its members are written one by one")]
+struct StoredVariants {
+    variants: Vec<Stored<Variant>>,
+}
+
+/// An experiment with its variants.
+type Shown = berth_sdk::schema::With<Stored<Experiment>, StoredVariants>;
 
 /// A variant, as it is given.
 #[data]

@@ -8,7 +8,7 @@ use berth_sdk::{
 
 use super::{Prompt, forget, named};
 use crate::{
-    variable::{self, VariablesInput},
+    variable::{self, VariableInput, VariablesInput},
     version::{self, NewVersion},
 };
 
@@ -32,6 +32,13 @@ pub fn list(query: PageQuery) -> Result<JsonText<Page<Stored<Prompt>>>> {
         }
     }
     select.page(&Pool, &query)
+}
+
+/// What a body has besides the prompt's own members: its first or next version, and its variables.
+#[data]
+pub struct Extras {
+    content: Option<String>,
+    variables: Option<Vec<VariableInput>>,
 }
 
 fn extras(fields: &mut Map<String, Value>) -> Result<(Option<String>, Option<VariablesInput>)> {

@@ -22,22 +22,34 @@ pub fn routes() -> Router {
         .summary("List experiments.")
         .post(PATH, create)
         .summary("Create an experiment with its variants.")
+        .makes::<Experiment>()
+        .takes::<WithVariants>()
+        .answers::<Shown>(201)
         .get(&row, read_one)
         .summary("Read an experiment with its variants.")
+        .answers::<Shown>(200)
         .put(&row, update)
         .summary("Update an experiment.")
+        .changes::<Experiment>()
+        .takes::<WithVariants>()
+        .answers::<Shown>(200)
         .delete(&row, remove)
         .summary("Delete an experiment with everything that was measured.")
         .post(&format!("{row}/start"), lifecycle::start)
         .summary("Start an experiment.")
+        .answers::<Shown>(200)
         .post(&format!("{row}/pause"), lifecycle::pause)
         .summary("Let nobody new in for now.")
+        .answers::<Shown>(200)
         .post(&format!("{row}/resume"), lifecycle::resume)
         .summary("Let subjects in again.")
+        .answers::<Shown>(200)
         .post(&format!("{row}/stop"), lifecycle::stop)
         .summary("End an experiment, or give up a draft.")
+        .answers::<Shown>(200)
         .post(&format!("{row}/conclude"), lifecycle::conclude)
         .summary("Decide who has won.")
+        .answers::<Shown>(200)
         .post(&format!("{row}/assign"), assign::assign)
         .summary("Say which variant a subject gets.")
         .post(&format!("{row}/metrics"), metric::record)
@@ -45,6 +57,17 @@ pub fn routes() -> Router {
         .get(&format!("{row}/results"), results::read)
         .summary("Read what an experiment shows.")
 }
+
+/// For the API's document.
+#[derive(berth_sdk::schemars::JsonSchema)]
+#[schemars(crate = "berth_sdk::schemars", rename_all = "camelCase")]
+#[expect(dead_code, reason = "its members are written one by one")]
+struct StoredVariants {
+    variants: Vec<Stored<Variant>>,
+}
+
+/// An experiment with its variants.
+type Shown = berth_sdk::schema::With<Stored<Experiment>, StoredVariants>;
 
 /// A variant, as it is given.
 #[data]

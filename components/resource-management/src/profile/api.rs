@@ -31,6 +31,7 @@ pub fn routes() -> Router {
         .summary("Create a profile, one's own or of somebody one leads.")
         .get(&format!("{PATH}/skills"), skills)
         .summary("List the skills there are, and how many have them.")
+        .sorts(&["skill", "people"])
         .get(&row, read)
         .summary("Read a profile.")
         .put(&row, change)

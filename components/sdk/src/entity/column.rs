@@ -47,7 +47,7 @@ impl Kind {
             // PostgreSQL has no text with U+0000 in it.
             Self::Text => (!text.contains('\0')).then(|| Value::Text(text.to_string())),
             Self::Integer => text.parse().ok().map(Value::Integer),
-            Self::Float => text.parse().ok().map(Value::Float),
+            Self::Float => text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float),
             Self::Boolean => match text {
                 "true" | "1" => Some(Value::Boolean(true)),
                 "false" | "0" => Some(Value::Boolean(false)),

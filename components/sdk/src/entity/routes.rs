@@ -181,7 +181,7 @@ impl<T: Entity> FromRequest for Draft<T> {
         Ok(Self(fields, std::marker::PhantomData))
     }
     fn describe(route: &mut Route) {
-        route.request_schema = Some(writable_schema::<T>);
+        route.request_schemas.push(writable_schema::<T>);
     }
 }
 
@@ -194,24 +194,29 @@ impl<T: Entity> FromRequest for Patch<T> {
         Ok(Self(read_object(&request.body)?, std::marker::PhantomData))
     }
     fn describe(route: &mut Route) {
-        route.request_schema = Some(patch_schema::<T>);
+        route.request_schemas.push(patch_schema::<T>);
     }
 }
 
-fn writable_schema<T: Entity>() -> Value {
+pub(crate) fn writable_schema<T: Entity>() -> Value {
+    schema_without::<T>(&[Access::Readonly])
+}
+
+/// The schema of the members that are none of these.
+fn schema_without<T: Entity>(access: &[Access]) -> Value {
     let mut whole = schema::of::<T>();
-    let readonly = |name: &str| T::DEFINITION.field(name).is_some_and(|field| field.access == Access::Readonly);
+    let is_left_out = |name: &str| T::DEFINITION.field(name).is_some_and(|field| access.contains(&field.access));
     if let Some(Value::Object(properties)) = whole.get_mut("properties") {
-        properties.retain(|name, _| !readonly(name));
+        properties.retain(|name, _| !is_left_out(name));
     }
     if let Some(Value::Array(required)) = whole.get_mut("required") {
-        required.retain(|name| !name.as_str().is_some_and(readonly));
+        required.retain(|name| !name.as_str().is_some_and(is_left_out));
     }
     whole
 }
 
-fn patch_schema<T: Entity>() -> Value {
-    let mut whole = writable_schema::<T>();
+pub(crate) fn patch_schema<T: Entity>() -> Value {
+    let mut whole = schema_without::<T>(&[Access::Readonly, Access::Immutable]);
     if let Some(members) = whole.as_object_mut() {
         members.remove("required");
     }

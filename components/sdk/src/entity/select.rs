@@ -3,9 +3,10 @@
 use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::{
-    Condition, Entity, Kind, Stored,
+    Condition, Entity, Field, Kind, Stored,
     store::{place, visible, visible_to},
 };
 use crate::{
@@ -200,22 +201,44 @@ fn requested_sort<T: Entity>(query: &PageQuery) -> Result<Option<String>> {
     }
 }
 
+/// The fields that are common to all rows, with their columns.
+const COMMON: [(&str, &str); 4] =
+    [("id", "id"), ("createdAt", "created_at"), ("updatedAt", "updated_at"), ("createdBy", "created_by")];
+
+fn sortable<T: Entity>() -> impl Iterator<Item = &'static Field> {
+    T::DEFINITION.fields.iter().filter(|field| field.kind != Kind::Json && !field.is_hidden)
+}
+
+/// The names of all fields that a list can be sorted by.
+fn sort_names<T: Entity>() -> Vec<&'static str> {
+    sortable::<T>().map(|field| field.name).chain(COMMON.iter().map(|(known, _)| *known)).collect()
+}
+
+/// What [`Select::page`] takes of a request's query, for the API's document.
+pub(crate) fn list_words<T: Entity>() -> serde_json::Value {
+    let schema = |field: &Field| match field.kind {
+        _ if !field.choices.is_empty() => json!({ "type": "array", "items": { "enum": field.choices } }),
+        Kind::Integer => json!({ "type": "integer", "format": "int64" }),
+        Kind::Float => json!({ "type": "number" }),
+        Kind::Boolean => json!({ "type": "boolean" }),
+        Kind::Timestamp => json!({ "type": "string", "format": "date-time" }),
+        Kind::Text | Kind::Json => json!({ "type": "string" }),
+    };
+    let filters = T::DEFINITION.fields.iter().filter(|field| field.can_filter && field.kind != Kind::Json);
+    let filters: serde_json::Map<_, _> = filters.map(|field| (field.name.to_string(), schema(field))).collect();
+    json!({ "sorts": sort_names::<T>(), "filters": filters })
+}
+
 fn order_by<T: Entity>(sort: &str) -> Result<String> {
     let (name, direction) = match sort.strip_prefix('-') {
         Some(name) => (name, "DESC"),
         None => (sort, "ASC"),
     };
-    let common = [("id", "id"), ("createdAt", "created_at"), ("updatedAt", "updated_at"), ("createdBy", "created_by")];
-    let sortable = || T::DEFINITION.fields.iter().filter(|field| field.kind != Kind::Json && !field.is_hidden);
-    let own = sortable().find(|field| field.name == name);
+    let own = sortable::<T>().find(|field| field.name == name);
     let column = own
         .map(|field| field.column)
-        .or_else(|| common.iter().find(|(known, _)| *known == name).map(|(_, column)| *column))
-        .ok_or_else(|| {
-            let allowed: Vec<&str> =
-                sortable().map(|field| field.name).chain(common.iter().map(|(known, _)| *known)).collect();
-            unknown_sort(&allowed)
-        })?;
+        .or_else(|| COMMON.iter().find(|(known, _)| *known == name).map(|(_, column)| *column))
+        .ok_or_else(|| unknown_sort(&sort_names::<T>()))?;
     // SQLite puts nulls first and PostgreSQL last: say it, so that both do the same.
     let nulls = if own.is_some_and(|field| field.is_optional) { " NULLS LAST" } else { "" };
     let key = match own.filter(|field| !field.choices.is_empty()) {

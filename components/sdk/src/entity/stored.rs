@@ -18,7 +18,7 @@ use crate::{
     http::{Answer, Created, Json, Response},
     id::Id,
     problem::Result,
-    router::Route,
+    router::{LIST_WORD, Route},
     schema,
 };
 
@@ -179,6 +179,9 @@ impl<T: Entity> JsonSchema for Stored<T> {
         }
         if let Some(Value::Array(required)) = whole.get_mut("required") {
             required.retain(|name| !name.as_str().is_some_and(is_hidden));
+        }
+        if let Some(members) = whole.as_object_mut() {
+            members.insert(LIST_WORD.into(), super::list_words::<T>());
         }
         Schema::try_from(whole).unwrap_or_default()
     }

@@ -66,7 +66,7 @@ impl<T: DeserializeOwned + JsonSchema + Tidy> FromRequest for Json<T> {
     }
 
     fn describe(route: &mut Route) {
-        route.request_schema = Some(schema::of::<T>);
+        route.request_schemas.push(schema::of::<T>);
     }
 }
 
@@ -80,9 +80,21 @@ impl<T: DeserializeOwned + JsonSchema + Tidy> FromRequest for Option<Json<T>> {
     }
 
     fn describe(route: &mut Route) {
-        route.request_schema = Some(schema::of::<T>);
+        route.request_schemas.push(optional_schema::<T>);
     }
 }
+
+/// The schema of a body that may be left out, with the word that tells the host so.
+fn optional_schema<T: JsonSchema>() -> serde_json::Value {
+    let mut whole = schema::of::<T>();
+    if let Some(words) = whole.as_object_mut() {
+        words.insert(OPTIONAL_WORD.into(), true.into());
+    }
+    whole
+}
+
+/// Of the schema of a body: it may be left out. The host takes it out of the document.
+const OPTIONAL_WORD: &str = "x-berth-optional";
 
 /// The query, read into a type of optional members; `a,b` reads into a list.
 ///

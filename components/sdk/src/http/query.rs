@@ -133,9 +133,20 @@ impl<'de> Deserializer<'de> for Part {
     numbers!(
         deserialize_i8 visit_i64 i64, deserialize_i16 visit_i64 i64, deserialize_i32 visit_i64 i64,
         deserialize_i64 visit_i64 i64, deserialize_u8 visit_u64 u64, deserialize_u16 visit_u64 u64,
-        deserialize_u32 visit_u64 u64, deserialize_u64 visit_u64 u64, deserialize_f32 visit_f64 f64,
-        deserialize_f64 visit_f64 f64
+        deserialize_u32 visit_u64 u64, deserialize_u64 visit_u64 u64
     );
+
+    fn deserialize_f32<V: de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryFault> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_f64<V: de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryFault> {
+        match self.value.parse::<f64>() {
+            // JSON knows neither infinity nor NaN, which Rust reads as numbers.
+            Ok(number) if number.is_finite() => named(self.name, visitor.visit_f64(number)),
+            _ => Err(self.fault("must be a number")),
+        }
+    }
 
     fn deserialize_option<V: de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryFault> {
         // A type that reads a text itself, such as a time, does not know which parameter it is.
@@ -192,6 +203,7 @@ mod tests {
         kinds: Option<Vec<String>>,
         dry: Option<bool>,
         since: Option<crate::clock::Timestamp>,
+        share: Option<f64>,
     }
 
     #[test]
@@ -207,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_wrong_parameter_is_named() {
-        for query in ["limit=x", "limit=-1", "order=up", "since=noon"] {
+        for query in ["limit=x", "limit=-1", "order=up", "since=noon", "share=NaN", "share=inf"] {
             let problem = read::<Wish>(query).unwrap_err();
             assert_eq!(problem.status, 400);
             assert_eq!(problem.errors[0].field, query.split('=').next().unwrap());

@@ -2,8 +2,14 @@
 
 use serde_json::Value;
 
+use crate::schema::join;
+
 /// Makes a JSON Schema; called only when the component describes itself.
 pub(crate) type MakeSchema = fn() -> Value;
+
+/// The word in the schema of a row under which [`crate::entity`] says what lists of it are sorted and filtered by. It is
+/// for [`Route::parameters`] and never leaves the component.
+pub(crate) const LIST_WORD: &str = "x-berth-list";
 
 /// Who may call a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +50,14 @@ pub struct Route {
     /// Groups routes.
     pub tag: String,
     pub(crate) query_schemas: Vec<MakeSchema>,
-    pub(crate) request_schema: Option<MakeSchema>,
+    /// What its list is sorted and filtered by, where its answer does not say so.
+    pub(crate) list: Option<MakeSchema>,
+    pub(crate) sorts: &'static [&'static str],
+    /// What may stand in the path, where its name does not say so.
+    pub(crate) path_schemas: Vec<(&'static str, MakeSchema)>,
+    /// One for each part of the handler that reads the body.
+    pub(crate) request_schemas: Vec<MakeSchema>,
+    pub(crate) omissible: &'static [&'static str],
     pub(crate) answers: Vec<(u16, Option<MakeSchema>, Option<&'static str>)>,
 }
 
@@ -86,7 +99,11 @@ impl Route {
             needs_organization: true,
             tag: segments(path).next().unwrap_or_default().to_string(),
             query_schemas: Vec::new(),
-            request_schema: None,
+            list: None,
+            sorts: &[],
+            path_schemas: Vec::new(),
+            request_schemas: Vec::new(),
+            omissible: &[],
             answers: Vec::new(),
         }
     }
@@ -118,9 +135,15 @@ impl Route {
         }
     }
 
-    /// The query's parameters, in their order.
+    /// The parameters of the path that are more than ids, and the query's, in their order.
     pub fn parameters(&self) -> Vec<Parameter> {
-        let mut parameters: Vec<Parameter> = Vec::new();
+        let in_path = self.path_schemas.iter().map(|(name, make)| Parameter {
+            name: (*name).to_string(),
+            description: String::new(),
+            is_required: true,
+            schema: make(),
+        });
+        let mut parameters: Vec<Parameter> = in_path.collect();
         for schema in self.query_schemas.iter().map(|make| make()) {
             let required: Vec<&str> = schema
                 .get("required")
@@ -133,20 +156,71 @@ impl Route {
                 if parameters.iter().any(|known| known.name == *name) {
                     continue;
                 }
+                let mut schema = written(schema.clone());
+                let description = schema.as_object_mut().and_then(|words| words.remove("description"));
                 parameters.push(Parameter {
                     name: name.clone(),
-                    description: schema.get("description").and_then(Value::as_str).unwrap_or_default().to_string(),
+                    description: description.as_ref().and_then(Value::as_str).unwrap_or_default().to_string(),
                     is_required: required.contains(&name.as_str()),
+                    schema,
+                });
+            }
+        }
+        self.complete(&mut parameters);
+        parameters
+    }
+
+    /// Says of a list's parameters what only its entries tell: the fields it is sorted and filtered by.
+    fn complete(&self, parameters: &mut Vec<Parameter>) {
+        let Some(place) = parameters.iter().position(|known| known.name == "sortBy") else { return };
+        let mut sort_by = |sorts: Value| {
+            if let Some(parameter) = parameters.get_mut(place) {
+                parameter.schema = serde_json::json!({ "enum": sorts });
+            }
+        };
+        if !self.sorts.is_empty() {
+            return sort_by(self.sorts.into());
+        }
+        let Some(list) = self.list.map(|make| make()).or_else(|| self.listed()) else { return };
+        sort_by(list.get("sorts").cloned().unwrap_or_default());
+        for (name, schema) in list.get("filters").and_then(Value::as_object).into_iter().flatten() {
+            if !parameters.iter().any(|known| known.name == *name) {
+                let description = format!("Only those with this `{name}`.");
+                parameters.push(Parameter {
+                    name: name.clone(),
+                    description,
+                    is_required: false,
                     schema: schema.clone(),
                 });
             }
         }
-        parameters
     }
 
-    /// The JSON Schema of the request's body.
+    /// What the entries of the answer say of lists of them.
+    fn listed(&self) -> Option<Value> {
+        let (_, schema, _) = self.answers.iter().find(|(status, ..)| *status == 200)?;
+        schema.map(|make| make())?.pointer(&format!("/properties/items/items/{LIST_WORD}")).cloned()
+    }
+
+    /// The JSON Schema of the request's body: everything that those say who read it.
     pub fn request_schema(&self) -> Option<Value> {
-        self.request_schema.map(|make| make())
+        let mut schemas = self.request_schemas.iter().map(|make| make());
+        let mut whole = schemas.next()?;
+        schemas.for_each(|schema| join(&mut whole, schema));
+        if let Some(words) = whole.as_object_mut() {
+            if let Some(Value::Array(required)) = words.get_mut("required") {
+                required.retain(|name| !name.as_str().is_some_and(|name| self.omissible.contains(&name)));
+            }
+            if words.get("additionalProperties") == Some(&Value::Bool(true)) {
+                // So it is anyway.
+                words.remove("additionalProperties");
+            }
+            if !["type", "anyOf", "oneOf", "allOf", "enum"].iter().any(|word| words.contains_key(*word)) {
+                // Whatever else it is, a body is an object.
+                words.insert("type".into(), "object".into());
+            }
+        }
+        Some(told(whole))
     }
 
     /// The answers of success.
@@ -162,11 +236,67 @@ impl Route {
             .map(|(status, schema, media_type)| AnswerDescription {
                 status: *status,
                 description: describe(*status).to_string(),
-                schema: schema.map(|make| make()),
+                schema: schema.map(|make| told(make())),
                 media_type: media_type.map(ToString::to_string),
             })
             .collect()
     }
+}
+
+/// How a value is written in a query, where there is no null.
+fn written(mut schema: Value) -> Value {
+    let is_null = |schema: &Value| schema.get("type").is_some_and(|kind| kind == "null");
+    if let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") {
+        alternatives.retain(|one| !is_null(one));
+        if alternatives.len() == 1
+            && let (Some(Value::Object(only)), Some(words)) = (alternatives.pop(), schema.as_object_mut())
+        {
+            words.remove("anyOf");
+            for (word, value) in only {
+                words.entry(word).or_insert(value);
+            }
+        }
+    }
+    if let Some(words) = schema.as_object_mut() {
+        if let Some(Value::Array(kinds)) = words.get_mut("type") {
+            kinds.retain(|kind| kind != "null");
+            if let [only] = kinds.as_slice() {
+                let only = only.clone();
+                words.insert("type".into(), only);
+            }
+        }
+        if let Some(Value::Array(choices)) = words.get_mut("enum") {
+            choices.retain(|choice| !choice.is_null());
+        }
+        if words.get("default").is_some_and(Value::is_null) {
+            words.remove("default");
+        }
+    }
+    schema
+}
+
+/// A schema as the document tells it.
+fn told(mut schema: Value) -> Value {
+    match &mut schema {
+        Value::Object(words) => {
+            words.remove(LIST_WORD);
+            for (_, value) in words.iter_mut() {
+                *value = told(value.take());
+            }
+            // A format is that of a text: a null has none.
+            let is_nullable = words.get("type").is_some_and(|kind| *kind == serde_json::json!(["string", "null"]));
+            if is_nullable && let Some(format) = words.remove("format") {
+                words.remove("type");
+                words.insert(
+                    "anyOf".into(),
+                    serde_json::json!([{ "type": "string", "format": format }, { "type": "null" }]),
+                );
+            }
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(|entry| *entry = told(entry.take())),
+        _ => {}
+    }
+    schema
 }
 
 fn segments(path: &str) -> impl Iterator<Item = &str> {

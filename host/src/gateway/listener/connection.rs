@@ -19,7 +19,7 @@ use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 
 use super::stall::StallGuard;
-use super::watchdog::{Activity, Watchdog};
+use super::watchdog::{Activity, Verdict, Watchdog};
 use super::{ListenerOptions, Peer, Serve, Stream};
 use crate::body::BodyError;
 use crate::gateway::respond::ResponseBody;
@@ -128,7 +128,8 @@ pub(super) async fn serve<I: Stream + 'static, S: Serve>(
     let mut is_draining = false;
     let mut is_registered = false;
     let ended = std::future::poll_fn(|context| {
-        if watchdog.lets_go(&activity, context) {
+        let verdict = watchdog.judge(&activity, context);
+        if verdict == Verdict::Go {
             return Poll::Ready(Ok(()));
         }
         // A task's waker stays the same and is used up by a wake, so it is left once for each phase; the phase is read
@@ -147,7 +148,9 @@ pub(super) async fn serve<I: Stream + 'static, S: Serve>(
                 return Poll::Ready(Ok(()));
             }
         }
-        connection.as_mut().poll(context)
+        let polled = connection.as_mut().poll(context);
+        // It has read, and so said, what there was to say.
+        if verdict == Verdict::SayWhy { Poll::Ready(Ok(())) } else { polled }
     });
     if let Err(error) = ended.await {
         // Clients hang up as they like: nothing that an operator could act on.

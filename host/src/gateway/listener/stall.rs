@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::watchdog::Activity;
+use crate::gateway::problem;
 
 /// A stream whose writes may stall only for so long. A write that goes through at once costs nothing.
 pub(super) struct StallGuard<S> {
@@ -50,9 +51,34 @@ impl<S> StallGuard<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
+impl<S: AsyncWrite + Unpin> StallGuard<S> {
+    /// Tells a client whose head does not come to its end why it is let go. Nothing was written since the last answer, so
+    /// there is room for it; a client for whom there is none is not waited for.
+    fn say_why(&mut self, context: &mut Context<'_>) {
+        let mut left = problem::late_head();
+        while !left.is_empty() {
+            match Pin::new(&mut self.inner).poll_write(context, &left) {
+                Poll::Ready(Ok(count @ 1..)) => left = left.split_off(count.min(left.len())),
+                _ => return,
+            }
+        }
+        let _ = Pin::new(&mut self.inner).poll_shutdown(context);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StallGuard<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_read(context, buffer)
+        let this = self.get_mut();
+        if this.activity.is_over() {
+            this.say_why(context);
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head did not arrive in time")));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.inner).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            this.activity.read();
+        }
+        read
     }
 }
 

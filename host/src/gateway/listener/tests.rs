@@ -108,8 +108,28 @@ async fn a_client_that_never_ends_its_headers_is_let_go() {
     let options = ListenerOptions { header_read_timeout: Duration::from_millis(100), ..ListenerOptions::default() };
     let (server, service) = start(options).await;
     let stream = send(&server, "GET / HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
-    read_all(stream).await;
+    let answer = read_all(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("REQUEST_TIMEOUT"), "{answer}");
     assert_eq!(service.answered.load(Ordering::SeqCst), 0);
+    // The second request of a connection likewise, and the first is answered as ever.
+    let answer = exchange(&server, "GET /a HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(answer.ends_with("/a"), "{answer}");
+    let mut stream = send(&server, "GET /a HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut begin = [0; 16];
+    stream.read_exact(&mut begin).await.unwrap();
+    stream.write_all(b"GET /b HTTP/1.1\r\n").await.unwrap();
+    let answer = read_all(stream).await;
+    assert!(answer.contains("/aHTTP/1.1 408 "), "{answer}");
+    assert_eq!(service.answered.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn who_speaks_http_2_gets_no_word_of_http_1() {
+    let options = ListenerOptions { header_read_timeout: Duration::from_millis(100), ..ListenerOptions::default() };
+    let (server, _) = start(options).await;
+    let settings = "\0\0\0\u{4}\0\0\0\0\0";
+    let answer = exchange(&server, &format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{settings}")).await;
+    assert!(!answer.is_empty() && !answer.contains("HTTP/1.1"), "{answer:?}");
 }
 
 #[tokio::test]

@@ -26,6 +26,21 @@ pub(super) struct Activity {
     is_stalled: AtomicBool,
     /// HTTP/2 asks by itself whether its client lives.
     is_multiplexed: AtomicBool,
+    /// Something came after the last whole head and its answer.
+    has_more: AtomicBool,
+    /// Nothing more is read: the client is told so instead.
+    is_over: AtomicBool,
+}
+
+/// What a connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Go on.
+    Stay,
+    /// End at once: nothing was asked.
+    Go,
+    /// End with a word: a head has begun and did not come to its end. The next read says it.
+    SayWhy,
 }
 
 /// Rings every `period`; a connection is idle for at least that long, and less than twice that, before it is let go.
@@ -42,6 +57,7 @@ impl Activity {
         self.under_way.fetch_add(1, Relaxed);
         // Nobody needs the number, only that it changes: a lost one among several does no harm.
         self.begun.store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
+        self.has_more.store(false, Relaxed);
         if is_multiplexed {
             self.is_multiplexed.store(true, Relaxed);
         }
@@ -50,6 +66,24 @@ impl Activity {
     /// Its answer was handed over whole, or will not be.
     pub(super) fn end(&self) {
         self.under_way.fetch_sub(1, Relaxed);
+        // What came until now was its body.
+        self.has_more.store(false, Relaxed);
+    }
+
+    /// Bytes came.
+    pub(super) fn read(&self) {
+        self.has_more.store(true, Relaxed);
+    }
+
+    /// Whether the next read is to end the connection with a word.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
+    /// Whether a head of HTTP/1.1 has begun and is not at its end. HTTP/2 writes before anything is asked.
+    fn has_half_a_head(&self) -> bool {
+        let speaks_first = self.begun.load(Relaxed) == 0 && self.written.load(Relaxed) > 0;
+        self.has_more.load(Relaxed) && !self.is_multiplexed.load(Relaxed) && !speaks_first
     }
 
     /// A write went through.
@@ -76,16 +110,20 @@ impl Watchdog {
         Self { period, alarm: Box::pin(tokio::time::sleep(period)), is_set: false, seen: (0, 0) }
     }
 
-    /// Whether the connection may go. To be asked at every poll of its task, before anything else.
-    pub(super) fn lets_go(&mut self, activity: &Arc<Activity>, context: &mut Context<'_>) -> bool {
+    /// Whether the connection may go on. To be asked at every poll of its task, before anything else.
+    pub(super) fn judge(&mut self, activity: &Arc<Activity>, context: &mut Context<'_>) -> Verdict {
         // The task is always woken in the same way, so the alarm is polled only to set it.
         if self.is_set && !self.alarm.is_elapsed() {
-            return false;
+            return Verdict::Stay;
         }
         if self.is_set {
             let seen = activity.seen();
             if seen == self.seen && !activity.is_busy() {
-                return true;
+                if !activity.is_over() && activity.has_half_a_head() {
+                    activity.is_over.store(true, Relaxed);
+                    return Verdict::SayWhy;
+                }
+                return Verdict::Go;
             }
             self.seen = seen;
             self.alarm.as_mut().reset(Instant::now() + self.period);
@@ -93,6 +131,6 @@ impl Watchdog {
         self.is_set = true;
         // Pending: the period has just begun.
         let _ = self.alarm.as_mut().poll(context);
-        false
+        Verdict::Stay
     }
 }

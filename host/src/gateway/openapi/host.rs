@@ -74,6 +74,13 @@ pub(super) fn administration() -> Vec<Route> {
         let limit = r#"{"type":"integer","minimum":0,"maximum":1000,"default":100}"#;
         let route = parameter(route, "limit", "The newest so many.", limit);
         let route = parameter(route, "after", "Only what comes behind this id.", r#"{"type":"integer"}"#);
+        let mut route = route;
+        route.answers.push(Answer {
+            status: 200,
+            description: String::new(),
+            schema: None,
+            media_type: Some("text/event-stream".to_owned()),
+        });
         parameter(route, "follow", "Server-sent events as they come; they resume after Last-Event-ID.", TRUTH)
     };
     let history = list("/api/admin/plugins/{name}/history", "The plugin's builds, the newest first.");
