@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::bindings::consumer;
 use crate::bindings::handler::Request;
+use crate::capability::acting::ActingRoom;
 use crate::capability::cache::CacheRoom;
 use crate::capability::capsule::{Capsule, KeptSubject};
 use crate::capability::database::DatabaseRoom;
@@ -130,6 +131,7 @@ fn plugin(capsule: &Capsule) -> Plugin {
             outbound_private: Vec::new(),
             secrets: true,
             mail: true,
+            act_for_users: true,
         },
         limits: Limits {
             memory_mib: capsule.limits.memory_mib,
@@ -153,6 +155,7 @@ async fn rooms(folder: &std::path::Path, tapes: Tapes) -> anyhow::Result<Rooms> 
         secrets: Vault::open_with(database, key).await?,
         logging: LogRoom::default(),
         mail: MailRoom::unconfigured(),
+        acting: ActingRoom::default(),
         http_out: Arc::new(Egress::default()),
         tapes,
     })

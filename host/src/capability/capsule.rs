@@ -4,8 +4,10 @@
 //! It holds what customers sent and stored; it is for operators of the platform and nobody else. No secret that the host
 //! knows for one stands in it (see [`super::tape::hide`]).
 
+mod caller;
 mod keeper;
 
+pub(crate) use caller::Caller;
 pub(crate) use keeper::{Keeper, KeeperOptions};
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use super::tape::hide::{HIDDEN, Hider, read_bytes, show_bytes};
 use super::tape::{Player, PlayerNotes, Readings, Recording, TapedCall};
 use crate::bindings::consumer::{Delivery, DeliveryKind};
 use crate::bindings::handler::Request;
-use crate::principal::{Call, PermissionSet, Principal, PrincipalKind};
+use crate::principal::Call;
 
 /// The form of what is written; another one is not read.
 const FORMAT: u32 = 1;
@@ -115,36 +117,6 @@ pub(crate) struct Summary {
     pub failure: Failure,
     /// How many host functions were called.
     pub host_calls: usize,
-}
-
-/// On whose behalf the call ran.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Caller {
-    kind: String,
-    user_id: Option<String>,
-    organization_id: Option<String>,
-    role_id: Option<String>,
-    session_id: Option<String>,
-    api_key_id: Option<String>,
-    email: Option<String>,
-    name: Option<String>,
-    is_super_admin: bool,
-    is_platform: bool,
-    permissions: Permissions,
-    scope: Option<Permissions>,
-    teams: Vec<String>,
-    source_service: Option<String>,
-    causation_id: Option<String>,
-    correlation_id: Option<String>,
-    depth: u8,
-    is_shadow: bool,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Permissions {
-    codes: Vec<String>,
-    actions: Vec<String>,
 }
 
 /// The limits that the call ran under.
@@ -395,66 +367,6 @@ const fn kind_name(kind: DeliveryKind) -> &'static str {
     }
 }
 
-/// Kinds of callers by the words for them.
-const KINDS: [(&str, PrincipalKind); 5] = [
-    ("anonymous", PrincipalKind::Anonymous),
-    ("user", PrincipalKind::User),
-    ("system", PrincipalKind::System),
-    ("operator", PrincipalKind::Operator),
-    ("api-key", PrincipalKind::ApiKey),
-];
-
-impl Caller {
-    fn of(call: &Call) -> Self {
-        let text = |value: &Option<Arc<str>>| value.as_deref().map(str::to_owned);
-        let permissions = |set: &PermissionSet| Permissions { codes: set.codes.clone(), actions: set.actions.clone() };
-        let principal = &call.principal;
-        let kind = KINDS.iter().find(|(_, kind)| *kind == principal.kind).map_or("anonymous", |(name, _)| *name);
-        Self {
-            kind: kind.to_owned(),
-            user_id: text(&principal.user_id),
-            organization_id: text(&principal.organization_id),
-            role_id: text(&principal.role_id),
-            session_id: text(&principal.session_id),
-            api_key_id: text(&principal.api_key_id),
-            email: text(&principal.email),
-            name: text(&principal.name),
-            is_super_admin: principal.is_super_admin,
-            is_platform: principal.is_platform,
-            permissions: permissions(&principal.permissions),
-            scope: principal.scope.as_deref().map(permissions),
-            teams: principal.teams.to_vec(),
-            source_service: text(&call.source_service),
-            causation_id: text(&call.causation_id),
-            correlation_id: text(&call.correlation_id),
-            depth: call.depth,
-            is_shadow: call.is_shadow,
-        }
-    }
-
-    fn principal(&self) -> Principal {
-        let text = |value: &Option<String>| value.as_deref().map(Arc::from);
-        let set =
-            |kept: &Permissions| Arc::new(PermissionSet { codes: kept.codes.clone(), actions: kept.actions.clone() });
-        let kind = KINDS.iter().find(|(name, _)| *name == self.kind);
-        Principal {
-            kind: kind.map_or(PrincipalKind::Anonymous, |(_, kind)| *kind),
-            user_id: text(&self.user_id),
-            organization_id: text(&self.organization_id),
-            role_id: text(&self.role_id),
-            session_id: text(&self.session_id),
-            api_key_id: text(&self.api_key_id),
-            email: text(&self.email),
-            name: text(&self.name),
-            is_super_admin: self.is_super_admin,
-            is_platform: self.is_platform,
-            permissions: set(&self.permissions),
-            scope: self.scope.as_ref().map(set),
-            teams: self.teams.clone().into(),
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
@@ -493,6 +405,7 @@ pub(crate) mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::principal::PrincipalKind;
 
     #[test]
     fn a_capsule_holds_no_secret_that_is_known_for_one_and_comes_back() {

@@ -191,7 +191,10 @@ fn link_all(linker: &mut Linker<State>, flavour: Flavour, grant: &Grant) -> wasm
         })?;
     }
     if Need::Acting.is_met(grant) {
-        acting::link(linker, |state| acting::View { guest: &mut state.guest, room: &state.rooms.acting })?;
+        acting::link(linker, |state| Taped {
+            tape: &state.tape,
+            inner: acting::View { guest: &mut state.guest, room: &state.rooms.acting },
+        })?;
     }
     Ok(())
 }

@@ -5,15 +5,19 @@ use wasmtime::component::{HasData, Linker};
 use super::{Refusal, View};
 use crate::bindings::imports::acting;
 use crate::bindings::imports::types::Fault;
+use crate::capability::tape::Taped;
 
 struct HasView;
 
 impl HasData for HasView {
-    type Data<'a> = View<'a>;
+    type Data<'a> = Taped<'a, View<'a>>;
 }
 
 /// Links the interface; `get` borrows the room's view from the store's state.
-pub(crate) fn link<T: Send + 'static>(linker: &mut Linker<T>, get: fn(&mut T) -> View<'_>) -> wasmtime::Result<()> {
+pub(crate) fn link<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> Taped<'_, View<'_>>,
+) -> wasmtime::Result<()> {
     acting::add_to_linker::<T, HasView>(linker, get)
 }
 

@@ -14,10 +14,12 @@ use super::shape::Secrecy;
 use super::{Asked, Place, Private, Shape, Tape};
 use crate::bindings::imports::database::{Message, Rows, Value};
 use crate::bindings::imports::types::Fault;
-use crate::bindings::imports::{cache, database, mail, queue, secrets};
+use crate::bindings::imports::{acting, cache, database, mail, queue, secrets};
+use crate::capability::acting::View as Acting;
 use crate::capability::database::TransactionHandle;
 use crate::capability::{cache::View as Cache, database::View as Store, mail::View as Mail};
 use crate::capability::{queue::View as Queue, secrets::View as Vault};
+use crate::principal::Principal;
 
 /// A room's view with the tape that hears it.
 pub(crate) struct Taped<'a, V> {
@@ -130,6 +132,28 @@ taped! { Store: database::HostTransaction {
 
     async fn drop(&mut self, handle: Resource<TransactionHandle>) -> wasmtime::Result<()> {
         <Store<'_> as database::HostTransaction>::drop(&mut self.inner, handle).await
+    }
+}
+
+// The user, too, stands on the tape: whoever plays it has no members to ask.
+impl acting::Host for Taped<'_, Acting<'_>> {
+    async fn act_for(&mut self, user_id: String) -> wasmtime::Result<Result<(), Fault>> {
+        let keep = || Box::new((user_id.clone(),)) as Box<dyn super::Kept>;
+        let asked = self.tape.ask("acting.act-for", user_id.bytes(), keep);
+        let place = match turn::<Result<Arc<Principal>, Fault>>(asked)? {
+            Turn::Answered(Ok(member)) => {
+                self.inner.guest.call.principal = member;
+                return Ok(Ok(()));
+            }
+            Turn::Answered(Err(fault)) => return Ok(Err(fault)),
+            Turn::Live(place) => place,
+        };
+        let acted = <Acting<'_> as acting::Host>::act_for(&mut self.inner, user_id).await?;
+        if place.is_some() {
+            let member = acted.clone().map(|()| Arc::clone(&self.inner.guest.call.principal));
+            self.tape.answered(place, member.bytes(), || Box::new(member));
+        }
+        Ok(acted)
     }
 }
 
