@@ -72,7 +72,10 @@ async fn what_a_step_does_elsewhere_is_done_as_who_started_it() {
     };
     let sign =
         |waits: Value| json!({"title": "Sign", "type": "human", "params": {"message": "Well?"}, "dependencies": waits});
-    let steps = json!([sign(json!([])), look(2), sign(json!([2])), look(4)]);
+    // A plan wants evidence of what its steps did.
+    let check = json!({"title": "Check", "type": "validation", "dependencies": [2, 4],
+        "params": {"assertions": [{"kind": "exists", "path": "a.txt"}]}});
+    let steps = json!([sign(json!([])), look(2), sign(json!([2])), look(4), check]);
     let execution = plans::execute(&bob, &plans::ready_plan(&bob, &steps).await).await;
     let list = format!("/api/executions/{execution}/steps");
     let becomes = async |place: usize, status: &str| {

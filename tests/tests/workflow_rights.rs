@@ -56,6 +56,7 @@ async fn an_author_automates_nothing_that_they_may_not_do() {
 async fn a_run_that_nobody_starts_acts_for_the_author() {
     let (host, ada, bob) = host_with_members().await;
     let agent = text(&ada.post("/api/ai/agents", &json!({"name": "Looker", "model": "echo"})).await.expect(201), "id");
+    let open = plans::project(&ada, "Open").await;
     let plan = plans::ready_plan(&ada, &plans::three_steps()).await;
     let gate = json!({"id": "gate", "type": "human_gate", "dependencies": ["plan", "agent"],
         "humanGate": {"requiredApprovers": [members::id(&ada)]}});
@@ -66,7 +67,7 @@ async fn a_run_that_nobody_starts_acts_for_the_author() {
             act("agent", "agent.run", json!({"agentId": agent, "input": "Look at {{trigger.body.who}}"}), &[]),
             act("plan", "execution.start", json!({"planId": plan}), &[]),
             gate,
-            act("task", "task.create", json!({"title": "Paint"}), &["gate"]),
+            act("task", "task.create", json!({"title": "Paint", "projectId": open}), &["gate"]),
         ]),
     )
     .await;
@@ -88,7 +89,11 @@ async fn a_run_that_nobody_starts_acts_for_the_author() {
     ada.post(&format!("{ROUTES}/{id}/hooks"), &json!({})).await.done(201);
     assert_eq!(ada.get(&format!("{ROUTES}/{id}")).await.expect(200)["actsFor"], json!(members::id(&ada)));
     // An event of somebody else's, and a workflow that a step starts.
-    let child = active(&ada, named("Child", json!([act("a", "task.create", json!({"title": "Below"}), &[])]))).await;
+    let child = active(
+        &ada,
+        named("Child", json!([act("a", "task.create", json!({"title": "Below", "projectId": open}), &[])])),
+    )
+    .await;
     let below = json!({"id": "s", "type": "subworkflow", "input": {"workflowId": child}});
     let on_project = json!({"name": "On", "trigger": {"type": "event", "eventType": "project.created"},
         "definition": {"steps": [below]}});
@@ -105,6 +110,7 @@ async fn a_run_that_nobody_starts_acts_for_the_author() {
 #[tokio::test]
 async fn a_step_does_no_more_than_the_runs_user_may() {
     let (host, ada, bob) = host_with_members().await;
+    let open = plans::project(&ada, "Open").await;
     let project = json!({"name": "Secret", "visibility": "private"});
     let project = text(&ada.post("/api/projects", &project).await.expect(201), "id");
     let task = json!({"title": "Hidden", "projectId": project});
@@ -125,7 +131,7 @@ async fn a_step_does_no_more_than_the_runs_user_may() {
         "Makes",
         json!([
             act("value", "transform", json!({"value": 1}), &[]),
-            act("task", "task.create", json!({"title": "Paint"}), &["value"]),
+            act("task", "task.create", json!({"title": "Paint", "projectId": open}), &["value"]),
         ]),
     )
     .await;
