@@ -2,6 +2,7 @@
 //! two meanings. None of it gets past the gateway, and none of it costs others their service.
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use berth_tests::answer::text;
@@ -9,7 +10,7 @@ use berth_tests::{Client, Host, Manifest, eventually, manifest};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 async fn host() -> Host {
     Host::with(Manifest::of([manifest::hello(), manifest::unruly()])).start().await
@@ -242,52 +243,111 @@ async fn a_head_that_is_too_large_is_refused_and_the_next_one_is_served() {
     host.client().get("/api/hello").await.done(200);
 }
 
-#[tokio::test]
-async fn slow_heads_take_little_memory_and_are_cut_off_in_time() {
-    const CONNECTIONS: usize = 800;
-    let host = host().await;
-    host.client().get("/api/hello").await.done(200);
-    let before = memory_kib(host.id());
+/// Opens connections that send half a head and go on dripping, from several addresses: one may not have them all.
+async fn slow_heads(host: &Host, count: usize) -> Vec<TcpStream> {
     let mut slow = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let mut stream = TcpStream::connect(host.address()).await.expect("a connection");
+    for number in 0..count {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let from = SocketAddr::from(([127, 0, 0, 2 + u8::try_from(number / PER_ADDRESS).expect("few addresses")], 0));
+        socket.bind(from).expect("an address of the loopback network");
+        let mut stream = socket.connect(host.address().parse().expect("an address")).await.expect("a connection");
         stream.write_all(b"GET /api/hello HTTP/1.1\r\nhost: x\r\nx-a: ").await.expect("sent");
         slow.push(stream);
     }
+    slow
+}
+
+/// Files, connections among them, that one process may have open; the hosts that are started here inherit it.
+fn open_files_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(1_024)
+}
+
+/// Below what one address may have.
+const PER_ADDRESS: usize = 1_500;
+
+#[tokio::test]
+async fn thousands_of_slow_heads_take_little_memory_and_are_told_to_go_in_time() {
+    const BYTES_EACH_MAX: u64 = 24 * 1024;
+    // As many as this machine lets one process have, and some for everything else.
+    let connections = open_files_max().saturating_sub(200).min(4_500);
+    assert!(connections >= 500, "only {connections} connections can be opened here");
+    let host = host().await;
+    host.client().get("/api/hello").await.done(200);
+    let before = host.resident_bytes();
+    let mut slow = slow_heads(&host, connections).await;
     for _ in 0..3 {
         for stream in &mut slow {
             let _ = stream.write_all(b"aaaaaaaaaaaaaaaa").await;
         }
         host.client().get("/api/hello").await.done(200);
     }
-    let grown = memory_kib(host.id()).saturating_sub(before);
-    assert!(grown < 64 * 1024, "{CONNECTIONS} slow connections took {grown} KiB");
+    let each = host.resident_bytes().saturating_sub(before) / connections as u64;
+    assert!(each < BYTES_EACH_MAX, "a slow connection takes {each} bytes");
     // Dripping on does not buy time: the whole head has one deadline.
     let first = &mut slow[0];
     eventually("the end of a slow connection", async || {
         let mut buffer = [0; 512];
         let _ = first.write_all(b"a").await;
         match tokio::time::timeout(Duration::from_millis(200), first.read(&mut buffer)).await {
+            Ok(Ok(count)) => Some(assert!(count == 0 || buffer.starts_with(b"HTTP/1.1 408 "))),
+            Ok(Err(_)) => Some(()),
+            Err(_) => None,
+        }
+    })
+    .await;
+    // And each of the others is told so.
+    for stream in &mut slow[1..] {
+        let mut answer = String::new();
+        let end = tokio::time::timeout(Duration::from_secs(60), stream.read_to_string(&mut answer)).await;
+        assert!(matches!(end, Ok(Ok(_))), "{end:?} after {answer}");
+        assert!(statuses(&answer) == [408] && answer.contains("REQUEST_TIMEOUT"), "{answer}");
+    }
+    host.client().get("/api/hello").await.done(200);
+    let left = host.resident_bytes().saturating_sub(before) / connections as u64;
+    assert!(left < BYTES_EACH_MAX, "a slow connection that is gone still takes {left} bytes");
+}
+
+#[tokio::test]
+async fn slow_bodies_take_no_place_from_others() {
+    const CONNECTIONS: usize = 1_000;
+    let host = host().await;
+    host.client().get("/api/hello").await.done(200);
+    let before = host.resident_bytes();
+    let mut slow = slow_heads(&host, CONNECTIONS).await;
+    for stream in &mut slow {
+        let rest = b"a\r\n\r\nPOST /api/hello/echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                     content-length: 100000\r\n\r\n{";
+        stream.write_all(rest).await.expect("sent");
+    }
+    host.client().get("/api/hello").await.done(200);
+    let each = host.resident_bytes().saturating_sub(before) / CONNECTIONS as u64;
+    assert!(each < 64 * 1024, "a slow body takes {each} bytes");
+    // Silence within a body has an end, too.
+    let mut answer = String::new();
+    let first = &mut slow[0];
+    eventually("the end of a slow body", async || {
+        let mut buffer = [0; 4096];
+        match tokio::time::timeout(Duration::from_millis(200), first.read(&mut buffer)).await {
+            Ok(Ok(count @ 1..)) => {
+                answer.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                None
+            }
             Ok(Ok(0) | Err(_)) => Some(()),
             _ => None,
         }
     })
     .await;
+    assert_eq!(statuses(&answer), [200, 408], "{answer}");
     host.client().get("/api/hello").await.done(200);
-}
-
-/// Memory that the process holds.
-fn memory_kib(id: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0)
 }
 
 #[tokio::test]
 async fn a_body_beyond_every_limit_is_refused_and_holds_no_memory() {
     let host = host().await;
     host.client().get("/api/hello").await.done(200);
-    let before = memory_kib(host.id());
+    let before = host.resident_bytes();
     for _ in 0..20 {
         let head = "POST /api/hello/echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
         let says_so = format!("{head}content-length: 99999999999\r\n\r\n{{");
@@ -300,8 +360,8 @@ async fn a_body_beyond_every_limit_is_refused_and_holds_no_memory() {
         }
         assert!(statuses(&raw(&host, &chunks).await).iter().all(|status| *status == 413));
     }
-    let grown = memory_kib(host.id()).saturating_sub(before);
-    assert!(grown < 160 * 1024, "refused bodies hold {grown} KiB");
+    let grown = host.resident_bytes().saturating_sub(before);
+    assert!(grown < 160 << 20, "refused bodies hold {grown} bytes");
     host.client().get("/api/hello").await.done(200);
 }
 

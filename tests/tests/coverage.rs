@@ -171,6 +171,53 @@ async fn every_list_answers() {
     judge("list", wrong);
 }
 
+/// Whether only the platform's own people, or the Super Admins of an organization, may call it: for these the document
+/// names no permission.
+fn is_for_the_few(operation: &Operation) -> bool {
+    let Operation { method, path, .. } = operation;
+    path.starts_with("/api/admin/")
+        || (path.starts_with("/api/users/{id}") && method != "GET")
+        || (method == "DELETE" && path == "/api/organizations/{id}")
+        || (method != "GET" && path.starts_with("/api/organizations/{id}/roles"))
+}
+
+#[tokio::test]
+async fn what_is_for_the_few_is_refused_to_everybody_else() {
+    let house = house().await;
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for operation in house.operations.iter().filter(|operation| is_for_the_few(operation)) {
+        count += 1;
+        let body = operation.has_body().then(|| operation.body(1).unwrap_or_else(|| json!({})));
+        // A member without rights; and a Super Admin of another organization, who is a stranger here.
+        for client in [&house.bob, &house.eve] {
+            let path = house.path(operation);
+            let answer = call(client, operation, &path, body.as_ref()).await;
+            let is_elsewhere = path.contains(&house.organization) && std::ptr::eq(client, &house.eve);
+            let is_refused = answer.status == 403 || (is_elsewhere && answer.status == 404);
+            if !is_refused {
+                wrong.push((operation.name(), short(&answer)));
+            }
+        }
+    }
+    assert!(count >= 20, "only {count} operations are for the few");
+    judge("few", wrong);
+}
+
+#[tokio::test]
+async fn an_organization_is_closed_to_whoever_does_not_belong_to_it() {
+    let house = house().await;
+    let mut wrong = Vec::new();
+    for operation in house.operations.iter().filter(|operation| operation.path.starts_with("/api/organizations/{id}")) {
+        let body = operation.has_body().then(|| operation.body(1).unwrap_or_else(|| json!({})));
+        let answer = call(&house.eve, operation, &house.path(operation), body.as_ref()).await;
+        if !matches!(answer.status, 403 | 404) {
+            wrong.push((operation.name(), short(&answer)));
+        }
+    }
+    judge("stranger", wrong);
+}
+
 /// A row that a derived body made.
 struct Row<'a> {
     seed: usize,
@@ -253,6 +300,65 @@ async fn what_one_organization_makes_no_other_one_sees() {
         }
     }
     judge("foreign", wrong);
+}
+
+#[tokio::test]
+async fn nothing_below_what_one_organization_made_is_there_for_another() {
+    let house = house().await;
+    let rows = make_rows(&house).await;
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for Row { seed, create, id, .. } in &rows {
+        let below = format!("{}/{{", create.path);
+        for operation in house.operations.iter().filter(|operation| operation.path.starts_with(&below)) {
+            let mut ids = [id.as_str()].into_iter().chain(std::iter::repeat(NOBODY));
+            let fill = |part: &str| match part.starts_with('{') {
+                true => ids.next().unwrap_or(NOBODY).to_owned(),
+                false => part.to_owned(),
+            };
+            let path = operation.path.split('/').map(fill).collect::<Vec<_>>().join("/");
+            let body = operation.has_body().then(|| operation.body(*seed).unwrap_or_else(|| json!({})));
+            let answer = call(&house.eve, operation, &path, body.as_ref()).await;
+            count += 1;
+            // What is wrong with the request may be said first.
+            let is_refused =
+                (operation.has_body() || operation.needs_query()) && matches!(answer.status, 400 | 415 | 422);
+            if answer.status != 404 && !is_refused {
+                wrong.push((operation.name(), short(&answer)));
+            }
+        }
+    }
+    assert!(count >= 150, "only {count} operations are below what could be made");
+    judge("below", wrong);
+}
+
+#[tokio::test]
+async fn no_list_holds_what_another_organization_made() {
+    let house = house().await;
+    let rows = make_rows(&house).await;
+    let secrets: Vec<&str> =
+        rows.iter().map(|row| row.id.as_str()).chain([house.organization.as_str()]).filter(|id| id.len() > 8).collect();
+    let mut wrong = Vec::new();
+    for operation in &house.operations {
+        let is_plain = operation.method == "GET" && operation.parameters() == 0 && !operation.needs_query();
+        if !is_plain || operation.description["x-streaming"] == true || operation.path.starts_with("/api/admin/") {
+            continue;
+        }
+        let answer = call(&house.eve, operation, &operation.path, None).await.text();
+        if let Some(id) = secrets.iter().find(|id| answer.contains(**id)) {
+            wrong.push((operation.name(), format!("it shows {id}")));
+        }
+    }
+    judge("lists", wrong);
+}
+
+#[tokio::test]
+async fn every_service_has_rows_that_are_tried() {
+    let house = house().await;
+    let tried: BTreeSet<String> = make_rows(&house).await.iter().map(|row| row.create.tag()).collect();
+    let tags: BTreeSet<String> = house.operations.iter().map(Operation::tag).collect();
+    let wrong = tags.difference(&tried).map(|tag| (tag.clone(), "nothing of it could be made".to_owned()));
+    judge("rows", wrong.collect());
 }
 
 /// Promise, operation, and why it cannot be kept there.
