@@ -7,7 +7,7 @@ use std::process::Command;
 
 use berth_tests::answer::text;
 use berth_tests::members::host_with_ada;
-use berth_tests::programs::{python, said, script};
+use berth_tests::programs::{self, python, script};
 use berth_tests::{Answer, Client, Host, members};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -335,6 +335,6 @@ async fn pythons_client_shows_calendars_and_their_events() {
     let program = Program::of(&host, &ada, "ada@example.com", &[READ]).await;
     let url = program.client.url("/.well-known/caldav");
     let client = &mut Command::new(python);
-    let (is_good, text) = said(client.arg(script("caldav_client.py")).args([&url, &program.address, &program.key]));
+    let (is_good, text) = programs::said(client.arg(script("caldav_client.py")).args([&url, &program.address, &program.key]));
     assert!(is_good && text.contains("all of it works"), "{text}");
 }
