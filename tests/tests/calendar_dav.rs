@@ -335,6 +335,7 @@ async fn pythons_client_shows_calendars_and_their_events() {
     let program = Program::of(&host, &ada, "ada@example.com", &[READ]).await;
     let url = program.client.url("/.well-known/caldav");
     let client = &mut Command::new(python);
-    let (is_good, text) = programs::said(client.arg(script("caldav_client.py")).args([&url, &program.address, &program.key]));
+    let (is_good, text) =
+        programs::said(client.arg(script("caldav_client.py")).args([&url, &program.address, &program.key]));
     assert!(is_good && text.contains("all of it works"), "{text}");
 }

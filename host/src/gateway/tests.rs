@@ -33,7 +33,7 @@ use crate::capability::queue::QueueOptions;
 use crate::capability::secrets::backend::{KeyStore, VaultError, WrappedKey};
 use crate::capability::secrets::{MasterKey, Vault};
 use crate::database::HOST_MIGRATIONS;
-use crate::deploy::{Prefix, PublicRoute, Slot, SlotOptions};
+use crate::deploy::{DeployError, Prefix, PublicRoute, Slot, SlotOptions};
 use crate::engine::{Answer, CallError, Exports, PackedRequest, RevisionStatistics, RouteMatch};
 use crate::principal::Call;
 use crate::telemetry::meter::Meter;
