@@ -42,12 +42,6 @@ impl Operation {
         format!("{} {}", self.method, self.path)
     }
 
-    /// What it is listed under.
-    #[must_use]
-    pub fn tag(&self) -> String {
-        self.description["tags"][0].as_str().unwrap_or_default().to_owned()
-    }
-
     /// The path with every parameter replaced by `value`.
     #[must_use]
     pub fn path_with(&self, value: &str) -> String {
