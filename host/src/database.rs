@@ -152,7 +152,6 @@ impl Database {
         let applied = migrate::apply(self, plugin, migrations, migrate::Rules::plugin(prefixes)).await?;
         if let Backend::Postgres(postgres) = &self.backend {
             postgres.raise_wall(self, plugin, prefixes).await?;
-            postgres.settle_vectors(self, prefixes).await;
         }
         Ok(applied)
     }

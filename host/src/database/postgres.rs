@@ -10,7 +10,6 @@ mod first;
 mod listen;
 mod numeric;
 mod pool;
-mod vectors;
 mod wall;
 
 use std::str::FromStr as _;
@@ -74,11 +73,6 @@ impl Postgres {
         prefixes: &[String],
     ) -> Result<(), DatabaseError> {
         self.wall.raise(database, plugin, prefixes).await
-    }
-
-    /// Lets the database itself compare the vectors in a plugin's columns, where it can.
-    pub(super) async fn settle_vectors(&self, database: &Database, prefixes: &[String]) {
-        vectors::settle(database, prefixes).await;
     }
 
     /// Runs one statement outside a transaction.

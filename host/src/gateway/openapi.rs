@@ -177,7 +177,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     let of_query = route.parameters.iter().filter(move |parameter| !is_in_path(&parameter.name));
     let in_query = of_query.map(|parameter| {
         let schema = schema(&parameter.schema).unwrap_or_else(|| json!({}));
-        let is_list = schema["type"] == "array";
+        let is_list = schema.get("type").and_then(Value::as_str) == Some("array");
         let mut told = Map::new();
         told.insert("name".to_owned(), parameter.name.as_str().into());
         told.insert("in".to_owned(), "query".into());

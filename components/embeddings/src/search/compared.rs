@@ -1,5 +1,5 @@
-//! Letting the database compare: SQLite with a function of the host's, PostgreSQL with pgvector. It finds what the scan in the
-//! component finds, and sends the best only.
+//! Letting the database compare: SQLite does, with a function of the host's. It finds what the scan in the component finds,
+//! and sends the best only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ use crate::collection::DistanceMetric;
 /// The setting that turns it off.
 const SETTING: &str = "search_in_database";
 
-/// Whether the database has refused to compare: PostgreSQL without pgvector.
+/// Whether the database has refused to compare, as PostgreSQL does.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// The `count` best passages with their similarity; none where the database cannot say, or not in the time of a statement.

@@ -128,11 +128,11 @@ impl Hider {
     /// Replaces the secrets among the members of a JSON value; whether there were any.
     pub(crate) fn members(&self, json: &mut Value) -> bool {
         match json {
-            Value::Object(members) => members.iter_mut().fold(false, |found, (name, member)| {
+            Value::Object(members) => were_any(members.iter_mut().map(|(name, member)| {
                 let is_hidden = self.is_secret(name) && !(member.is_number() && is_count(name, "0"));
-                (if is_hidden { self.whole(member) } else { self.members(member) }) || found
-            }),
-            Value::Array(items) => items.iter_mut().fold(false, |found, item| self.members(item) || found),
+                if is_hidden { self.whole(member) } else { self.members(member) }
+            })),
+            Value::Array(items) => were_any(items.iter_mut().map(|item| self.members(item))),
             _ => false,
         }
     }
@@ -146,10 +146,8 @@ impl Hider {
                 self.note_named(&number.to_string());
                 *json = Value::from(0);
             }
-            Value::Array(items) => return items.iter_mut().fold(false, |found, item| self.whole(item) || found),
-            Value::Object(members) => {
-                return members.values_mut().fold(false, |found, member| self.whole(member) || found);
-            }
+            Value::Array(items) => return were_any(items.iter_mut().map(|item| self.whole(item))),
+            Value::Object(members) => return were_any(members.values_mut().map(|member| self.whole(member))),
             Value::Bool(_) | Value::Null => return false,
         }
         true
@@ -254,6 +252,11 @@ pub(crate) fn read_bytes(value: &Value) -> Option<Vec<u8>> {
 
 fn is_moment(text: &str) -> bool {
     text.len() >= 10 && chrono::DateTime::parse_from_rfc3339(text).is_ok()
+}
+
+/// Whether any was; each is done, also after the first.
+fn were_any(done: impl Iterator<Item = bool>) -> bool {
+    done.fold(false, std::ops::BitOr::bitor)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use sqlx::{Column as _, Decode, Row as _, TypeInfo as _, ValueRef as _};
 use super::super::DatabaseError;
 use super::super::collect::Cell;
 use super::error::from_driver;
-use super::{numeric, vectors};
+use super::numeric;
 
 /// A column type of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,6 @@ pub(super) enum Kind {
     Numeric,
     Text,
     Bytes,
-    /// pgvector's.
-    Vector,
     /// With or without a zone: both are UTC here.
     TimestampWithZone,
     Timestamp,
@@ -60,7 +58,6 @@ fn kind(column: &PgColumn) -> Kind {
         "NUMERIC" => Kind::Numeric,
         "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" => Kind::Text,
         "BYTEA" => Kind::Bytes,
-        vectors::TYPE => Kind::Vector,
         "TIMESTAMPTZ" => Kind::TimestampWithZone,
         "TIMESTAMP" => Kind::Timestamp,
         "JSON" => Kind::Json,
@@ -96,10 +93,6 @@ pub(super) fn cell<'r>(row: &'r PgRow, index: usize, kind: Kind) -> Result<Cell<
             Cell::Json(Cow::Borrowed(std::str::from_utf8(bytes).map_err(|error| unreadable(error.into()))?))
         }
         Kind::Bytes => Cell::Bytes(Cow::Borrowed(value.as_bytes().map_err(unreadable)?)),
-        Kind::Vector => {
-            let bytes = vectors::decode(value.as_bytes().map_err(unreadable)?);
-            Cell::Bytes(Cow::Owned(bytes.ok_or_else(|| DatabaseError::internal("a malformed vector"))?))
-        }
         Kind::TimestampWithZone => milliseconds(read(value)?),
         Kind::Timestamp => milliseconds(read::<NaiveDateTime>(value)?.and_utc()),
         Kind::Unknown => {

@@ -12,7 +12,6 @@ use sqlx::{Arguments as _, TypeInfo as _};
 use super::super::value::{format_timestamp, is_json, parse_timestamp};
 use super::super::{DatabaseError, Value};
 use super::numeric::Numeric;
-use super::vectors::{self, Vector};
 
 /// Encodes all parameters of a statement.
 pub(super) fn arguments(parameters: &[Value], types: &[PgTypeInfo]) -> Result<PgArguments, DatabaseError> {
@@ -62,13 +61,6 @@ fn add(arguments: &mut PgArguments, value: &Value, place: &Place<'_>) -> Result<
         "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" => arguments.add(text(value, place)?),
         "BYTEA" => match value {
             Value::Bytes(bytes) => arguments.add(bytes.as_slice()),
-            _ => return place.refuse(value),
-        },
-        vectors::TYPE => match value {
-            Value::Bytes(bytes) => match Vector::new(bytes) {
-                Some(vector) => arguments.add(vector),
-                None => return place.refuse(value),
-            },
             _ => return place.refuse(value),
         },
         "TIMESTAMPTZ" => arguments.add(timestamp(value, place)?),

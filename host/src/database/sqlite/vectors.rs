@@ -1,4 +1,4 @@
-//! `vector_product(one, other)` in SQLite: the sum of the products of two vectors, which PostgreSQL has from pgvector.
+//! `vector_product(one, other)` in SQLite: the sum of the products of two vectors.
 
 use std::ffi::{c_char, c_int};
 use std::ptr;

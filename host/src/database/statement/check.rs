@@ -286,11 +286,6 @@ impl VisitorMut for Checker<'_> {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Walk {
         if let Expr::Function(function) = expr
-            && vector::is_product(function)
-        {
-            vector::rewrite(function, self.dialect);
-        }
-        if let Expr::Function(function) = expr
             && let Some(kind) = text::kind(function)
         {
             let written = text::read(function, kind).and_then(|call| text::rewrite(&call, self.dialect));

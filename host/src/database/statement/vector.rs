@@ -1,16 +1,13 @@
 //! `vector_product(alias.column, $n)`: how alike a column's vector and a parameter are, counted by the database. SQLite has a
-//! function of this name from the host, PostgreSQL one of another name from pgvector.
+//! function of this name from the host; PostgreSQL has none, and says so.
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Value,
-    ValueWithSpan,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, Value, ValueWithSpan,
 };
 
-use super::super::Dialect;
 use super::Refusal;
 
 const NAME: &str = "vector_product";
-const PGVECTORS: &str = "inner_product";
 
 /// Whether a function is it.
 pub(super) fn is_product(function: &Function) -> bool {
@@ -34,13 +31,4 @@ pub(super) fn check(function: &Function) -> Result<(), Box<Refusal>> {
         return Ok(());
     }
     Err(Box::new(Refusal::Invalid(format!("write {NAME}(alias.column, $1), with the alias of the column's table"))))
-}
-
-/// Gives the call the name that the dialect has for it.
-pub(super) fn rewrite(function: &mut Function, dialect: Dialect) {
-    let name = match dialect {
-        Dialect::Sqlite => NAME,
-        Dialect::Postgres => PGVECTORS,
-    };
-    function.name = ObjectName::from(vec![Ident::new(name)]);
 }
