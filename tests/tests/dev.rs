@@ -1,7 +1,6 @@
 //! `berth dev`: a saved file is served soon, and what does not compile is shown while the build before it serves on.
 //!
 //! The component is a small one of its own workspace, so that a build takes seconds.
-#![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::path::Path;
 use std::process::Command;

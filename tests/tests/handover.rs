@@ -1,5 +1,5 @@
 //! Messages and ticks while a plugin's builds follow each other.
-#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+#![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Servers that are there and will not do: the start stops with one sentence that names the setting.
-#![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use berth_test_servers::{Kind, Private};
 use berth_tests::{Host, Manifest, Urls, old_servers};
