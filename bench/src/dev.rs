@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use berth_tests::{Client, Host, Manifest, Slot, Workshop, guests};
 
+use crate::hello::median;
+
 /// Saves where nothing is said.
 const SAVES: usize = 10;
 /// What is promised of the median.
@@ -130,9 +132,7 @@ fn seconds_before(line: &str, words: &str) -> Option<f64> {
 }
 
 fn middle(measured: &[Save], of: impl Fn(&Save) -> f64) -> f64 {
-    let mut values: Vec<f64> = measured.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    median(&measured.iter().map(of).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -126,8 +126,9 @@ fn load(contender: &Contender, core: Option<usize>, milliseconds: u64) -> Result
     Ok(requests / (microseconds / 1_000_000.0))
 }
 
-fn median(rates: &[f64]) -> f64 {
-    let mut sorted = rates.to_vec();
+/// The middle one of the values, 0 for none.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }

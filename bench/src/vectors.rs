@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 use berth_tests::manifest::{Manifest, Slot};
 use berth_tests::{Host, guests};
 
+use crate::hello::median;
+
 /// As many as one search goes through.
 const USUAL: usize = 200_000;
 const DIMENSIONS: usize = 384;
@@ -37,7 +39,7 @@ pub(crate) async fn measure(arguments: &[String]) -> Result<()> {
         let theirs = told("sum").context("no sum")?;
         ensure!((theirs - sum).abs() < f64::EPSILON, "{sum} here, but {theirs} there");
     }
-    let (inside, native) = (median(inside), median(native));
+    let (inside, native) = (median(&inside), median(&native));
     println!("{count} vectors of {DIMENSIONS} members, each compared once; median of {ROUNDS}");
     println!("  component  {inside:>8.1} ms");
     println!("  native     {native:>8.1} ms");
@@ -61,11 +63,6 @@ fn matrix(count: usize) -> Vec<u8> {
 /// Small whole numbers, of which every sum is exact in whatever order.
 fn member(place: usize) -> f32 {
     f32::from(u8::try_from(place % 7).unwrap_or(0)) - 3.0
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

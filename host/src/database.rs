@@ -34,9 +34,6 @@ pub(crate) use value::{Value, format_timestamp, parse_timestamp, values};
 
 use collect::Collector;
 
-/// What PostgreSQL remembers of a column that a migration calls a VECTOR.
-const VECTORS: &str = "berth: vectors";
-
 /// Which SQL stands behind a `Database`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {

@@ -126,15 +126,6 @@ impl Client {
         self.send(self.request(Method::DELETE, path)).await
     }
 
-    /// Changes keys of a plugin's entry in the manifest, as TOML.
-    ///
-    /// # Panics
-    /// When no answer comes.
-    pub async fn set_plugin(&self, plugin: &str, keys: &str) -> Answer {
-        let request = self.request(Method::PATCH, &format!("/api/admin/plugins/{plugin}"));
-        self.send(request.header("content-type", "application/toml").body(keys.to_owned())).await
-    }
-
     /// Sends a component to the admin API and waits for the drain.
     ///
     /// # Panics

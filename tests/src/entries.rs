@@ -23,7 +23,9 @@ pub async fn add(host: &Host, name: &str, entry: &str, component: Vec<u8>) -> An
 /// # Panics
 /// When no answer comes.
 pub async fn set(host: &Host, name: &str, keys: &str) -> Answer {
-    host.operator().set_plugin(name, keys).await
+    let operator = host.operator();
+    let request = operator.request(Method::PATCH, &path(name)).header("content-type", "application/toml");
+    operator.send(request.body(keys.to_owned())).await
 }
 
 /// Removes a plugin and waits for its drain.

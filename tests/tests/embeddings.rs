@@ -10,7 +10,7 @@ use berth_tests::listener::{Listener, Received};
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
 use berth_tests::model_provider::{Asked, ModelProvider, whole};
-use berth_tests::{Client, Host, eventually, members};
+use berth_tests::{Client, Host, entries, eventually, members};
 use serde_json::{Value, json};
 
 const PATH: &str = "/api/embeddings";
@@ -243,7 +243,6 @@ async fn passages_are_found_by_meaning_and_by_words() {
 #[tokio::test]
 async fn the_database_and_the_component_find_the_same() {
     let (host, ada) = host_with_ada().await;
-    let operator = host.operator();
     let vector = |number: u64| -> Vec<f64> {
         let members = (0..40).map(|place| (number * 7_919 + place * 104_729) % 2_003);
         members.map(|member| f64::from(u16::try_from(member).unwrap_or(0)) / 1_000.0 - 1.0).collect()
@@ -261,7 +260,7 @@ async fn the_database_and_the_component_find_the_same() {
     for is_in_database in [true, false] {
         // As delivered, the database compares.
         if !is_in_database {
-            operator.set_plugin("embeddings", "config.search_in_database = \"false\"").await.done(202);
+            entries::set(&host, "embeddings", "config.search_in_database = \"false\"").await.done(202);
         }
         for own in &collections {
             for (limit, threshold) in [(10, -1.0), (100, 0.1)] {
@@ -288,7 +287,7 @@ async fn the_database_and_the_component_find_the_same() {
             assert!(difference.abs() <= 2e-6, "{one} {other}");
         }
     }
-    let log = operator.get("/api/admin/plugins/embeddings/logs").await.text();
+    let log = host.operator().get("/api/admin/plugins/embeddings/logs").await.text();
     let is_sqlite = host.space().is_none();
     assert_eq!(log.contains("does not compare vectors"), !is_sqlite, "{log}");
 }

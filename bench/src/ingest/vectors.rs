@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use berth_tests::answer::text;
-use berth_tests::{Host, Manifest};
+use berth_tests::{Host, Manifest, entries};
 use serde_json::{Value, json};
 
 use super::{asked, milliseconds, stored};
@@ -48,8 +48,9 @@ pub(super) async fn measure(count: u64) -> Result<()> {
     let ask = async |number: u64| client.post("/api/embeddings/search", &question(number)).await.expect(200);
     let mut medians = Vec::new();
     for (place, is_in_database) in [("as it is", true), ("in the component", false)] {
-        let setting = format!("config.search_in_database = \"{is_in_database}\"");
-        host.operator().set_plugin("embeddings", &setting).await.done(202);
+        if !is_in_database {
+            entries::set(&host, "embeddings", "config.search_in_database = \"false\"").await.done(202);
+        }
         let mut hits = 0;
         for (number, expected) in (0..).zip(&expected) {
             let found = ask(number).await;

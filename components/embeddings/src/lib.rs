@@ -27,7 +27,7 @@ pub fn service() -> Service {
         .migrations(migrations::embed![
             "../../../migrations/embeddings/0001_embeddings.sql",
             "../../../migrations/embeddings/0002_words.sql",
-            "../../../migrations/embeddings/0003_vectors.sql",
+            "../../../migrations/embeddings/0003_counted.sql",
         ])
         .routes(documents())
         .routes(searches())

@@ -8,10 +8,18 @@ pub mod mean;
 pub mod rate;
 pub mod ratio;
 
-use berth_sdk::data;
+use berth_sdk::{data, schemars};
 
 /// The quantile of a normal distribution that leaves 2.5 % above it: for intervals of 95 %.
 pub const Z95: f64 = 1.959_963_984_540_054;
+
+/// For the API's document: what is shown of an experiment beside its own members.
+#[derive(schemars::JsonSchema)]
+#[schemars(crate = "berth_sdk::schemars")]
+pub struct Variants<V> {
+    /// Its variants, in their order.
+    pub variants: Vec<V>,
+}
 
 /// A figure with its 95 % interval.
 #[data]

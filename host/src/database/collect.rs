@@ -36,7 +36,7 @@ pub(super) enum Cell<'r> {
     Integer(i64),
     Float(f64),
     Text(Cow<'r, str>),
-    Bytes(Cow<'r, [u8]>),
+    Bytes(&'r [u8]),
     Timestamp(DateTime<Utc>),
     Json(Cow<'r, str>),
 }
@@ -49,7 +49,7 @@ impl Cell<'_> {
             Self::Integer(value) => Value::Integer(value),
             Self::Float(value) => Value::Float(value),
             Self::Text(value) => Value::Text(value.into_owned()),
-            Self::Bytes(value) => Value::Bytes(value.into_owned()),
+            Self::Bytes(value) => Value::Bytes(value.to_vec()),
             Self::Timestamp(value) => Value::Timestamp(value),
             Self::Json(value) => Value::Json(value.into_owned()),
         }

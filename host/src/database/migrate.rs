@@ -17,7 +17,7 @@ use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Statement};
 use super::{Backend, Database, DatabaseError, Dialect, QueryLimits, Transaction, statement, values};
 
 /// How long one statement of a migration may run.
-pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Migrations of one owner.
 const MIGRATIONS_MAX: usize = 1_000;
 /// Bytes of one migration.

@@ -72,27 +72,27 @@ impl Revision {
         Beginning(self.engine.rooms.tapes.keeper().map(|_| (call.clone(), held())))
     }
 
-    /// Hands a failed call over to be kept; the capsule's id, if it is.
-    pub(super) fn keep(&self, attempt: &Attempt, failure: Failure) -> Option<Arc<str>> {
+    /// Hands a failed call over to be kept; the capsule's id, if it is. A build that fails at every request makes nothing
+    /// for those that are not kept.
+    pub(super) fn keep(&self, attempt: &Attempt, failure: impl FnOnce() -> Failure) -> Option<Arc<str>> {
         let recording = attempt.tape.end();
         let keeper = self.engine.rooms.tapes.keeper()?;
-        let subject = attempt.held.subject()?;
         keeper.offer(&self.plugin.name, |id| {
             let limit = self.plugin.limits.request_timeout;
             let time = attempt.call.deadline.map_or(limit, |end| end.saturating_duration_since(attempt.began));
-            Draft {
+            Some(Draft {
                 id,
                 at: chrono::Utc::now(),
                 plugin: Arc::clone(&self.plugin),
                 revision: self.number,
                 sha256: Arc::clone(&self.digest),
-                failure,
+                failure: failure(),
                 call: attempt.call.clone(),
                 time_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
                 seed: attempt.tape.seed,
-                subject,
+                subject: attempt.held.subject()?,
                 recording,
-            }
+            })
         })
     }
 
@@ -102,9 +102,11 @@ impl Revision {
             Some(STATUS_MIN..FAILED) => return,
             status => status.unwrap_or_default(),
         };
-        let body = answer.body();
-        let body = show_bytes(if body.len() <= ANSWER_BYTES_MAX { body } else { b"" });
-        if let Some(capsule) = self.keep(attempt, Failure::Status { status, body }) {
+        let failure = || {
+            let body = answer.body();
+            Failure::Status { status, body: show_bytes(if body.len() <= ANSWER_BYTES_MAX { body } else { b"" }) }
+        };
+        if let Some(capsule) = self.keep(attempt, failure) {
             let request_id = &attempt.call.request_id;
             tracing::warn!(plugin = %self.plugin.name, revision = %self.short_digest(), %request_id, status, %capsule,
                 "a guest answered with a failure");

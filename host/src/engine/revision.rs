@@ -418,7 +418,7 @@ impl Revision {
                 let is_memory = instance.store.data().limiter.refused;
                 self.engine.lane.clear_away(instance);
                 let line = first_line(&error);
-                let failure = if is_memory { Failure::Memory } else { Failure::Trap { text: line.clone() } };
+                let failure = || if is_memory { Failure::Memory } else { Failure::Trap { text: line.clone() } };
                 let capsule = attempt.and_then(|attempt| self.keep(attempt, failure));
                 let capsule = capsule.as_deref();
                 tracing::warn!(plugin = %self.plugin.name, revision = %self.short, trap = %line, capsule, "a guest trapped");
@@ -499,7 +499,7 @@ impl Revision {
             if ticked.load(Ordering::Relaxed) {
                 self.trouble.has_timed_out();
             }
-            let capsule = attempt.and_then(|attempt| self.keep(attempt, Failure::Timeout));
+            let capsule = attempt.and_then(|attempt| self.keep(attempt, || Failure::Timeout));
             let capsule = capsule.as_deref();
             tracing::warn!(plugin = %self.plugin.name, revision = %self.short, capsule, "a guest ran out of time");
         }

@@ -2,8 +2,10 @@
 
 use berth_sdk::{
     prelude::*,
+    schema,
     serde_json::{self, Map, Value},
 };
+use experiment_rules::Variants;
 
 use super::{
     Experiment, ExperimentStatus, VARIANTS_MAX, Variant, check,
@@ -63,16 +65,8 @@ struct WithVariants {
     variants: Option<Vec<VariantInput>>,
 }
 
-/// For the API's document.
-#[derive(berth_sdk::schemars::JsonSchema)]
-#[schemars(crate = "berth_sdk::schemars", rename_all = "camelCase")]
-#[expect(dead_code, reason = "its members are written one by one")]
-struct StoredVariants {
-    variants: Vec<Stored<Variant>>,
-}
-
 /// An experiment with its variants.
-type Shown = berth_sdk::schema::With<Stored<Experiment>, StoredVariants>;
+type Shown = schema::With<Stored<Experiment>, Variants<Stored<Variant>>>;
 
 /// A variant, as it is given.
 #[data]

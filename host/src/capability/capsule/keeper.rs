@@ -106,8 +106,8 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// Takes a failed call, unless there are too many; then it is as if nothing had been kept.
-    pub(crate) fn offer(&self, plugin: &Arc<str>, draft: impl FnOnce(Arc<str>) -> Draft) -> Option<Arc<str>> {
+    /// Takes a failed call, unless there are too many or it has no draft; then it is as if nothing had been kept.
+    pub(crate) fn offer(&self, plugin: &Arc<str>, draft: impl FnOnce(Arc<str>) -> Option<Draft>) -> Option<Arc<str>> {
         let permit = self.sender.try_reserve().ok()?;
         let mut paces = self.paces.lock();
         let pace = paces.entry(Arc::clone(plugin)).or_insert_with(|| Pace { left: AT_ONCE, since: Instant::now() });
@@ -117,7 +117,7 @@ impl Keeper {
             return None;
         }
         let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
-        permit.send(draft(Arc::clone(&id)));
+        permit.send(draft(Arc::clone(&id))?);
         Some(id)
     }
 
@@ -268,7 +268,7 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&options.folder), 0o700);
         let plugin: Arc<str> = "shop".into();
-        let id = keeper.offer(&plugin, |id| Draft { id, ..draft("shop", "") }).unwrap();
+        let id = keeper.offer(&plugin, |id| Some(Draft { id, ..draft("shop", "") })).unwrap();
         while keeper.list(None).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -6,15 +6,15 @@
 
 use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use sqlparser::ast::{
-    AlterColumnOperation, AlterTable, AlterTableOperation, CheckConstraint, ColumnDef, ColumnOption, ColumnOptionDef,
-    CreateIndex, CreateTable, DataType, ExactNumberInfo, Expr, ForeignKeyConstraint, Ident, IndexColumn, ObjectName,
-    Statement, TableConstraint, TimezoneInfo, UnaryOperator,
+    AlterTable, AlterTableOperation, CheckConstraint, ColumnDef, ColumnOption, ColumnOptionDef, CreateIndex,
+    CreateTable, DataType, ExactNumberInfo, Expr, ForeignKeyConstraint, Ident, IndexColumn, ObjectName, Statement,
+    TableConstraint, TimezoneInfo, UnaryOperator,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
-use super::super::{Dialect, VECTORS};
+use super::super::Dialect;
 use super::{Rules, text_index};
 
 /// The column types there are; the sentence of a refusal.
@@ -65,7 +65,7 @@ fn translate_statement(
             let start: Vec<&str> = text.split_whitespace().take(3).collect();
             return Err(format!(
                 "{} … is not allowed: a migration may only CREATE TABLE, CREATE INDEX, CREATE TEXT INDEX, \
-                     ALTER TABLE … ADD COLUMN or ALTER COLUMN … TYPE VECTOR, and change rows",
+                     ALTER TABLE … ADD COLUMN and change rows",
                 start.join(" ")
             ));
         }
@@ -154,7 +154,7 @@ fn alter_table(
         || table.on_cluster.is_some()
         || table.table_type.is_some()
     {
-        return Err(format!("ALTER TABLE {name} may only ADD COLUMN, or ALTER COLUMN … TYPE VECTOR"));
+        return Err(format!("ALTER TABLE {name} may only ADD COLUMN"));
     }
     for operation in table.operations {
         match operation {
@@ -162,22 +162,8 @@ fn alter_table(
                 let definition = column(column_def, false, dialect, rules)?;
                 translated.push(format!("ALTER TABLE {} ADD COLUMN {definition}", table.name));
             }
-            AlterTableOperation::AlterColumn {
-                column_name,
-                op: AlterColumnOperation::SetDataType { data_type, using: None, .. },
-            } if data_type.to_string().eq_ignore_ascii_case("vector") => {
-                let column = rules.plain_name(&column_name)?;
-                // What that means for its values is seen to when the tables are there.
-                if dialect == Dialect::Postgres {
-                    translated.push(format!("COMMENT ON COLUMN {}.{column} IS '{VECTORS}'", table.name));
-                }
-            }
             other if rules.is_host() => translated.push(format!("ALTER TABLE {} {other}", table.name)),
-            other => {
-                return Err(format!(
-                    "ALTER TABLE {name} {other} is not allowed: only ADD COLUMN and ALTER COLUMN … TYPE VECTOR are"
-                ));
-            }
+            other => return Err(format!("ALTER TABLE {name} {other} is not allowed: only ADD COLUMN is")),
         }
     }
     Ok(())

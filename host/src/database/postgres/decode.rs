@@ -92,7 +92,7 @@ pub(super) fn cell<'r>(row: &'r PgRow, index: usize, kind: Kind) -> Result<Cell<
             let bytes = value.as_bytes().map_err(unreadable)?.get(1..).unwrap_or_default();
             Cell::Json(Cow::Borrowed(std::str::from_utf8(bytes).map_err(|error| unreadable(error.into()))?))
         }
-        Kind::Bytes => Cell::Bytes(Cow::Borrowed(value.as_bytes().map_err(unreadable)?)),
+        Kind::Bytes => Cell::Bytes(value.as_bytes().map_err(unreadable)?),
         Kind::TimestampWithZone => milliseconds(read(value)?),
         Kind::Timestamp => milliseconds(read::<NaiveDateTime>(value)?.and_utc()),
         Kind::Unknown => {

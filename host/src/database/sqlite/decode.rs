@@ -55,7 +55,7 @@ pub(super) fn cell<'r>(row: &'r SqliteRow, index: usize, declared: Declared) -> 
         ("INTEGER", _) => Cell::Integer(integer(value)?),
         ("REAL", Declared::Blob) => Cell::Json(Cow::Owned(float(value)?.to_string())),
         ("REAL", _) => Cell::Float(float(value)?),
-        ("BLOB", _) => Cell::Bytes(Cow::Borrowed(<&[u8] as sqlx::Decode<Sqlite>>::decode(value).map_err(undecodable)?)),
+        ("BLOB", _) => Cell::Bytes(<&[u8] as sqlx::Decode<Sqlite>>::decode(value).map_err(undecodable)?),
         ("TEXT", declared) => {
             let text = <&str as sqlx::Decode<Sqlite>>::decode(value).map_err(undecodable)?;
             match declared {

@@ -1,7 +1,0 @@
--- The database compares the vectors of passages itself, where it can.
-
-ALTER TABLE emb_chunks ALTER COLUMN vector TYPE VECTOR;
-
--- How many a search compares is counted without looking at them.
-CREATE INDEX emb_chunks_counted ON emb_chunks (collection_id, dims, project_id);
-CREATE INDEX emb_chunks_counted_loose ON emb_chunks (organization_id, dims, collection_id, project_id, embedding_model);
