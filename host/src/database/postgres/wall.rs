@@ -93,8 +93,7 @@ impl Wall {
         Wanted { organization: scope.organization.filter(|_| role.is_some()), role }
     }
 
-    /// Makes the role of a plugin and gives it what it may have, no more and no less. Without the right to make roles the
-    /// host's statement checks stand alone, which is said once for each plugin.
+    /// Makes the role of a plugin and gives it what it may have, no more and no less.
     pub(super) async fn raise(
         &self,
         database: &Database,
@@ -105,15 +104,6 @@ impl Wall {
         loop {
             match raise(database, plugin, prefixes).await {
                 Ok(()) => break,
-                Err(DatabaseError::Invalid(reason)) => {
-                    tracing::warn!(
-                        plugin,
-                        reason,
-                        "no database role of its own: the database user may not make roles (CREATEROLE), so that only the \
-                         host's own checks keep this plugin from other tables"
-                    );
-                    return Ok(());
-                }
                 Err(DatabaseError::Conflict(_) | DatabaseError::Internal(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
                 Err(error) => return Err(error),
             }
