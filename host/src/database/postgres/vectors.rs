@@ -254,12 +254,14 @@ impl Places<'_> {
     }
 
     /// The table of rows and what keeps it. Whatever is left of an earlier one goes first.
-    fn pieces(&self) -> [String; 6] {
+    fn pieces(&self) -> [String; 7] {
         let Self { extension, index, .. } = self;
         let (table, rows, keeper) = (self.own(&index.table), self.own(&index.rows()), self.own(&index.keeper()));
         let (read, trigger, column) = (self.own(READ), quoted(&index.view()), quoted(&index.column));
         let extension = quoted(extension);
         [
+            // In the order in which writers lock: this one first.
+            format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"),
             format!("DROP TABLE IF EXISTS {rows} CASCADE"),
             format!("CREATE TABLE {rows} AS SELECT id, NULL::{extension}.vector AS vector FROM {table} WITH NO DATA"),
             // Beside the id and not apart from it, as far as a page has room.
