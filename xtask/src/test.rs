@@ -50,6 +50,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     let has_registry = servers::has_registry(!is_embedded)?;
     let promtool = promtool::find(!is_embedded);
+    let has_pgvector = servers.has_pgvector();
     let suites = [Suite::Units, Suite::Embedded, Suite::Hosts, Suite::Servers];
     // One that fails does not hide what the next one finds.
     let mut failures = Vec::new();
@@ -82,6 +83,9 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     if !has_registry {
         println!("xtask: not run: {WITH_REGISTRY_ONLY}, for want of docker-registry");
+    }
+    if !has_pgvector && !is_embedded {
+        println!("xtask: not seen: how PostgreSQL compares vectors, for want of pgvector");
     }
     if promtool.is_none() {
         println!("xtask: not seen: what promtool says of the metrics");

@@ -199,7 +199,13 @@ impl<F: Foundry> Deployer<F> {
     async fn migrate(&self, options: &SlotOptions, revision: &F::Revision) -> Result<Vec<String>, DeployError> {
         let (plugin, migrations) = (&options.plugin, migrations(revision));
         let applied = self.inner.database.migrate_plugin(&plugin.name, &plugin.grant.tables, &migrations).await;
-        applied.map_err(of_migrations)
+        let applied = applied.map_err(of_migrations)?;
+        let (this, plugin) = (self.clone(), Arc::clone(plugin));
+        self.inner.drains.spawn(async move {
+            let finishing = this.inner.database.finish_vectors(&plugin.name, &plugin.grant.tables, &migrations);
+            this.inner.stopping.run_until_cancelled(finishing).await;
+        });
+        Ok(applied)
     }
 
     /// The migrations that a deploy would apply, after the same checks.
