@@ -45,6 +45,7 @@ pub(crate) async fn measure(arguments: &[String]) -> Result<()> {
         number("late")
     );
     ensure!(number("entries") == events && number("events") == events, "not every event took effect exactly once");
+    ensure!(number("late") == 0, "events of one aggregate came out of order");
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod statement;
 mod text_index;
 mod transaction;
 mod value;
+mod vector_index;
 mod waiting;
 
 use std::path::Path;
@@ -33,6 +34,10 @@ pub(crate) use transaction::Transaction;
 pub(crate) use value::{Value, format_timestamp, parse_timestamp, values};
 
 use collect::Collector;
+use vector_index::VectorIndex;
+
+/// How long `migrate_plugin` goes on filling vector indexes: enough for what a new installation has.
+const VECTORS_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Which SQL stands behind a `Database`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +155,39 @@ impl Database {
         if let Backend::Postgres(postgres) = &self.backend {
             postgres.raise_wall(self, plugin, prefixes).await?;
         }
+        let indexes = self.vector_indexes(prefixes, migrations)?;
+        self.keep_vectors(plugin, prefixes, &indexes, Some(VECTORS_AT_ONCE)).await;
         Ok(applied)
+    }
+
+    /// Ends what `migrate_plugin` has begun of a plugin's vector indexes, where there are more vectors than a deploy should
+    /// wait for. It takes as long as it takes, and may be dropped at any time: the next start goes on.
+    pub(crate) async fn finish_vectors(&self, plugin: &str, prefixes: &[String], migrations: &[Migration]) {
+        // What cannot be read was refused when it was applied.
+        let indexes = self.vector_indexes(prefixes, migrations).unwrap_or_default();
+        self.keep_vectors(plugin, prefixes, &indexes, None).await;
+    }
+
+    fn vector_indexes(&self, prefixes: &[String], migrations: &[Migration]) -> Result<Vec<VectorIndex>, DatabaseError> {
+        match self.backend {
+            // Its function needs nothing beside the column.
+            Backend::Sqlite(_) => Ok(Vec::new()),
+            Backend::Postgres(_) => {
+                migrate::vector_indexes(self.dialect(), migrations, &migrate::Rules::plugin(prefixes))
+            }
+        }
+    }
+
+    async fn keep_vectors(
+        &self,
+        plugin: &str,
+        prefixes: &[String],
+        indexes: &[VectorIndex],
+        time_max: Option<Duration>,
+    ) {
+        if let Backend::Postgres(postgres) = &self.backend {
+            postgres.keep_vectors(self, plugin, prefixes, indexes, time_max).await;
+        }
     }
 
     /// What `migrate_plugin` would apply, after the same checks and without changing anything.

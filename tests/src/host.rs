@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::guests;
 use crate::manifest::Manifest;
-use crate::{Client, Space, wait};
+use crate::{Client, Space, Store, wait};
 
 /// The operator's token of every test host.
 pub const OPERATOR_TOKEN: &str = "operator-token-of-the-tests-0123456789";
@@ -187,6 +187,12 @@ impl Host {
         self.setup.data()
     }
 
+    /// Its database.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::of(&self.setup.data(), self.setup.space.as_ref())
+    }
+
     /// Address and port, for a connection by hand.
     #[must_use]
     pub fn address(&self) -> &str {
@@ -311,6 +317,12 @@ impl Stopped {
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.setup.data()
+    }
+
+    /// Its database.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::of(&self.setup.data(), self.setup.space.as_ref())
     }
 
     /// Replaces the manifest for the next start.

@@ -5,9 +5,25 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, text};
-use crate::{Client, eventually};
+use crate::{Client, Manifest, eventually};
 
 const ROUTES: &str = "/api/workflows";
+
+/// A manifest in which the timers of workflows do not keep a test waiting, and their steps may call these addresses on loopback.
+///
+/// # Panics
+/// When the manifest does not look as it should.
+#[must_use]
+pub fn near(manifest: Manifest, addresses: &[String]) -> Manifest {
+    let names: Vec<String> = addresses.iter().map(|address| format!("{address:?}")).collect();
+    let outbound = format!("outbound = [{}]\noutbound_private = [\"127.0.0.1\"]", names.join(", "));
+    manifest
+        .with(
+            "outbound = []\n# The host checks the signatures of webhooks",
+            &format!("{outbound}\n# The host checks the signatures of webhooks"),
+        )
+        .with("schedules = \"1m\"\ntimeouts = \"1m\"", "schedules = \"1s\"\ntimeouts = \"1s\"")
+}
 
 /// A workflow that is active; its id.
 ///

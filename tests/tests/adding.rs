@@ -142,7 +142,7 @@ async fn a_removed_plugin_gets_no_messages_and_finds_its_data_when_it_is_added_a
     let herald = Slot::new("herald", guests::fixture("herald"), "/api/herald").route("/api/ai").with(
         "isolation = \"plugin\"\n[plugin.grant]\ntables = [\"herald_\"]\npublish = [\"project.#\"]\nconsume = [\"#\"]",
     );
-    let host = Host::with(Manifest::of([herald])).embedded().start().await;
+    let host = Host::with(Manifest::of([herald])).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let publish = async || ada.post("/api/herald", &json!({ "type": "project.created", "data": {} })).await.done(204);
     let queue = async || {

@@ -336,10 +336,24 @@ async fn conflicts_are_found_kept_and_refused_where_they_are_not_wanted() {
     bob.put(&conflict, &json!({"status": "ignored", "resolution": "I leave earlier."})).await.done(200);
     // Out of the way it is none; back again it stays as somebody settled it, if nobody did it is open.
     bob.put(&path, &json!({"startTime": "2026-03-09T12:00:00Z"})).await.done(200);
+    bob.put(&path, &json!({"startTime": "2026-03-09T09:30:00Z"})).await.done(200);
+    assert_eq!(bob.get(&format!("{path}/conflicts")).await.expect(200)["items"][0]["status"], "ignored");
     let other = made(&bob, &event("Other", "2026-03-16T09:30:00Z", "2026-03-16T09:45:00Z")).await;
     let other_path = format!("{EVENTS}/{}", text(&other, "id"));
     bob.put(&other_path, &json!({"startTime": "2026-03-16T12:00:00Z"})).await.done(200);
     assert_eq!(bob.get(&format!("{other_path}/conflicts")).await.expect(200)["items"][0]["status"], "resolved");
+    bob.put(&other_path, &json!({"startTime": "2026-03-16T09:30:00Z"})).await.done(200);
+    assert_eq!(bob.get(&format!("{other_path}/conflicts")).await.expect(200)["items"][0]["status"], "open");
+    // A step is not to begin before one that it waits for is done, whoever does them.
+    let step = |id: &str, waits: Value, start: &str, end: &str| {
+        let more =
+            json!({"eventType": "agent_execution", "planId": "p1", "planStepId": id, "metadata": {"dependsOn": waits}});
+        with(event("Step", start, end), &more)
+    };
+    made(&bob, &step("s1", json!([]), "2026-04-01T09:00:00Z", "2026-04-01T10:00:00Z")).await;
+    let early = made(&bob, &step("s2", json!(["s1"]), "2026-04-01T08:00:00Z", "2026-04-01T08:30:00Z")).await;
+    let found: Vec<&Value> = early["conflicts"].as_array().into_iter().flatten().map(|one| &one["type"]).collect();
+    assert_eq!(found, [&json!("dependency")], "{early}");
     // What was done about a conflict of private events is told to who takes part in one of them.
     let quiet =
         with(event("Doctor", "2026-05-05T09:00:00Z", "2026-05-05T10:00:00Z"), &json!({"visibility": "private"}));

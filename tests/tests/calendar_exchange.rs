@@ -7,6 +7,7 @@ use std::process::Command;
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
+use berth_tests::wait::heard;
 use berth_tests::{Answer, Client, Host, eventually, members, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -102,21 +103,36 @@ async fn calendars_go_out_and_come_back() {
     let again = import(&file).await.expect(200);
     assert_eq!((&again["created"], &again["updated"]), (&json!(0), &json!(2)), "{again}");
     assert_eq!(shown(&listed(&eve, from, to).await), expected);
-    // Who is told by their address alone is the same person, and a file is no way round the hours of an environment.
-    let own = with(
-        event("Lock", "2026-05-04T10:00:00Z", "2026-05-04T11:00:00Z"),
-        &json!({"attendees": [{"userId": "crew", "email": "Crew@example.com"}],
-            "timeRules": {"allowedHours": ["09:00-17:00"], "timezone": "UTC"}}),
-    );
-    let own = format!("{EVENTS}/{}", text(&made(&eve, &own).await, "id"));
-    let file = eve.get(&format!("{own}/export.ics")).await.text();
-    let again = import(&file).await.expect(200);
-    assert_eq!((&again["updated"], &again["skipped"]), (&json!(1), &json!([])), "{again}");
-    assert_eq!(eve.get(&own).await.expect(200)["attendees"].as_array().map(Vec::len), Some(1));
-    let late = file.replace("20260504T100000Z", "20260504T200000Z").replace("20260504T110000Z", "20260504T210000Z");
-    let late = import(&late).await.expect(200);
-    assert_eq!((&late["updated"], late["skipped"].as_array().map(Vec::len)), (&json!(0), Some(1)), "{late}");
-    assert_eq!(eve.get(&own).await.expect(200)["startTime"], "2026-05-04T10:00:00.000Z");
+    // Who is told by their address alone is the same person, and a file is no way round the hours of an environment: neither
+    // those of the event nor those that planning has, however the event names it.
+    let hours = json!({"allowedHours": ["09:00-17:00"], "timezone": "UTC"});
+    let project = plans::project(&eve, "Lock").await;
+    let body = json!({"projectId": project, "name": "production", "config": {"timeRules": hours}});
+    let environment = text(&eve.post("/api/environments", &body).await.expect(201), "id");
+    for place in [
+        json!({"timeRules": hours}),
+        json!({"environmentId": environment}),
+        json!({"environmentName": "Production", "projectId": project}),
+    ] {
+        let night = with(event("Lock", "2026-05-04T20:00:00Z", "2026-05-04T21:00:00Z"), &place);
+        let problem = eve.post(EVENTS, &night).await.problem(422, "TIME_RULE_VIOLATION");
+        assert_eq!(problem["suggestedTime"], "2026-05-05T09:00:00.000Z", "{problem}");
+        let own = with(event("Lock", "2026-05-04T10:00:00Z", "2026-05-04T11:00:00Z"), &place);
+        let own = with(own, &json!({"attendees": [{"userId": "crew", "email": "Crew@example.com"}]}));
+        let own = format!("{EVENTS}/{}", text(&made(&eve, &own).await, "id"));
+        let file = eve.get(&format!("{own}/export.ics")).await.text();
+        let again = import(&file).await.expect(200);
+        assert_eq!((&again["updated"], &again["skipped"]), (&json!(1), &json!([])), "{again}");
+        assert_eq!(eve.get(&own).await.expect(200)["attendees"].as_array().map(Vec::len), Some(1));
+        let late = file.replace("20260504T100000Z", "20260504T200000Z").replace("20260504T110000Z", "20260504T210000Z");
+        let late = import(&late).await.expect(200);
+        assert_eq!(
+            (&late["updated"], late["skipped"].as_array().map(Vec::len)),
+            (&json!(0), Some(1)),
+            "{place} {late}"
+        );
+        assert_eq!(eve.get(&own).await.expect(200)["startTime"], "2026-05-04T10:00:00.000Z");
+    }
     import("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n").await.problem(400, "INVALID_ICALENDAR");
     let deep = "BEGIN:X\r\n".repeat(50_000);
     import(&deep).await.problem(400, "INVALID_ICALENDAR");
@@ -151,11 +167,47 @@ async fn a_feed_is_opened_by_its_token_until_it_is_closed() {
     ada.delete(&feed_path).await.problem(404, "NOT_FOUND");
     bob.delete(&feed_path).await.done(204);
     fetch(&stranger, &path).await.problem(404, "NOT_FOUND");
+    a_feed_tells_nothing_of_a_team_that_one_left(&host, &ada, &bob).await;
     // Who leaves the organization leaves no open door.
     let path = text(&bob.post("/api/calendar/feeds", &json!({})).await.expect(201), "path");
     fetch(&stranger, &path).await.done(200);
     members::remove(&ada, &bob).await;
     eventually("the feed is closed", async || (fetch(&stranger, &path).await.status == 404).then_some(())).await;
+}
+
+/// Feeds keep to the teams that somebody is in, and not to those of the day on which they were opened.
+async fn a_feed_tells_nothing_of_a_team_that_one_left(host: &Host, ada: &Client, bob: &Client) {
+    let team = text(&ada.post("/api/teams", &json!({"name": "Crew"})).await.expect(201), "id");
+    let people = [ada, bob].map(|person| json!({"userId": members::id(person), "role": "member"}));
+    ada.post(&format!("/api/teams/{team}/members"), &json!({ "members": people })).await.done(200);
+    let mut feeds = Vec::new();
+    for (title, owner) in
+        [("Drill", json!({"ownerType": "team", "ownerId": team})), ("Meal", json!({"ownerType": "organization"}))]
+    {
+        let calendar = with(json!({"name": title}), &owner);
+        let calendar = ada.post("/api/calendar/calendars", &calendar).await.expect(201)["id"].clone();
+        let of_team = with(
+            event(title, &in_seconds(3_600), &in_seconds(7_200)),
+            &json!({"calendarId": calendar, "visibility": "team"}),
+        );
+        made(ada, &of_team).await;
+        let opened = bob.post("/api/calendar/feeds", &json!({"calendarId": calendar})).await.expect(201);
+        let path = text(&opened, "path");
+        let feed = fetch(&host.client(), &path).await;
+        assert!(feed.text().contains(&format!("SUMMARY:{title}")), "{}", feed.text());
+        feeds.push(path);
+    }
+    ada.delete(&format!("/api/teams/{team}/members/{}", members::id(bob))).await.done(204);
+    let stranger = host.client();
+    eventually("the feed of the team's calendar is closed", async || {
+        (fetch(&stranger, &feeds[0]).await.status == 404).then_some(())
+    })
+    .await;
+    eventually("the feed tells no more of the team", async || {
+        let feed = fetch(&stranger, &feeds[1]).await.text();
+        (!feed.contains("Meal") && feed.contains("SUMMARY:Busy")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -234,6 +286,15 @@ async fn an_approved_plan_is_proposed_and_its_execution_seen() {
     );
     ada.post(&format!("{EVENTS}/from-plan"), &late).await.problem(422, "TOO_LATE");
     ada.post(&format!("{EVENTS}/from-plan"), &json!({"planId": "nothing"})).await.problem(404, "NOT_FOUND");
+    // Planning has rules for environments of its own.
+    let project = ada.get(&format!("/api/plans/{plan}")).await.expect(200)["projectId"].clone();
+    let rules = json!({"allowedHours": ["13:00-17:00"], "timezone": "UTC"});
+    let body = json!({"projectId": project, "name": "staging", "config": {"timeRules": rules}});
+    ada.post("/api/environments", &body).await.done(201);
+    let wish = json!({"planId": plan, "dryRun": true,
+        "constraints": {"startAfter": "2027-01-04T08:00:00Z", "environment": "Staging"}});
+    let moved = ada.post(&format!("{EVENTS}/from-plan"), &wish).await.expect(200);
+    assert_eq!(moved["start"], "2027-01-04T13:00:00.000Z", "{moved}");
     // Only into a calendar that is the caller's to fill.
     let body = json!({"name": "Everybody", "ownerType": "organization"});
     let shared = ada.post("/api/calendar/calendars", &body).await.expect(201);
@@ -258,7 +319,8 @@ async fn an_approved_plan_is_proposed_and_its_execution_seen() {
 
 #[tokio::test]
 async fn what_other_services_tell_becomes_an_event_once() {
-    let (_host, ada) = host_with_ada().await;
+    let host = Host::with(Manifest::services_and_herald("", "")).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
     let project = plans::project(&ada, "Harbour").await;
     let release =
         json!({"projectId": project, "name": "Spring", "version": "1.2.0", "plannedStart": "2026-05-04T10:00:00Z"});
@@ -281,6 +343,37 @@ async fn what_other_services_tell_becomes_an_event_once() {
         items.iter().map(|item| format!("{} {}", text(item, "eventType"), text(item, "title"))).collect();
     assert_eq!(told, ["deployment Release: Spring 1.2.0", "human_action Incident: Crane stuck", "review Review: Look"]);
     assert_eq!(items[2]["endTime"], "2026-05-06T10:00:00.000Z");
+    what_becomes_of_an_event_is_told(&ada).await;
+}
+
+/// Others hear of every change, and of a private event when it is and not what.
+async fn what_becomes_of_an_event_is_told(ada: &Client) {
+    let hour = |title: &str, hour: u8| {
+        event(title, &format!("2026-06-01T{hour:02}:00:00Z"), &format!("2026-06-01T{:02}:00:00Z", hour + 1))
+    };
+    let private = json!({"visibility": "private", "location": "Ward 3", "description": "A knee."});
+    let private = text(&made(ada, &with(hour("Surgery", 8), &private)).await, "id");
+    let path = format!("{EVENTS}/{private}");
+    ada.put(&path, &json!({"startTime": "2026-06-01T10:00:00Z"})).await.done(200);
+    let ferry = text(&made(ada, &hour("Ferry", 10)).await, "id");
+    ada.put(&format!("{EVENTS}/{ferry}"), &json!({"description": "It is late."})).await.done(200);
+    ada.delete(&path).await.done(204);
+    let mut told = heard(ada, "meeting.rescheduled", 1).await;
+    assert_eq!(
+        (&told[0]["oldStartTime"], &told[0]["startTime"]),
+        (&json!("2026-06-01T08:00:00.000Z"), &json!("2026-06-01T10:00:00.000Z"))
+    );
+    told.extend(heard(ada, "meeting.cancelled", 1).await);
+    told.extend(heard(ada, "calendar.event.cancelled", 1).await);
+    assert!(told.iter().all(|event| event["eventId"] == private.as_str()), "{told:?}");
+    let conflict = heard(ada, "calendar.conflict", 1).await;
+    assert_eq!((&conflict[0]["eventId"], &conflict[0]["otherEventId"]), (&json!(ferry), &json!(private)), "told once");
+    let updated = heard(ada, "calendar.event.updated", 2).await;
+    let titles: Vec<&Value> = updated.iter().map(|event| &event["title"]).collect();
+    assert!(titles.contains(&&json!("Busy")) && titles.contains(&&json!("Ferry")), "{updated:?}");
+    told.extend([conflict, updated, heard(ada, "calendar.event.created", 5).await].concat());
+    let told = json!(told).to_string();
+    assert!(["Surgery", "Ward 3", "A knee"].iter().all(|word| !told.contains(word)), "{told}");
 }
 
 #[tokio::test]

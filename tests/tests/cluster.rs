@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use berth_tests::answer::text;
 use berth_tests::entries::{add, remove, set};
 use berth_tests::host::Builder;
 use berth_tests::writers::everything_is_there;
-use berth_tests::{Answer, Balancer, Client, Host, Manifest, Space, Urls, Writers, eventually, guests, manifest};
+use berth_tests::{
+    Answer, Balancer, Client, Host, Manifest, Space, Store, Urls, Writers, eventually, guests, manifest,
+};
 use serde_json::{Value, json};
 
 /// What a deploy may take to reach every host; far more than it takes on a machine that has nothing else to do.
@@ -141,11 +144,12 @@ async fn what_one_host_deploys_runs_on_all_and_a_host_that_was_down_catches_up()
     })
     .await;
     assert_eq!(listed.iter().filter(|host| host["isHere"] == true).count(), 1, "{listed:?}");
-    let back = hosts[1].operator().post("/api/admin/plugins/hello/rollback", &json!({"revision": 1})).await;
-    assert!(matches!(back.status, 200 | 202 | 409), "{}", back.text());
-    if back.status != 409 {
-        spreads(&hosts, "1").await;
-    }
+    changed(200, async || {
+        let path = "/api/admin/plugins/hello/rollback?wait";
+        hosts[1].operator().post(path, &json!({"revision": 1})).await
+    })
+    .await;
+    spreads(&hosts, "1").await;
     // Down while a build comes that its folder has never seen.
     let down = hosts.pop().expect("a host").kill().await;
     let third = guests::variant(&second, 3);
@@ -159,15 +163,44 @@ async fn what_one_host_deploys_runs_on_all_and_a_host_that_was_down_catches_up()
     let plugins = hosts[3].operator().get("/api/admin/plugins").await.expect(200);
     let others = hosts[0].operator().get("/api/admin/plugins").await.expect(200);
     assert_eq!(plugins["items"][0]["sha256"], others["items"][0]["sha256"]);
-    // One that stops well leaves the list.
-    hosts.pop().expect("a host").stop().await;
-    eventually("its farewell", async || {
-        let listed = hosts[0].operator().get("/api/admin/hosts").await.expect(200);
-        // The one that was killed before may still be on it.
-        let running = listed["items"].as_array()?.iter().filter(|host| host["state"] == "running").count();
-        (running <= 4).then_some(())
+    // One that stops well leaves the list at once; one that was killed is called lost before it goes.
+    let instances = async |host: &Host| -> Vec<(String, bool)> {
+        let listed = host.operator().get("/api/admin/hosts").await.expect(200);
+        let items = listed["items"].as_array().expect("hosts");
+        items.iter().map(|host| (text(host, "instance"), host["isHere"] == true)).collect()
+    };
+    let leaving = hosts.pop().expect("a host");
+    let (instance, _) = instances(&leaving).await.into_iter().find(|(_, is_here)| *is_here).expect("itself");
+    eventually("its name on the list", async || {
+        instances(&hosts[0]).await.iter().any(|(other, _)| *other == instance).then_some(())
     })
     .await;
+    leaving.stop().await;
+    assert!(instances(&hosts[0]).await.iter().all(|(other, _)| *other != instance));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn machine_code_is_made_once_for_all_hosts_and_altered_code_is_not_used() {
+    let space = space();
+    let mut hosts = three(|| Host::with(Manifest::hello()).on(&space)).await;
+    let [_, second] = versions();
+    let never_seen = || {
+        let random = uuid::Uuid::now_v7();
+        guests::variant(&second, u32::from_le_bytes(*random.as_bytes().last_chunk().expect("its random end")))
+    };
+    deploy(&hosts[0], &never_seen()).await;
+    spreads(&hosts, "2").await;
+    for host in &hosts[1..] {
+        assert!(host.log().contains("took machine code that another host compiled"), "{}", host.log());
+    }
+    let down = hosts.pop().expect("a host").stop().await;
+    deploy(&hosts[0], &never_seen()).await;
+    let altered =
+        "UPDATE berth_machine_code_parts SET bytes = set_byte(bytes, 4000, get_byte(bytes, 4000) # 1) WHERE part = 0";
+    assert!(Store::Space(Arc::clone(&space)).change(altered).await > 1);
+    let host = down.start().await;
+    assert_eq!(version(&host).await.as_deref(), Some("2"));
+    assert!(host.log().contains("machine code of another host is not used"), "{}", host.log());
 }
 
 /// Waits until every host answers every path with its status.

@@ -1,6 +1,7 @@
 //! collaboration: sessions with roles that fit, one at a time for everybody, and streams that miss nothing.
 
 use berth_tests::answer::text;
+use berth_tests::wait::heard;
 use berth_tests::{Answer, Client, EventStream, Host, Manifest, eventually, members, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -50,7 +51,7 @@ fn expected(people: &[(&Client, &str)]) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn a_pair_has_one_driver_from_the_beginning_to_the_end() {
-    let (host, ada, people) = house(Manifest::services(), &["bob", "cleo"]).await;
+    let (host, ada, people) = house(Manifest::services_and_herald("", ""), &["bob", "cleo"]).await;
     let (bob, cleo) = (&people[0], &people[1]);
     let made = ada.post(SESSIONS, &json!({"title": "The <crane>", "navigatorId": members::id(bob)})).await.expect(201);
     let (id, path) = (text(&made, "id"), format!("{SESSIONS}/{}", text(&made, "id")));
@@ -108,6 +109,18 @@ async fn a_pair_has_one_driver_from_the_beginning_to_the_end() {
     bob.delete(&path).await.problem(403, "FORBIDDEN");
     ada.delete(&path).await.done(204);
     ada.get(&path).await.problem(404, "NOT_FOUND");
+    // Others hear of all of it, each once: a driver who is switched and one who leaves hand over.
+    for kind in ["scheduled", "started"] {
+        assert_eq!(heard(&ada, &format!("pairing.session.{kind}"), 1).await[0]["sessionId"], id.as_str());
+    }
+    let ended = heard(&ada, "pairing.session.ended", 1).await;
+    assert_eq!((&ended[0]["status"], &ended[0]["reason"]), (&json!("completed"), &json!("empty")));
+    let switched = heard(&ada, "pairing.role.switched", 3).await;
+    let mut drivers: Vec<String> = switched.iter().map(|switch| text(switch, "previousDriverId")).collect();
+    let mut expected = [&ada, bob, &ada].map(members::id);
+    drivers.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(drivers, expected, "{switched:?}");
 }
 
 #[tokio::test]
@@ -396,6 +409,11 @@ async fn a_review_offers_a_session_and_a_private_project_keeps_its_own() {
         (&json!("Review: The winch"), &json!(members::id(&ada)), &json!(members::id(cleo)))
     );
     let id = text(&offer, "id");
+    eventually("a word of the offer", async || {
+        let inbox = cleo.get("/api/notifications?type=pairing.session.scheduled").await.expect(200);
+        (inbox["items"][0]["title"] == "You are asked to a session: Review: The winch").then_some(())
+    })
+    .await;
     assert_eq!(roles(&join(cleo, &id, json!({})).await.expect(200)), expected(&[(cleo, "navigator")]));
     let session = join(&ada, &id, json!({})).await.expect(200);
     assert_eq!(roles(&session), expected(&[(cleo, "navigator"), (&ada, "driver")]));

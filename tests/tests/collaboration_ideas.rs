@@ -1,14 +1,19 @@
 //! collaboration: ideas, what people think of them, and what becomes of them.
 
 use berth_tests::answer::text;
-use berth_tests::{Client, Host, eventually, members, plans};
+use berth_tests::wait::heard;
+use berth_tests::{Client, Host, Manifest, eventually, members, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const IDEAS: &str = "/api/innovation";
 
 async fn house(others: &[&str]) -> (Host, Client, Vec<Client>) {
-    let host = Host::start().await;
+    house_with(Manifest::services(), others).await
+}
+
+async fn house_with(manifest: Manifest, others: &[&str]) -> (Host, Client, Vec<Client>) {
+    let host = Host::with(manifest).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let mut people = Vec::new();
     for name in others {
@@ -27,7 +32,8 @@ async fn submitted(client: &Client, body: &Value) -> String {
 
 #[tokio::test]
 async fn votes_count_once_each_and_never_for_ones_own() {
-    let (host, ada, people) = house(&["bob", "cleo", "dan"]).await;
+    let manifest = Manifest::services_and_herald("", "");
+    let (host, ada, people) = house_with(manifest, &["bob", "cleo", "dan"]).await;
     let made = people[0].post(IDEAS, &idea("A <second> crane")).await;
     let body = made.expect(201);
     assert_eq!(
@@ -81,8 +87,22 @@ async fn votes_count_once_each_and_never_for_ones_own() {
         (&json!("Two cranes"), &json!(2), &json!("submitted"))
     );
     people[0].delete(&path).await.problem(403, "FORBIDDEN");
+    for (status, kind) in [("approved", "innovation.idea.approved"), ("implemented", "innovation.idea.implemented")] {
+        ada.put(&format!("{path}/status"), &json!({"status": status})).await.done(200);
+        let told = heard(&ada, kind, 1).await;
+        assert_eq!((&told[0]["ideaId"], &told[0]["status"]), (&body["id"], &json!(status)), "{told:?}");
+    }
     ada.delete(&path).await.done(204);
     ada.get(&format!("{path}/comments")).await.problem(404, "NOT_FOUND");
+    // Others hear of each vote that changes something, and of one that is taken back.
+    let told = heard(&ada, "innovation.idea.submitted", 2).await;
+    let authors =
+        |event: &Value| (event["ideaId"] == body["id"]) == (event["authorId"] == members::id(&people[0]).as_str());
+    assert!(told.iter().all(authors), "{told:?}");
+    let votes = heard(&ada, "innovation.idea.voted", 5).await;
+    let mut values: Vec<i64> = votes.iter().filter_map(|vote| vote["value"].as_i64()).collect();
+    values.sort_unstable();
+    assert_eq!(values, [-1, 0, 1, 1, 1], "{votes:?}");
 }
 
 #[tokio::test]
@@ -120,6 +140,14 @@ async fn an_idea_goes_its_way_with_reasons_and_scores() {
     let time = "/api/innovation/time";
     let entry = bob.post(time, &json!({"ideaId": id, "minutes": 90, "date": "2026-03-02"})).await.expect(201);
     bob.post(time, &json!({"minutes": 1400, "date": "2026-03-02"})).await.problem(422, "DAY_FULL");
+    // However many come at once, a day has no more than its minutes: three times 400 fit into the 1350 that are left.
+    let many = json!({"minutes": 400, "date": "2026-03-02"});
+    let entries = (0..6).map(|_| bob.post(time, &many));
+    let kept = futures_util::future::join_all(entries).await;
+    assert_eq!(kept.iter().filter(|answer| answer.status == 201).count(), 3, "{kept:?}");
+    for entry in kept.iter().filter(|answer| answer.status == 201) {
+        bob.delete(&format!("{time}/{}", text(&entry.json(), "id"))).await.done(204);
+    }
     bob.post(time, &json!({"minutes": 30, "date": "2026-02-30"})).await.problem(400, "VALIDATION_ERROR");
     bob.post(time, &json!({"minutes": 30, "ideaId": "nothing"})).await.problem(404, "NOT_FOUND");
     cleo.post(time, &json!({"minutes": 30})).await.done(201);

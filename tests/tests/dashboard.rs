@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use berth_tests::answer::text;
-use berth_tests::{Client, Host, eventually, members, plans};
+use berth_tests::wait::heard;
+use berth_tests::{Client, Host, Manifest, eventually, members, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -36,7 +37,8 @@ async fn ids(client: &Client, query: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_dashboard_is_made_read_changed_and_deleted() {
-    let (host, ada) = house().await;
+    let host = Host::with(Manifest::services_and_herald("", "")).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
     let body = json!({"name": " <b>Mine ", "description": "d", "contextType": "project", "config": {"theme": "dark", "zero": 0},
         "filters": {"from": "now-7d", "projectId": "p1"}, "refreshSeconds": 30, "ownerId": "somebody", "widgetCount": 9});
     let one = ada.post(PATH, &body).await.expect(201);
@@ -91,10 +93,22 @@ async fn a_dashboard_is_made_read_changed_and_deleted() {
         answer.problem(404, "NOT_FOUND");
     }
     assert!(ids(&eve, "").await.is_empty());
+    let widget = added(&ada, &text(&one, "id"), &note()).await;
+    ada.post(&format!("{path}/share"), &json!({"type": "organization"})).await.done(200);
     ada.delete(&path).await.done(204);
     ada.get(&path).await.problem(404, "NOT_FOUND");
     ada.delete(&path).await.problem(404, "NOT_FOUND");
     ada.put(&path, &json!({"name": "x"})).await.problem(404, "NOT_FOUND");
+    // Others hear of all of it by ids, and not what it is called or shows.
+    let mut told = heard(&ada, "dashboard.created", 1).await;
+    told.extend(heard(&ada, "dashboard.updated", 2).await);
+    told.extend(heard(&ada, "dashboard.shared", 1).await);
+    told.extend(heard(&ada, "dashboard.deleted", 1).await);
+    assert!(told.iter().all(|event| event["dashboardId"] == one["id"]), "{told:?}");
+    assert!(told.iter().any(|event| event["widgetId"] == widget.as_str()), "{told:?}");
+    assert_eq!((&told[3]["sharedWith"][0]["type"], &told[4]["ownerId"]), (&json!("organization"), &one["ownerId"]));
+    let told = json!(told).to_string();
+    assert!(["Mine", "Ours", "Ahoy", "dark"].iter().all(|word| !told.contains(word)), "{told}");
 }
 
 #[tokio::test]
@@ -297,6 +311,10 @@ async fn scopes_are_for_their_people() {
     ada.delete(&format!("{PATH}/{all}")).await.done(204);
     vic.get(&format!("{PATH}/default")).await.problem(404, "NOT_FOUND");
     assert_eq!(ids(&ada, "&q=hIdD").await, BTreeSet::from([of_hidden]));
+    let abroad = made(&ada, &json!({"name": "Überblick"})).await;
+    for q in ["überblick", "ÜBERBLICK"] {
+        assert_eq!(ids(&ada, &format!("&q={q}")).await, BTreeSet::from([abroad.clone()]), "{q}");
+    }
     assert!(ids(&ada, "&q=%25").await.is_empty(), "nothing stands for anything");
     ada.get(&format!("{PATH}?sortBy=config")).await.problem(400, "VALIDATION_ERROR");
     ada.get(&format!("{PATH}?scope=WORLD")).await.problem(400, "VALIDATION_ERROR");

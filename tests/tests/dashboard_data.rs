@@ -2,6 +2,8 @@
 //! what is cached is old as soon as something happens.
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on fails")]
 
+use std::time::Instant;
+
 use berth_tests::answer::text;
 use berth_tests::manifest::{Manifest, Slot};
 use berth_tests::{Client, Host, eventually, guests, members, plans};
@@ -74,6 +76,13 @@ async fn every_type_has_data_of_the_services() {
     )
     .await
     .done(202);
+    ada.post(
+        "/api/experiments",
+        &json!({"name": "Blue or green", "primaryMetric": "clicks", "minSampleSize": 10,
+        "variants": [{"name": "blue", "isControl": true}, {"name": "green"}]}),
+    )
+    .await
+    .done(201);
     let id = board(
         &ada,
         &[
@@ -95,6 +104,8 @@ async fn every_type_has_data_of_the_services() {
             json!({"type": "metric_chart", "config": {"name": "depth", "aggregation": "max"}}),
             json!({"type": "service_health"}),
             json!({"type": "learning_progress"}),
+            json!({"type": "team_capacity"}),
+            json!({"type": "experiments"}),
             json!({"type": "markdown_note", "config": {"content": "<b>raw</b> & so on"}}),
             json!({"type": "link_list", "config": {"links": [{"title": "Docs", "url": "/docs"}]}}),
         ],
@@ -102,7 +113,7 @@ async fn every_type_has_data_of_the_services() {
     .await;
     let found = data(&ada, &id, "").await;
     assert_eq!(found["failed"], 0, "{found}");
-    assert_eq!(found["widgets"].as_array().map(Vec::len), Some(20));
+    assert_eq!(found["widgets"].as_array().map(Vec::len), Some(22));
     assert_eq!(
         ok(&found, "task_status"),
         &json!({"counts": {"to_do": 2, "in_progress": 0, "in_review": 0, "blocked": 0, "completed": 0, "cancelled": 0}, "total": 2})
@@ -132,6 +143,8 @@ async fn every_type_has_data_of_the_services() {
     assert_eq!(ok(&found, "metric_chart")["items"][0]["value"], json!(4.5));
     assert!(ok(&found, "service_health")["services"].is_array());
     assert_eq!(ok(&found, "learning_progress")["minutes"], 0);
+    assert!(ok(&found, "team_capacity")["groups"].is_array(), "{found}");
+    assert_eq!(ok(&found, "experiments")["items"][0]["name"], "Blue or green");
     assert_eq!(ok(&found, "markdown_note")["content"], "<b>raw</b> & so on");
     assert_eq!(ok(&found, "link_list")["links"][0]["url"], "/docs");
     // The context narrows what has a project.
@@ -158,8 +171,8 @@ fn seconds_from_now(seconds: i64) -> String {
 #[tokio::test]
 async fn a_bad_widget_spoils_nothing_but_itself() {
     let unruly = Slot::new("messaging", guests::fixture("unruly"), "/api/messaging");
-    let manifest = Manifest::services().without("messaging").without("calendar").and(Manifest::of([unruly]).text());
-    let host = Host::with(manifest.bereft_of("calendar")).start().await;
+    let manifest = Manifest::services().without("messaging").and(Manifest::of([unruly]).text());
+    let host = Host::with(manifest.bereft_of("calendar").bereft_of("quality")).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let own = |name: &str, path: &str| json!({"type": "unread_messages", "title": name, "dataSource": {"service": "messaging", "path": path}});
     let id = board(&ada, &[
@@ -170,11 +183,15 @@ async fn a_bad_widget_spoils_nothing_but_itself() {
         json!({"type": "unread_messages", "title": "text", "dataSource": {"service": "messaging", "path": "/api/messaging/ok", "transform": {"select": "/nothing"}}}),
         own("fine", "/api/messaging/ok"),
         json!({"type": "calendar_agenda"}),
+        json!({"type": "experiments"}),
         json!({"type": "plan_progress", "config": {"planId": "nobody"}}),
         json!({"type": "markdown_note", "config": {"content": "x"}}),
     ])
     .await;
+    let begin = Instant::now();
     let found = data(&ada, &id, "").await;
+    let patience = 4..12;
+    assert!(patience.contains(&begin.elapsed().as_secs()), "one widget sleeps for minutes: {:?}", begin.elapsed());
     let named = |name: &str| {
         let widget = found["widgets"].as_array().into_iter().flatten().find(|widget| widget["title"] == name);
         widget.cloned().unwrap_or_else(|| panic!("no {name} in {found}"))
@@ -184,6 +201,7 @@ async fn a_bad_widget_spoils_nothing_but_itself() {
         ("sleep", 504, "messaging"),
         ("lost", 404, "messaging"),
         ("Agenda", 503, "calendar"),
+        ("Experiments", 503, "quality"),
         ("Plan progress", 404, "planning"),
     ] {
         let widget = named(name);
@@ -196,7 +214,7 @@ async fn a_bad_widget_spoils_nothing_but_itself() {
     assert_eq!(named("fine")["data"], json!({"ok": true}));
     assert_eq!(ok(&found, "my_tasks")["total"], 0);
     assert_eq!(ok(&found, "markdown_note")["content"], "x");
-    assert_eq!(found["failed"], 6);
+    assert_eq!(found["failed"], 7);
     // One widget by itself says the same.
     let agenda = text(&named("Agenda"), "widgetId");
     let one = ada.get(&format!("{PATH}/{id}/widgets/{agenda}/data")).await.expect(200);

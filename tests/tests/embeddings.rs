@@ -240,6 +240,16 @@ async fn passages_are_found_by_meaning_and_by_words() {
     assert_eq!(ada.get(PATH).await.expect(200)["total"], 0, "its documents are gone with it");
 }
 
+/// Whether this host's database compares vectors: PostgreSQL does with pgvector, which not every server has.
+fn compares(host: &Host) -> bool {
+    let has_view = "select to_regclass('vectors__emb_chunks__vector') is not null";
+    let compares = host.space().is_none_or(|space| space.ask(has_view) == ["t"]);
+    if !compares {
+        eprintln!("SKIPPED: how PostgreSQL compares vectors is not seen, for want of pgvector");
+    }
+    compares
+}
+
 #[tokio::test]
 async fn the_database_and_the_component_find_the_same() {
     let (host, ada) = host_with_ada().await;
@@ -288,8 +298,7 @@ async fn the_database_and_the_component_find_the_same() {
         }
     }
     let log = host.operator().get("/api/admin/plugins/embeddings/logs").await.text();
-    let is_sqlite = host.space().is_none();
-    assert_eq!(log.contains("does not compare vectors"), !is_sqlite, "{log}");
+    assert_eq!(log.contains("does not compare vectors"), !compares(&host), "{log}");
 }
 
 #[tokio::test]

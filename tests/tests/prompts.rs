@@ -2,7 +2,7 @@
 
 use berth_tests::answer::text;
 use berth_tests::event_stream::EventStream;
-use berth_tests::{Client, Host, Manifest, eventually, members};
+use berth_tests::{Client, Host, Manifest, assistants, eventually, members};
 use serde_json::{Value, json};
 
 const ROUTES: &str = "/api/prompts";
@@ -139,6 +139,92 @@ async fn another_organization_and_a_viewer_get_nowhere() {
         let answer = ada.post(ROUTES, &body).await;
         answer.problem(400, "VALIDATION_ERROR");
         assert!(answer.faulty_fields().iter().any(|faulty| faulty == field), "{body}: {}", answer.text());
+    }
+}
+
+/// An override, an experiment, a schedule and an execution of a prompt, each by its path.
+async fn hung_on(client: &Client, id: &str) -> [String; 4] {
+    let variants = json!([{"name": "a", "isControl": true, "customContent": "A"}, {"name": "b", "customContent": "B"}]);
+    let bodies = [
+        ("overrides", json!({"promptId": id, "content": "O"})),
+        ("experiments", json!({"promptId": id, "name": "x", "variants": variants})),
+        ("schedules", json!({"promptId": id, "name": "s", "cron": "0 9 * * *", "variables": {"private": "words"}})),
+    ];
+    let mut paths = Vec::new();
+    for (group, body) in bodies {
+        let row = client.post(&format!("{ROUTES}/{group}"), &body).await.expect(201);
+        paths.push(format!("{ROUTES}/{group}/{}", text(&row, "id")));
+    }
+    let execution = text(&render(client, json!({"id": id})).await, "executionId");
+    paths.push(format!("{ROUTES}/executions/{execution}"));
+    paths.try_into().expect("four")
+}
+
+/// Neither a prompt nor what hangs on it exists for somebody.
+async fn is_hidden(client: &Client, id: &str, hung: &[String; 4]) {
+    client.get(&format!("{ROUTES}/{id}")).await.problem(404, "NOT_FOUND");
+    client.post(&format!("{ROUTES}/render"), &json!({"id": id})).await.problem(404, "NOT_FOUND");
+    let [over, experiment, schedule, execution] = hung;
+    for (group, path) in [("overrides", over), ("experiments", experiment), ("schedules", schedule)] {
+        let listed = client.get(&format!("{ROUTES}/{group}?promptId={id}")).await.expect(200);
+        assert_eq!(listed["total"], 0, "{listed}");
+        client.get(path).await.problem(404, "NOT_FOUND");
+        client.put(path, &json!({"name": "mine", "content": "mine"})).await.problem(404, "NOT_FOUND");
+    }
+    for path in [format!("{schedule}/run-now"), format!("{schedule}/pause"), format!("{experiment}/stop")] {
+        client.post(&path, &json!({})).await.problem(404, "NOT_FOUND");
+    }
+    client.get(&format!("{experiment}/results")).await.problem(404, "NOT_FOUND");
+    client.post(&format!("{execution}/outcome"), &json!({"rating": 1})).await.problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn what_hangs_on_a_prompt_exists_for_whom_the_prompt_does() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Admin").await;
+    let mia = members::bring(&host, &ada, "mia@example.com", "Member").await;
+    let cleo = members::bring(&host, &ada, "cleo@example.com", "Member").await;
+    let create = async |name: &str, more: Value| {
+        let mut body = json!({"name": name, "content": format!("Text of {more}")});
+        body.as_object_mut().expect("a body").extend(more.as_object().cloned().unwrap_or_default());
+        let id = text(&bob.post(ROUTES, &body).await.expect(201), "id");
+        bob.post(&format!("{ROUTES}/{id}/versions/1/publish"), &json!({})).await.done(200);
+        id
+    };
+    // A user's own: not even for a Super Admin, who may do everything else.
+    let own = create("own", json!({"scope": "USER"})).await;
+    let hung = hung_on(&bob, &own).await;
+    is_hidden(&mia, &own, &hung).await;
+    is_hidden(&ada, &own, &hung).await;
+    ada.post(&format!("{}/approve", hung[0]), &json!({})).await.problem(404, "NOT_FOUND");
+    ada.post(&format!("{}/start", hung[1]), &json!({})).await.problem(404, "NOT_FOUND");
+    bob.put(&hung[2], &json!({"name": "again"})).await.done(200);
+    assert_eq!(bob.post(&format!("{}/outcome", hung[3]), &json!({"rating": 5})).await.expect(200)["userRating"], 5);
+    // A project's: for those who see the project.
+    let project = json!({"name": "Dock", "visibility": "private"});
+    let project = text(&bob.post("/api/projects", &project).await.expect(201), "id");
+    let access =
+        json!([{"userId": members::id(&bob), "level": "owner"}, {"userId": members::id(&cleo), "level": "viewer"}]);
+    bob.put(&format!("/api/projects/{project}/access"), &json!({ "access": access })).await.done(200);
+    for somebody in [&bob, &ada] {
+        let nowhere = json!({"name": "lost", "scope": "PROJECT", "projectId": "nobody"});
+        somebody.post(ROUTES, &nowhere).await.problem(404, "NOT_FOUND");
+    }
+    let dock = create("dock", json!({"scope": "PROJECT", "projectId": project})).await;
+    let hung = hung_on(&bob, &dock).await;
+    is_hidden(&mia, &dock, &hung).await;
+    assert_eq!(mia.get(ROUTES).await.expect(200)["total"], 0);
+    mia.post(&format!("{ROUTES}/render"), &json!({"name": "dock"})).await.problem(404, "NOT_FOUND");
+    cleo.get(&hung[0]).await.done(200);
+    render(&cleo, json!({"name": "dock"})).await;
+    ada.get(&hung[2]).await.done(200);
+    // A private one and one for everybody may have the same name, whoever asks first.
+    ada.post(ROUTES, &json!({"name": "dock", "scope": "GLOBAL", "content": "everybody's"})).await.done(201);
+    let shared = ada.get(&format!("{ROUTES}?scope=GLOBAL")).await.expect(200)["items"][0].clone();
+    ada.post(&format!("{ROUTES}/{}/versions/1/publish", text(&shared, "id")), &json!({})).await.done(200);
+    for (client, is_own) in [(&mia, false), (&cleo, true), (&mia, false), (&bob, true)] {
+        let rendered = render(client, json!({"name": "dock"})).await;
+        assert_eq!(rendered["content"] != "everybody's", is_own, "{rendered}");
     }
 }
 
@@ -288,9 +374,38 @@ async fn an_execution_asks_the_assistant_whole_and_piece_by_piece() {
 }
 
 #[tokio::test]
+async fn a_stream_that_its_client_leaves_is_over_and_counted_once() {
+    let provider = assistants::stub().await;
+    let (host, ada) = assistants::host_with_ada(assistants::manifest(Some(&provider))).await;
+    assistants::set_up(&ada, &provider, "CUSTOM", &["leaving"]).await;
+    published(&ada, "greet", "Ahoy").await;
+    let asked = json!({"variables": {}, "model": "leaving", "stream": true});
+    let request = ada.request(reqwest::Method::POST, &format!("{ROUTES}/greet/execute")).json(&asked);
+    let mut stream = EventStream::of(request).await.expect("a stream");
+    let started = stream.wait_for("started").await;
+    stream.wait_for("delta").await;
+    drop(stream);
+    let over = eventually("the end of the execution", async || {
+        // As if the assistant had heard of nobody for a while.
+        let silent = "UPDATE ai_completions SET updated_at = '2020-01-01T00:00:00.000Z' WHERE status = 'streaming'";
+        host.store().change(silent).await;
+        let rows = ada.get(&format!("{ROUTES}/greet/executions?status=failed")).await.expect(200);
+        rows["items"].get(0).cloned()
+    })
+    .await;
+    assert_eq!((&over["id"], &over["wasSuccessful"]), (&started.data["executionId"], &json!(false)), "{over}");
+    assert!(over["error"].as_str().is_some_and(|error| !error.is_empty()), "{over}");
+    eventually("the usage", async || {
+        let used = ada.get("/api/usage/events?categoryCode=prompt.execution").await.expect(200);
+        (used["total"] == 1 && used["items"][0]["dimensions"]["status"] == "failed").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_due_schedule_runs_once_whatever_was_missed_and_tells_its_target() {
     let manifest = Manifest::services().with("schedules = \"1m\"", "schedules = \"1s\"");
-    let host = Host::with(manifest).embedded().start().await;
+    let host = Host::with(manifest).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     published(&ada, "digest", "News of {{day}}").await;
     let body = json!({"promptId": "digest", "name": "Morning", "cron": "*/5 * * * *", "variables": {"day": "today"},
@@ -299,11 +414,8 @@ async fn a_due_schedule_runs_once_whatever_was_missed_and_tells_its_target() {
     let one = format!("{ROUTES}/schedules/{}", text(&row, "id"));
     let stopped = host.stop().await;
     // As if the host had been away for days: hundreds of runs were missed.
-    let script = "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\n\
-        n=c.execute(\"UPDATE prompt_schedules SET next_run_at='2026-01-01T00:00:00.000Z'\").rowcount\nc.commit()\nassert n==1,n";
-    let file = stopped.data().join("berth.db");
-    let status = std::process::Command::new("python3").args(["-c", script]).arg(file).status().expect("python3");
-    assert!(status.success());
+    let missed = "UPDATE prompt_schedules SET next_run_at = '2026-01-01T00:00:00.000Z'";
+    assert_eq!(stopped.store().change(missed).await, 1);
     let host = stopped.start().await;
     let ada = host.client().with_token(ada.token());
     let runs = format!("{ROUTES}/digest/executions");
@@ -358,7 +470,8 @@ async fn a_label_names_the_newest_version_that_has_it_and_only_publishers_start_
 
 #[tokio::test]
 async fn a_schedule_fails_five_times_is_paused_and_tells_its_owner() {
-    let host = Host::with(Manifest::services().bereft_of("ai-service")).start().await;
+    let manifest = Manifest::services().bereft_of("ai-service").with("schedules = \"1m\"", "schedules = \"1s\"");
+    let host = Host::with(manifest).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     published(&ada, "digest", "News").await;
     let schedule =
@@ -391,5 +504,24 @@ async fn a_schedule_fails_five_times_is_paused_and_tells_its_owner() {
     .await;
     let resumed = ada.post(&format!("{one}/resume"), &json!({})).await.expect(200);
     assert_eq!((&resumed["isActive"], &resumed["consecutiveFailures"]), (&json!(true), &json!(0)));
+    // Due by itself it is tried again at the next tick, and no more often than by hand.
+    let due = "UPDATE prompt_schedules SET next_run_at = '2020-01-01T00:00:00.000Z'";
+    assert_eq!(host.store().change(due).await, 1);
+    let paused = eventually("the schedule being given up", async || {
+        let row = ada.get(&one).await.expect(200);
+        (row["isActive"] == false).then_some(row)
+    })
+    .await;
+    assert_eq!(paused["consecutiveFailures"], 5, "{paused}");
+    let runs = ada.get(&format!("{ROUTES}/digest/executions?limit=200")).await.expect(200);
+    let failed = runs["items"].as_array().into_iter().flatten();
+    let failed = failed.filter(|run| run["status"] == "failed" && run["scheduleId"] == row["id"]).count();
+    assert_eq!((&runs["total"], failed), (&json!(10), 10), "each try is a run of its own: {runs}");
+    eventually("the owner being told of the failures", async || {
+        let inbox = ada.get("/api/notifications?type=prompt.execution.failed").await.expect(200);
+        (inbox["total"].as_i64() > Some(0)).then_some(())
+    })
+    .await;
+    ada.post(&format!("{one}/resume"), &json!({})).await.done(200);
     assert_eq!(ada.post(&format!("{one}/pause"), &json!({})).await.expect(200)["isActive"], false);
 }

@@ -2,6 +2,9 @@
 
 use berth_test_servers::{Kind, Private};
 use berth_tests::{Host, Manifest, Urls, old_servers};
+use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties, ExchangeKind};
 
 /// A start with this setting stops, and says this in the one line that names the setting.
 fn refused(variable: &str, url: &str, sentence: &str) {
@@ -25,14 +28,16 @@ fn with_login(url: &str, login: &str) -> String {
 fn a_postgres_that_will_not_do() {
     let variable = "BERTH_DATABASE_URL";
     let server = Private::start_guarded(Kind::Postgres).expect("a private PostgreSQL");
-    let make = "create role limited login password 'a-secret-word'; create role shut login password 'a-secret-word'";
+    let make = "create role limited login password 'a-secret-word'; create role shut login password 'a-secret-word'; \
+        create role roleless login password 'a-secret-word'";
     server.administer("postgres", make).expect("roles");
     for statement in
         ["create database berth", "create database closed", "revoke connect on database closed from public"]
     {
         server.administer("postgres", statement).expect(statement);
     }
-    server.administer("berth", "revoke create on schema public from public").expect("the schema");
+    let schema = "revoke create on schema public from public; grant create on schema public to roleless";
+    server.administer("berth", schema).expect("the schema");
     let url = |login: &str, database: &str| {
         let url = with_login(&server.url(), login);
         url.rsplit_once('/').map(|(server, _)| format!("{server}/{database}")).expect("a URL")
@@ -41,6 +46,7 @@ fn a_postgres_that_will_not_do() {
     refused(variable, &url("nobody:a-secret-word", "berth"), "refuses the user nobody or the password");
     refused(variable, &url("limited:a-secret-word", "absent"), "has no database absent");
     refused(variable, &url("limited:a-secret-word", "berth"), "the user limited may not make tables");
+    refused(variable, &url("roleless:a-secret-word", "berth"), "the user roleless may not make roles");
     refused(variable, &url("shut:a-secret-word", "closed"), "the user shut may not connect to the database");
     refused(variable, "postgres://limited@nowhere.invalid/berth", "no address is known of its host nowhere.invalid");
     refused(variable, "postgres://limited@127.0.0.1:9/berth", "127.0.0.1:9 takes no connection");
@@ -56,13 +62,15 @@ fn a_redis_that_will_not_do() {
     refused(variable, &server.url(), "the server wants a password");
     refused(variable, &url(":a-secret-word"), "refuses the user or the password");
     refused(variable, &url(&format!("nobody:{}", Private::PASSWORD)), "refuses the user or the password");
-    refused(variable, &url(&format!("limited:{}", Private::PASSWORD)), "the user lacks rights");
+    for user in ["limited", "reader"] {
+        refused(variable, &url(&format!("{user}:{}", Private::PASSWORD)), "the user lacks rights");
+    }
     refused(variable, "redis://nowhere.invalid", "no address is known of its host");
     refused(variable, &format!("redis://{}", old_servers::redis("5.0.14")), "older than Redis 6");
 }
 
-#[test]
-fn a_rabbit_that_will_not_do() {
+#[tokio::test]
+async fn a_rabbit_that_will_not_do() {
     let variable = "BERTH_QUEUE_URL";
     let given = Urls::given().amqp;
     let (server, _) = given.rsplit_once('/').expect("a URL");

@@ -56,6 +56,12 @@ async fn a_profile_is_its_owners_and_their_leads() {
         assert_eq!(client.get(&path).await.expect(200)["costRateMicro"], seen);
         assert_eq!(client.get(RESOURCES).await.expect(200)["items"][0]["costRateMicro"], seen);
     }
+    // Nor does the order of the list tell it.
+    let by_cost = format!("{RESOURCES}?sortBy=costRateMicro");
+    for client in [&bob, &vic] {
+        assert_eq!(client.get(&by_cost).await.faulty_fields(), ["sortBy"]);
+    }
+    assert_eq!(ada.get(&by_cost).await.expect(200)["total"], 1);
     let stale = bob.request(Method::PUT, &path).header("if-match", "\"1\"").json(&json!({"weeklyHours": 20}));
     bob.send(stale).await.problem(412, "PRECONDITION_FAILED");
     let changed = bob.put(&path, &json!({"weeklyHours": 24})).await.expect(200);
@@ -207,6 +213,10 @@ async fn time_off_is_ones_own_and_a_leads_to_decide() {
         "{seen}"
     );
     assert_eq!(dan.get(&format!("{TIME_OFF}?kind=sick")).await.expect(200)["total"], 0);
+    for name in ["kind", "note", "origin"] {
+        assert_eq!(dan.get(&format!("{TIME_OFF}?sortBy={name}")).await.faulty_fields(), ["sortBy"], "{name}");
+    }
+    assert_eq!(ada.get(&format!("{TIME_OFF}?sortBy=kind")).await.expect(200)["total"], 1);
     // Three of five days are gone: sixteen hours are left, and twenty are planned.
     let seen = week(&dan, &own, 0).await;
     assert_eq!((&seen["hours"]["total"], &seen["hours"]["timeOff"]), (&json!(16.0), &json!(24.0)), "{seen}");
@@ -256,6 +266,11 @@ async fn tasks_are_planned_by_themselves_and_private_ones_stay_private() {
     };
     let planned = eventually("what is planned for the task", async || of_task("planned").await.pop()).await;
     assert_eq!((&planned["allocatedHours"], &planned["userId"]), (&json!(12.0), &json!(own)), "{planned}");
+    // Who else could do it: by its tags, its estimate, and until it is due.
+    let question = json!({"taskId": task, "window": {"start": day(0)}, "userIds": [own]});
+    let suggested = ada.post(&format!("{CAPACITY}/suggest"), &question).await.expect(200);
+    assert_eq!((&suggested["hours"], &suggested["end"]), (&json!(12.0), &json!(day(11))), "{suggested}");
+    assert_eq!(suggested["skills"], json!([{"skill": "steel", "level": 3}]));
     assert_eq!((&planned["endDate"], &planned["projectId"]), (&json!(day(11)), &json!(project)));
     // What a person plans for it counts instead.
     let own_plan = json!({"userId": own, "taskId": task, "hours": 6, "start": day(0), "end": day(1)});
@@ -272,6 +287,26 @@ async fn tasks_are_planned_by_themselves_and_private_ones_stay_private() {
     let done = eventually("the end of the task", async || of_task("completed").await.pop()).await;
     assert_eq!(done["id"], told["id"]);
     assert_eq!(week(&bob, &own, 0).await["hours"]["allocated"], 0.0, "it was done before its days began");
+    // Given to somebody else it is theirs, given back it is planned again, and given up it takes no time.
+    let body = json!({"projectId": project, "title": "Paint", "assignedTo": own, "estimatedHours": 8});
+    let paint = format!("/api/tasks/{}", text(&ada.post("/api/tasks", &body).await.expect(201), "id"));
+    let others = members::id(&cem);
+    let standing = async |user: &str| {
+        let (_, task) = paint.rsplit_once('/').unwrap_or_default();
+        let page = ada.get(&format!("{ALLOCATIONS}?taskId={task}&userId={user}")).await.expect(200);
+        page["items"].get(0).map(|row| text(row, "status")).unwrap_or_default()
+    };
+    for (given_to, bobs, cems) in
+        [(&own, "planned", ""), (&others, "cancelled", "planned"), (&own, "planned", "cancelled")]
+    {
+        ada.put(&paint, &json!({"assignedTo": given_to})).await.done(200);
+        eventually("who has it", async || {
+            (standing(&own).await == bobs && standing(&others).await == cems).then_some(())
+        })
+        .await;
+    }
+    ada.put(&format!("{paint}/status"), &status("cancelled")).await.done(200);
+    eventually("its end", async || (standing(&own).await == "cancelled").then_some(())).await;
     // Of a private project others learn only that somebody has something to do.
     let body = json!({"name": "Vault", "visibility": "private"});
     let vault = text(&ada.post("/api/projects", &body).await.expect(201), "id");
@@ -286,6 +321,23 @@ async fn tasks_are_planned_by_themselves_and_private_ones_stay_private() {
     );
     assert_eq!(cem.get(&format!("{ALLOCATIONS}?projectId={vault}")).await.expect(200)["total"], 0);
     assert!(!cem.get(&format!("{ALLOCATIONS}?userId={own}")).await.text().contains("gold"));
+    for name in ["projectId", "taskId", "note", "origin"] {
+        assert_eq!(cem.get(&format!("{ALLOCATIONS}?sortBy={name}")).await.faulty_fields(), ["sortBy"], "{name}");
+    }
+    // What follows a task of it names the task where it comes from.
+    let body = json!({"projectId": vault, "title": "Melt", "assignedTo": members::id(&ada), "estimatedHours": 2});
+    let melting = text(&ada.post("/api/tasks", &body).await.expect(201), "id");
+    let of_ada = format!("{ALLOCATIONS}?userId={}", members::id(&ada));
+    let follows = eventually("what is planned for the private task", async || {
+        ada.get(&of_ada).await.expect(200)["items"].get(0).cloned()
+    })
+    .await;
+    assert!(text(&follows, "origin").contains(&melting), "{follows}");
+    let hidden = cem.get(&of_ada).await;
+    assert_eq!((&hidden.expect(200)["total"], hidden.text().contains(&melting)), (&json!(1), false));
+    // Whose time it is may move it, and learns nothing by that.
+    let moved = bob.put(&path, &json!({"endDate": day(5)})).await.expect(200);
+    assert_eq!((&moved["projectId"], &moved["endDate"]), (&Value::Null, &json!(day(5))), "{moved}");
     cem.put(&path, &json!({"note": "mine"})).await.problem(403, "FORBIDDEN");
     let mine = json!({"userId": own, "projectId": vault, "allocatedHours": 1, "startDate": day(0), "endDate": day(0)});
     cem.post(ALLOCATIONS, &mine).await.problem(404, "NOT_FOUND");

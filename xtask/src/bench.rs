@@ -26,6 +26,9 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     // Only what is about servers needs them.
     let servers =
         if is_on_servers || ON_SERVERS_ONLY.contains(&name.as_str()) { Servers::find()? } else { Servers::none() };
+    if name == "ingest" && is_on_servers && !servers.has_pgvector() {
+        println!("xtask: PostgreSQL has no pgvector: the component compares vectors");
+    }
     build::build_guests()?;
     build::build_host()?;
     let mut command = workspace::cargo();

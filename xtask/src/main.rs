@@ -8,6 +8,7 @@ mod browser;
 mod build;
 mod ci;
 mod fuzz;
+mod pgvector;
 mod promtool;
 mod scaffold;
 mod servers;

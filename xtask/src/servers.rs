@@ -8,13 +8,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use berth_test_servers::{Found, Kind, Private, find, find_program, is_root};
 
-use crate::workspace;
+use crate::{pgvector, workspace};
 
 /// A server in use; dropped, it is put back as it was.
 struct Server {
     kind: Kind,
     url: String,
-    _held: Held,
+    held: Held,
 }
 
 /// What has to be undone when the tests are over.
@@ -63,6 +63,14 @@ impl Servers {
         self.0.iter().map(|server| (server.kind.name(), server.url.as_str()))
     }
 
+    /// Whether PostgreSQL is among them and has pgvector, which is installed where that is possible. Nothing but what tells of
+    /// vectors needs it.
+    pub(crate) fn has_pgvector(&self) -> bool {
+        let postgres = self.0.iter().find(|server| server.kind == Kind::Postgres);
+        // On a server that somebody has named nothing is installed: it may be another machine's.
+        postgres.is_some_and(|server| pgvector::find(&server.url, !matches!(server.held, Held::Nothing)))
+    }
+
     /// Tells a command where they are.
     pub(crate) fn give_to(&self, command: &mut Command) {
         for server in &self.0 {
@@ -74,20 +82,20 @@ impl Servers {
 fn obtain(kind: Kind) -> Result<Server> {
     // The caller's own choice wins.
     if let Ok(url) = std::env::var(kind.variable()) {
-        return Ok(Server { kind, url, _held: Held::Nothing });
+        return Ok(Server { kind, url, held: Held::Nothing });
     }
     if let Some(found) = find(kind) {
-        return Ok(Server { kind, url: found.url.clone(), _held: Held::Found(found) });
+        return Ok(Server { kind, url: found.url.clone(), held: Held::Found(found) });
     }
     if find_program(kind.program()).is_none() {
         install(kind)?;
         // A package may have started its server.
         if let Some(found) = find(kind) {
-            return Ok(Server { kind, url: found.url.clone(), _held: Held::Found(found) });
+            return Ok(Server { kind, url: found.url.clone(), held: Held::Found(found) });
         }
     }
     let server = Private::start(kind)?;
-    Ok(Server { kind, url: server.url(), _held: Held::Private(server) })
+    Ok(Server { kind, url: server.url(), held: Held::Private(server) })
 }
 
 /// Some promises stop and kill a server of their own, so its program is needed even where one runs.

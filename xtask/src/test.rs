@@ -12,7 +12,8 @@ use crate::{build, promtool, workspace};
 /// Promises that run together: each starts a host of its own, and more at once than cores only makes them wait.
 const PROMISES_AT_ONCE: &str = "2";
 
-/// Promises about several hosts, and about servers that fail or will not do: they start what they need themselves.
+/// Promises about several hosts, and about servers that fail or will not do: they start what they need themselves. One at a
+/// time: three hosts are enough for a small machine.
 pub(crate) const ON_SERVERS_ONLY: [&str; 3] = ["cluster", "outage", "refusals"];
 /// Promises that have nothing to do with what stands behind the rooms; every other file runs on both stacks.
 const ON_EMBEDDED_ONLY: [&str; 9] =
@@ -49,12 +50,17 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     let has_registry = servers::has_registry(!is_embedded)?;
     let promtool = promtool::find(!is_embedded);
-    let suites = [Suite::Units, Suite::Embedded, Suite::Servers];
+    let has_pgvector = servers.has_pgvector();
+    let suites = [Suite::Units, Suite::Embedded, Suite::Hosts, Suite::Servers];
     // One that fails does not hide what the next one finds.
     let mut failures = Vec::new();
-    for suite in suites.into_iter().filter(|suite| *suite != Suite::Servers || with_servers) {
+    for suite in suites.into_iter().filter(|suite| match suite {
+        Suite::Units | Suite::Embedded => true,
+        Suite::Hosts => !is_embedded,
+        Suite::Servers => with_servers,
+    }) {
         println!("xtask: {}", suite.name());
-        let mut command = runner(suite, &suite.left_out(has_registry), filter)?;
+        let mut command = runner(suite, has_registry, filter)?;
         servers.give_to(&mut command);
         if let Some(promtool) = &promtool {
             command.env(promtool::VARIABLE, promtool);
@@ -67,7 +73,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
         bail!("{}", failures.join("; "));
     }
     if !is_embedded && !with_servers {
-        println!("xtask: not run: the promises on PostgreSQL, Redis and RabbitMQ; --servers runs them too");
+        println!("xtask: not run: the promises of the embedded stack once more on servers; --servers runs them too");
     }
     if is_embedded {
         println!(
@@ -77,6 +83,9 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     if !has_registry {
         println!("xtask: not run: {WITH_REGISTRY_ONLY}, for want of docker-registry");
+    }
+    if !has_pgvector && !is_embedded {
+        println!("xtask: not seen: how PostgreSQL compares vectors, for want of pgvector");
     }
     if promtool.is_none() {
         println!("xtask: not seen: what promtool says of the metrics");
@@ -97,7 +106,9 @@ enum Suite {
     Units,
     /// The real host with real components on SQLite, the cache in process and the embedded queue.
     Embedded,
-    /// The same promises on PostgreSQL, Redis and RabbitMQ, and those that need them.
+    /// Promises that need servers and nothing else will do.
+    Hosts,
+    /// The promises of the embedded stack on PostgreSQL, Redis and RabbitMQ.
     Servers,
 }
 
@@ -106,44 +117,50 @@ impl Suite {
         match self {
             Self::Units => "unit tests",
             Self::Embedded => "promises on the embedded stack",
+            Self::Hosts => "promises about several hosts, and about servers that fail",
             Self::Servers => "promises on PostgreSQL, Redis and RabbitMQ",
         }
     }
 
-    /// Files of promises that this suite leaves to the other one, or out.
-    fn left_out(self, has_registry: bool) -> Vec<&'static str> {
-        let mut files = match self {
-            Self::Units => Vec::new(),
-            Self::Embedded => ON_SERVERS_ONLY.to_vec(),
-            Self::Servers => ON_EMBEDDED_ONLY.to_vec(),
-        };
-        if self == Self::Embedded && !has_registry {
-            files.push(WITH_REGISTRY_ONLY);
+    /// Whether a file of promises belongs to it.
+    fn has(self, file: &str, has_registry: bool) -> bool {
+        let needs_servers = ON_SERVERS_ONLY.contains(&file);
+        match self {
+            Self::Units => false,
+            Self::Embedded => !needs_servers && (has_registry || file != WITH_REGISTRY_ONLY),
+            Self::Hosts => needs_servers,
+            Self::Servers => !needs_servers && !ON_EMBEDDED_ONLY.contains(&file),
         }
-        files
+    }
+
+    const fn at_once(self) -> &'static str {
+        match self {
+            Self::Hosts => "1",
+            _ => PROMISES_AT_ONCE,
+        }
     }
 }
 
-/// nextest where it is installed, cargo's own runner otherwise. nextest always names the whole workspace: a part of it would
-/// have dependencies with other features, which are then compiled once more.
-fn runner(suite: Suite, left_out: &[&str], filter: Option<&str>) -> Result<Command> {
+/// nextest where it is installed, cargo's own runner otherwise. Always of the whole workspace: a part of it would have
+/// dependencies with other features, which are then compiled once more.
+fn runner(suite: Suite, has_registry: bool, filter: Option<&str>) -> Result<Command> {
     let mut command = workspace::cargo();
-    if suite == Suite::Servers {
+    let files: Vec<String> = promises()?.into_iter().filter(|file| suite.has(file, has_registry)).collect();
+    if matches!(suite, Suite::Hosts | Suite::Servers) {
         command.env(STACK_VARIABLE, "servers");
     }
     if workspace::has_program("cargo-nextest") {
-        let tests = match suite {
-            Suite::Units => "not package(berth-tests)".to_owned(),
-            Suite::Embedded | Suite::Servers => {
-                let left_out: Vec<String> = left_out.iter().map(|name| format!("binary(={name})")).collect();
-                format!("package(berth-tests) and not ({})", left_out.join(" or "))
-            }
+        let tests = if suite == Suite::Units {
+            "not package(berth-tests)".to_owned()
+        } else {
+            let files: Vec<String> = files.iter().map(|file| format!("binary(={file})")).collect();
+            format!("package(berth-tests) and ({})", files.join(" or "))
         };
         command.args(["nextest", "run", "--release", "--workspace", "--no-tests=pass", "--no-fail-fast"]);
         command.args(unoptimised()?);
         command.args(["--filterset", &tests]).args(filter);
         if suite != Suite::Units {
-            command.args(["--test-threads", PROMISES_AT_ONCE]);
+            command.args(["--test-threads", suite.at_once()]);
         }
         return Ok(with_artifacts(command));
     }
@@ -153,11 +170,11 @@ fn runner(suite: Suite, left_out: &[&str], filter: Option<&str>) -> Result<Comma
         command.args(["--workspace", "--exclude", "berth-tests", "--lib", "--bins", "--tests"]).args(filter);
         return Ok(with_artifacts(command));
     }
-    command.args(["--package", "berth-tests"]);
-    for file in promises()?.iter().filter(|file| !left_out.contains(&file.as_str())) {
+    command.arg("--workspace");
+    for file in &files {
         command.args(["--test", file]);
     }
-    command.args(filter).args(["--", "--test-threads", PROMISES_AT_ONCE]);
+    command.args(filter).args(["--", "--test-threads", suite.at_once()]);
     Ok(with_artifacts(command))
 }
 

@@ -483,3 +483,96 @@ fn would_come(invitation: attendee::Invitation) -> Stored<Attendee> {
         data,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::propose::blank;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_millis(minute * 60_000)
+    }
+
+    fn span(start: i64, end: i64) -> Span {
+        Span { start: at(start), end: at(end) }
+    }
+
+    /// An hour of somebody's.
+    fn hour(user: &str) -> Event {
+        Event { organizer_id: user.into(), event_type: EventType::Meeting, ..blank("x".into(), at(0)) }
+    }
+
+    fn invited(user: &str, is_required: bool) -> Vec<Stored<Attendee>> {
+        vec![would_come(attendee::Invitation { user_id: Some(user.into()), email: None, is_required })]
+    }
+
+    fn verdicts(one: &Side<'_>, other: &Side<'_>) -> Vec<(ConflictType, Severity)> {
+        judge(one, other).into_iter().map(|verdict| (verdict.kind, verdict.severity)).collect()
+    }
+
+    #[test]
+    fn what_both_want_and_how_bad_that_is() {
+        use ConflictType::{Environment, Resource, Time};
+        let (ada, bob) = (hour("ada"), hour("bob"));
+        let (needed, welcome) = (invited("bob", true), invited("bob", false));
+        let others = Side::new(&bob, &[]);
+        assert_eq!(verdicts(&Side::new(&ada, &[]), &others), []);
+        assert_eq!(verdicts(&Side::new(&ada, &needed), &others), [(Time, Severity::High)]);
+        assert_eq!(verdicts(&Side::new(&ada, &welcome), &others), [(Time, Severity::Medium)], "it goes without them");
+        let unsure = Event { status: EventStatus::Tentative, ..ada.clone() };
+        assert_eq!(verdicts(&Side::new(&unsure, &needed), &others), [(Time, Severity::Low)]);
+        let deadline = Event { event_type: EventType::Deadline, ..ada.clone() };
+        assert_eq!(verdicts(&Side::new(&deadline, &needed), &others), [], "a deadline takes nobody's time");
+        let of = |user, agent: Option<&str>, room: Option<&str>, project: Option<&str>| Event {
+            agent_id: agent.map(Id::from),
+            room: room.map(ToString::to_string),
+            project_id: project.map(Id::from),
+            environment_name: Some("production".into()),
+            ..hour(user)
+        };
+        let meet = |one: &Event, other: &Event| verdicts(&Side::new(one, &[]), &Side::new(other, &[]));
+        assert_eq!(
+            meet(&of("a", Some("x"), None, None), &of("b", Some("x"), None, None)),
+            [(Resource, Severity::High)]
+        );
+        assert_eq!(
+            meet(&of("a", None, Some("r"), None), &of("b", None, Some("r"), None)),
+            [(Resource, Severity::Medium)]
+        );
+        let (one, other) = (of("a", None, None, Some("p")), of("b", None, None, Some("p")));
+        assert_eq!(meet(&one, &other), [(Environment, Severity::Medium)]);
+        assert_eq!(meet(&one, &of("b", None, None, Some("q"))), [], "another project's");
+        let deploys = |event: Event| Event { event_type: EventType::Deployment, ..event };
+        assert_eq!(meet(&deploys(one), &deploys(other)), [(Environment, Severity::High)]);
+    }
+
+    #[test]
+    fn a_step_waits_for_the_steps_of_its_own_plan() {
+        let step = |id: &str, waits: &[&str], start| {
+            let mut event =
+                Event { plan_id: Some("p".into()), plan_step_id: Some(id.into()), ..blank("s".into(), at(start)) };
+            event.metadata.insert("dependsOn".into(), json!(waits));
+            event
+        };
+        let first = step("one", &[], 0);
+        assert!(is_too_early(&step("two", &["zero", "one"], 59), &first));
+        assert!(!is_too_early(&step("two", &["one"], 60), &first), "it begins when the other is done");
+        assert!(!is_too_early(&step("two", &["zero"], 0), &first), "it waits for another");
+        assert!(!is_too_early(&first, &step("two", &["one"], 0)), "what is waited for waits for nothing");
+        let elsewhere = Event { plan_id: Some("q".into()), ..step("two", &["one"], 0) };
+        assert!(!is_too_early(&elsewhere, &first));
+        assert!(
+            !is_too_early(&Event { plan_id: None, ..elsewhere }, &Event { plan_id: None, ..first }),
+            "no plan at all"
+        );
+    }
+
+    #[test]
+    fn series_meet_where_they_first_overlap() {
+        let (one, other) = ([span(0, 10), span(20, 30), span(40, 50)], [span(10, 20), span(25, 45)]);
+        assert_eq!(first_meeting(&one, &other), Some(span(25, 30)));
+        assert_eq!(first_meeting(&other, &one), Some(span(25, 30)));
+        assert_eq!(first_meeting(&one, &[span(10, 20), span(30, 40)]), None, "what touches does not overlap");
+        assert_eq!(first_meeting(&one, &[]), None);
+    }
+}

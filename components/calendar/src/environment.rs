@@ -111,6 +111,13 @@ pub struct Known {
 }
 
 impl Known {
+    fn of(found: &Value) -> Self {
+        let text = |name: &str| found.get(name).and_then(Value::as_str).map(ToString::to_string);
+        let rules = found.pointer("/config/timeRules").cloned();
+        let rules = rules.and_then(|rules| serde_json::from_value(rules).ok());
+        Self { name: text("name"), project_id: text("projectId"), rules }
+    }
+
     /// Fills in what the event does not say itself.
     pub fn complete(&self, fields: &mut Map<String, Value>) {
         for (name, value) in [("environmentName", &self.name), ("projectId", &self.project_id)] {
@@ -122,29 +129,45 @@ impl Known {
     }
 }
 
-/// Asks planning for the environment that an event names, or of a change that does not name one, that the event has already:
-/// 400 when there is none. While planning is away only the rules that are kept here count.
-pub fn ask(fields: &Map<String, Value>, before: Option<&Id>) -> Result<Option<Known>> {
-    let id = match fields.get("environmentId") {
-        Some(named) => named.as_str(),
-        None => before.map(Id::as_str),
+/// Asks planning for the environment that an event names, by its id or by project and name, or of a change that does not name
+/// one, that the event has already: 400 when there is none of this id. While planning is away only the rules that are kept here
+/// count.
+pub fn ask(fields: &Map<String, Value>, before: Option<&Event>) -> Result<Option<Known>> {
+    let named = |name: &str, had: Option<&str>| match fields.get(name) {
+        Some(named) => named.as_str().map(ToString::to_string),
+        None => had.map(ToString::to_string),
     };
-    let Some(id) = id else { return Ok(None) };
-    let id = Id::parse(id).map_err(|_| Problem::field("environmentId", "must be an id"))?;
+    let had = before.map(concerns);
+    let Some(id) = named("environmentId", had.and_then(|had| had.1).map(Id::as_str)) else {
+        let project_id = named("projectId", had.and_then(|had| had.0).map(Id::as_str));
+        let name = named("environmentName", had.and_then(|had| had.2));
+        return Ok(project_id.zip(name).and_then(|(project_id, name)| of_project(&project_id, &name)));
+    };
+    let id = Id::parse(&id).map_err(|_| Problem::field("environmentId", "must be an id"))?;
     let call = http_out::plugin("planning").get(&format!("/api/environments/{id}")).timeout(ASKED);
     match call.fetch::<Value>() {
-        Ok(found) => {
-            let text = |name: &str| found.get(name).and_then(Value::as_str).map(ToString::to_string);
-            let rules = found.pointer("/config/timeRules").cloned();
-            let rules = rules.and_then(|rules| serde_json::from_value(rules).ok());
-            Ok(Some(Known { name: text("name"), project_id: text("projectId"), rules }))
-        }
+        Ok(found) => Ok(Some(Known::of(&found))),
         // One that is gone, or that the caller does not see, has no rules that could be told them.
         Err(problem) if problem.status == 404 && !fields.contains_key("environmentId") => Ok(None),
         Err(problem) if problem.status == 404 => Err(Problem::field("environmentId", "names no environment")),
         Err(problem) => {
             logging::warn!("planning does not say what an environment is", problem = problem);
             Ok(None)
+        }
+    }
+}
+
+/// The environment of this name, where the project has one that the caller sees.
+pub fn of_project(project_id: &str, name: &str) -> Option<Known> {
+    let call = http_out::plugin("planning").get("/api/environments").timeout(ASKED);
+    let call = call.query("projectId", project_id).query("name", &name.to_lowercase()).query("limit", "1");
+    match call.fetch::<Value>() {
+        Ok(found) => found.pointer("/items/0").map(Known::of),
+        // Planning knows a few names alone.
+        Err(problem) if problem.status < 500 => None,
+        Err(problem) => {
+            logging::warn!("planning does not say what an environment is", problem = problem);
+            None
         }
     }
 }

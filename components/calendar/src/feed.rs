@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use berth_sdk::{canonical, prelude::*};
+use berth_sdk::{
+    canonical,
+    database::{Value, like},
+    prelude::*,
+};
 
 use crate::{
     calendar::Calendar,
@@ -121,12 +125,66 @@ pub fn close_all(envelope: &Envelope) -> Result<()> {
     let now = clock::now();
     // An account that is deleted is gone everywhere; a member only from this organization.
     let mut sql = String::from("UPDATE calendar_feeds SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL");
-    let mut values: Vec<database::Value> = vec![gone.user_id.into(), now.into()];
+    let mut values: Vec<Value> = vec![gone.user_id.into(), now.into()];
     if envelope.message_type != "user.account_deleted" {
         sql.push_str(" AND organization_id = $3");
         values.push(auth::organization_id()?.into());
     }
     Pool.execute(&sql, &values)?;
+    Ok(())
+}
+
+/// `team.member_removed` and `team.deleted`: feeds of who is in the team no longer tell what it alone sees no longer, and those of
+/// its calendars are closed.
+pub fn leave_team(envelope: &Envelope) -> Result<()> {
+    #[data]
+    struct Told {
+        team_id: Option<Id>,
+        changes: Option<Changes>,
+    }
+    #[data]
+    struct Changes {
+        user_id: Option<Id>,
+    }
+    let told: Told = envelope.data()?;
+    let gone = told.changes.and_then(|changes| changes.user_id);
+    let is_over = envelope.message_type == "team.deleted";
+    let Some(team_id) = told.team_id.filter(|_| is_over || gone.is_some()) else { return Ok(()) };
+    let mut concerned = Condition::new("organization_id = ? AND revoked_at IS NULL", [auth::organization_id()?]);
+    if let Some(user_id) = gone.filter(|_| !is_over) {
+        concerned.sql.push_str(" AND user_id = ?");
+        concerned.values.push(user_id.into());
+    }
+    database::transaction(|transaction| {
+        forget_team(transaction, &concerned, &team_id)?;
+        let mut values = params![clock::now(), &team_id].to_vec();
+        let sql = format!(
+            "UPDATE calendar_feeds SET revoked_at = $1 WHERE calendar_id IN \
+             (SELECT id FROM calendar_calendars WHERE owner_type = 'team' AND owner_id = $2) AND {}",
+            concerned.clone().placed(&mut values)
+        );
+        transaction.execute(&sql, &values)?;
+        Ok(())
+    })
+}
+
+fn forget_team(transaction: &Transaction, concerned: &Condition, team_id: &Id) -> Result<()> {
+    let mut values = params![like::entry(team_id)].to_vec();
+    let sql = format!(
+        "SELECT id, team_ids AS \"teamIds\" FROM calendar_feeds WHERE CAST(team_ids AS TEXT) LIKE $1 ESCAPE '!' AND {}",
+        concerned.clone().placed(&mut values)
+    );
+    #[data]
+    struct Known {
+        id: Id,
+        team_ids: Vec<String>,
+    }
+    let known: Vec<Known> = database::query_as(transaction, &sql, &values)?;
+    for mut feed in known {
+        feed.team_ids.retain(|id| id.as_str() != team_id.as_str());
+        let sql = "UPDATE calendar_feeds SET team_ids = $2 WHERE id = $1";
+        transaction.execute(sql, params![&feed.id, json!(feed.team_ids)])?;
+    }
     Ok(())
 }
 

@@ -33,6 +33,9 @@ const TAKEN: [&str; 13] = [
     "visibility",
 ];
 
+/// Environments of events in one file that planning is asked for.
+const ENVIRONMENTS_MAX: usize = 20;
+
 /// Where the events go.
 #[data]
 struct Where {
@@ -86,10 +89,12 @@ fn import(Query(place): Query<Where>, request: Request) -> Result<Json<Imported>
     let floating =
         zone::parse(&name).ok_or_else(|| Problem::field("timezone", "must be a time zone such as Europe/Berlin"))?;
     let contents = read::read(&text, floating)?;
+    let known = known(&Pool, &contents.events)?;
+    let surroundings = Surroundings::of(known.values())?;
     let mut skipped: Vec<Skipped> =
         contents.skipped.into_iter().map(|(uid, reason)| Skipped { uid, reason: format!("It {reason}.") }).collect();
     let (created, updated, event_ids) = database::transaction(|transaction| {
-        store(transaction, contents.events, place.calendar_id.as_ref(), &mut skipped)
+        store(transaction, contents.events, (place.calendar_id.as_ref(), &surroundings), &mut skipped)
     })?;
     Ok(Json(Imported { created, updated, skipped, event_ids }))
 }
@@ -120,7 +125,7 @@ fn contents(request: Request, place: Where) -> Result<(String, Where)> {
 fn store(
     transaction: &Transaction,
     events: Vec<Read>,
-    calendar_id: Option<&Id>,
+    (calendar_id, surroundings): (Option<&Id>, &Surroundings),
     skipped: &mut Vec<Skipped>,
 ) -> Result<(usize, usize, Vec<Id>)> {
     let mut known = known(transaction, &events)?;
@@ -129,7 +134,7 @@ fn store(
     for event in whole.into_iter().chain(apart) {
         let (uid, place) = (event.uid.clone(), (event.uid.clone(), event.recurrence_id));
         let before = known.get(&place).cloned();
-        match one(transaction, event, calendar_id, before, &known) {
+        match one(transaction, event, (calendar_id, surroundings), before, &known) {
             Ok(row) => {
                 if known.insert(place, row.clone()).is_some() {
                     updated += 1
@@ -150,7 +155,7 @@ fn store(
 type Known = BTreeMap<(String, Option<Timestamp>), Stored<Event>>;
 
 /// What the caller has imported before.
-fn known(transaction: &Transaction, events: &[Read]) -> Result<Known> {
+fn known(database: &dyn Executor, events: &[Read]) -> Result<Known> {
     let user_id = auth::user_id()?;
     let uids: std::collections::BTreeSet<&str> = events.iter().map(|event| event.uid.as_str()).collect();
     let uids: Vec<&str> = uids.into_iter().collect();
@@ -160,7 +165,7 @@ fn known(transaction: &Transaction, events: &[Read]) -> Result<Known> {
             .one_of("uid", uids.iter().copied())
             .equal("organizer_id", &user_id)
             .limit(5_000)
-            .all(transaction)?;
+            .all(database)?;
         known.extend(rows.into_iter().map(|row| ((row.uid.clone(), row.recurrence_id), row)));
     }
     Ok(known)
@@ -169,7 +174,7 @@ fn known(transaction: &Transaction, events: &[Read]) -> Result<Known> {
 fn one(
     transaction: &Transaction,
     event: Read,
-    calendar_id: Option<&Id>,
+    (calendar_id, surroundings): (Option<&Id>, &Surroundings),
     before: Option<Stored<Event>>,
     known: &Known,
 ) -> Result<Stored<Event>> {
@@ -191,7 +196,7 @@ fn one(
     let row = match before {
         None => entity::create(transaction, data)?,
         Some(before) => {
-            require_window(transaction, &before, &data)?;
+            require_window(transaction, &before, &data, surroundings)?;
             let Ok(serde_json::Value::Object(mut patch)) = serde_json::to_value(&data) else {
                 return Err(Problem::internal());
             };
@@ -226,8 +231,47 @@ fn visibility(read: Visibility, known: Option<Visibility>) -> Visibility {
     }
 }
 
+/// What planning says of the environments of events that were imported before, by what an event tells of its own.
+struct Surroundings(BTreeMap<Place, Option<environment::Known>>);
+
+/// The id, the project and the name of an environment.
+type Place = (Option<Id>, Option<Id>, Option<String>);
+
+impl Surroundings {
+    /// Asks planning, before the transaction.
+    fn of<'a>(events: impl Iterator<Item = &'a Stored<Event>>) -> Result<Self> {
+        let mut found = BTreeMap::new();
+        for event in events {
+            if let Some(place) = Self::place(event).filter(|place| !found.contains_key(place))
+                && found.len() < ENVIRONMENTS_MAX
+            {
+                found.insert(place, environment::ask(&serde_json::Map::new(), Some(event))?);
+            }
+        }
+        Ok(Self(found))
+    }
+
+    fn place(event: &Event) -> Option<Place> {
+        let (project_id, id, name, _) = environment::concerns(event);
+        (id.is_some() || project_id.is_some() && name.is_some())
+            .then(|| (id.cloned(), project_id.cloned(), name.map(ToString::to_string)))
+    }
+
+    /// What planning says of an event's environment, where it has one; 422 when it was not asked.
+    fn known(&self, event: &Event) -> Result<Option<&environment::Known>> {
+        let Some(place) = Self::place(event) else { return Ok(None) };
+        let detail = "Its environment is one of too many in the file to be asked for; import fewer events at once.";
+        Ok(self.0.get(&place).ok_or_else(|| Problem::unprocessable(detail))?.as_ref())
+    }
+}
+
 /// 422 for a new time at which the event's environment must not be used: importing is no way round that.
-fn require_window(transaction: &Transaction, before: &Stored<Event>, read: &Event) -> Result<()> {
+fn require_window(
+    transaction: &Transaction,
+    before: &Stored<Event>,
+    read: &Event,
+    surroundings: &Surroundings,
+) -> Result<()> {
     let mut moved = Event {
         start_time: read.start_time,
         end_time: read.end_time,
@@ -239,7 +283,10 @@ fn require_window(transaction: &Transaction, before: &Stored<Event>, read: &Even
         ..before.data.clone()
     };
     moved.settle();
-    if moved.moves(before) { environment::require(transaction, &moved, None) } else { Ok(()) }
+    if !moved.moves(before) {
+        return Ok(());
+    }
+    environment::require(transaction, &moved, surroundings.known(before)?)
 }
 
 fn data(event: Read, calendar_id: Option<&Id>, before: Option<&Stored<Event>>, apart: &[Timestamp]) -> Event {
@@ -329,6 +376,18 @@ mod tests {
             assert_eq!(visibility(Private, Some(known)), Private);
         }
         assert_eq!((visibility(Organization, None), visibility(Private, None)), (Organization, Private));
+    }
+
+    #[test]
+    fn what_planning_was_not_asked_for_is_not_moved() {
+        let at = Timestamp::from_millis(0);
+        let mut event = crate::plan::propose::blank("Ferry".into(), at);
+        let nothing = Surroundings(BTreeMap::new());
+        assert!(nothing.known(&event).unwrap().is_none(), "it has no environment");
+        event.environment_name = Some("production".into());
+        assert!(nothing.known(&event).unwrap().is_none(), "nor a project's");
+        event.project_id = Some("p1".into());
+        assert_eq!(nothing.known(&event).unwrap_err().status, 422);
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub fn service() -> Service {
         .on("execution.#", plan::progress::told)
         .on("organization.member_removed", feed::close_all)
         .on("user.account_deleted", feed::close_all)
+        .on("team.member_removed", feed::leave_team)
+        .on("team.deleted", feed::leave_team)
         .timer("reminders", "1m", reminder::tick)
 }
 

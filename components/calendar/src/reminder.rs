@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use berth_sdk::{events::Message, prelude::*};
 
 use crate::event::{
-    self, Event, EventStatus, EventType,
+    self, Event, EventStatus, EventType, Visibility,
     attendee::{self, Answer, Attendee},
 };
 
@@ -331,14 +331,16 @@ fn send_due(now: Timestamp) -> Result<usize> {
     Ok(count)
 }
 
+/// Whether a reminder that is so late goes out: the event takes place, and whom it reminds has not declined.
+fn is_sent(late: Duration, status: Option<EventStatus>, response: Option<Answer>) -> bool {
+    let takes_place = status.is_some_and(|status| status != EventStatus::Cancelled);
+    takes_place && late <= LATE_MAX && response != Some(Answer::Declined)
+}
+
 /// Moves one reminder on, and sends it where it is in time and still wanted.
 fn fire(due: &Due, row: Option<&Stored<Event>>, attendees: &[Stored<Attendee>], now: Timestamp) -> Result<()> {
-    let is_wanted = |attendee: &Stored<Attendee>| {
-        attendee.user_id.as_ref() != Some(&due.user_id) || attendee.response != Answer::Declined
-    };
-    let is_sent = row.is_some_and(|row| row.status != EventStatus::Cancelled)
-        && now.since(due.due_at) <= LATE_MAX
-        && attendees.iter().all(is_wanted);
+    let own = attendees.iter().find(|attendee| attendee.user_id.as_ref() == Some(&due.user_id));
+    let is_sent = is_sent(now.since(due.due_at), row.map(|row| row.status), own.map(|own| own.response));
     let after = now.max(due.due_at).plus(SETTLED);
     let next = row.filter(|row| row.is_recurring).and_then(|row| next(row, due.minutes_before, after));
     // A later occurrence only: the one that was just dealt with is not looked at again.
@@ -361,9 +363,13 @@ fn fire(due: &Due, row: Option<&Stored<Event>>, attendees: &[Stored<Attendee>], 
 
 fn news(due: &Due, row: &Stored<Event>) -> Result<Message> {
     let is_meeting = row.event_type == EventType::Meeting;
+    // Events are everybody's: of a private one they do not say what it is.
+    let is_private = row.visibility == Visibility::Private;
+    let title = if is_private { "Busy" } else { row.title.as_str() };
+    let location = row.location.as_ref().filter(|_| !is_private);
     let data = json!({
-        "id": row.id, "eventId": row.id, "reminderId": due.id, "title": row.title, "startTime": due.occurrence_start,
-        "eventType": row.event_type, "isMeeting": is_meeting, "location": row.location, "timezone": row.timezone,
+        "id": row.id, "eventId": row.id, "reminderId": due.id, "title": title, "startTime": due.occurrence_start,
+        "eventType": row.event_type, "isMeeting": is_meeting, "location": location, "timezone": row.timezone,
         "minutesBefore": due.minutes_before, "channel": due.channel, "userIds": [&due.user_id], "projectId": row.project_id,
     });
     Ok(Message::new("meeting.reminder", &data)?
@@ -386,6 +392,49 @@ mod tests {
         assert_eq!(next(&event, 10, after(Some(at(90)), at(90))), Some((at(190), at(200))));
         event.status = EventStatus::Cancelled;
         assert_eq!(next(&event, 10, after(None, at(0))), None);
+    }
+
+    #[test]
+    fn a_reminder_goes_out_in_time_to_who_comes() {
+        let (soon, quarter) = (Duration::from_secs(5), Duration::from_secs(15 * 60));
+        let status = Some(EventStatus::Confirmed);
+        assert!(is_sent(soon, status, None) && is_sent(quarter, status, Some(Answer::Accepted)));
+        assert!(is_sent(soon, Some(EventStatus::Tentative), Some(Answer::Pending)));
+        assert!(!is_sent(quarter + Duration::from_millis(1), status, None), "it is too late");
+        assert!(!is_sent(soon, status, Some(Answer::Declined)));
+        assert!(!is_sent(soon, Some(EventStatus::Cancelled), None) && !is_sent(soon, None, None));
+    }
+
+    #[test]
+    fn a_reminder_of_a_private_event_does_not_say_what_it_is() {
+        let at = Timestamp::from_millis(0);
+        let due = Due {
+            id: "r1".into(),
+            organization_id: "o1".into(),
+            event_id: "e1".into(),
+            user_id: "u1".into(),
+            minutes_before: 10,
+            channel: "in_app".into(),
+            due_at: at,
+            occurrence_start: at,
+        };
+        let told = |visibility| {
+            let data = Event { visibility, location: Some("Ward 3".into()), ..blank("Surgery".into(), at) };
+            let row = Stored {
+                id: "e1".into(),
+                organization_id: Some("o1".into()),
+                created_by: None,
+                created_at: at,
+                updated_at: at,
+                version: 1,
+                data,
+            };
+            news(&due, &row).unwrap().data
+        };
+        assert!(
+            told(Visibility::Organization).contains("Surgery") && told(Visibility::Organization).contains("Ward 3")
+        );
+        assert!(!told(Visibility::Private).contains("Surgery") && !told(Visibility::Private).contains("Ward 3"));
     }
 
     #[test]

@@ -217,6 +217,12 @@ fn upsert(
     Ok(transaction.execute(&sql, &values)? > 0)
 }
 
+/// Holds somebody's row to the end of the transaction, so that what they do at the same moment comes one after another.
+pub fn hold(transaction: &Transaction, user_id: &Id) -> Result<()> {
+    let unseen = (PresenceStatus::Offline, None, clock::now());
+    upsert(transaction, user_id, "status = pairing_presence.status", unseen).map(|_| ())
+}
+
 /// Makes the session the one synchronous session that somebody is in; 409 when they are in another one. The row decides:
 /// so it holds whoever joins where at the same moment.
 pub fn claim(held: &Held<'_>, user_id: &Id) -> Result<()> {

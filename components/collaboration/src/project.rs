@@ -10,19 +10,7 @@ pub fn within(table: &str) -> Option<Condition> {
 
 /// The same as the end of a statement, with its values put behind those that are there.
 pub fn and_within(table: &str, values: &mut Vec<Value>) -> String {
-    let Some(Condition { sql, values: more }) = within(table) else { return String::new() };
-    let mut more = more.into_iter();
-    let mut placed = String::from(" AND (");
-    for letter in sql.chars() {
-        match (letter, if letter == '?' { more.next() } else { None }) {
-            ('?', Some(value)) => {
-                values.push(value);
-                placed.push_str(&format!("${}", values.len()));
-            }
-            (letter, _) => placed.push(letter),
-        }
-    }
-    placed + ")"
+    within(table).map_or_else(String::new, |seen| format!(" AND ({})", seen.placed(values)))
 }
 
 #[cfg(test)]

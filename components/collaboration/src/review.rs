@@ -3,7 +3,10 @@
 
 use berth_sdk::prelude::*;
 
-use crate::session::{Session, Status, held::Held};
+use crate::{
+    invite,
+    session::{Session, Status, held::Held},
+};
 
 /// The longest title, in characters.
 const TITLE_MAX: usize = 200;
@@ -43,12 +46,17 @@ pub fn offer(envelope: &Envelope) -> Result<()> {
         match offered.first(transaction)? {
             Some(offer) => {
                 let mut held = Held::take(transaction, &offer.id)?;
+                let before = held.session.data.clone();
                 held.session.navigator_id = requested.navigator();
                 let session = json!({ "navigatorId": held.session.navigator_id });
                 held.note("session.updated", &json!({ "session": session }))?;
+                invite::ask(transaction, Some(&before), &held.session)?;
                 held.keep().map(|_| ())
             }
-            None => entity::create(transaction, session(&requested, review_id)).map(|_| ()),
+            None => {
+                let offer = entity::create(transaction, session(&requested, review_id))?;
+                invite::ask(transaction, None, &offer)
+            }
         }
     })
 }

@@ -28,6 +28,7 @@ pub fn service() -> Service {
             "../../../migrations/embeddings/0001_embeddings.sql",
             "../../../migrations/embeddings/0002_words.sql",
             "../../../migrations/embeddings/0003_counted.sql",
+            "../../../migrations/embeddings/0004_vector_index.sql",
         ])
         .routes(documents())
         .routes(searches())

@@ -5,11 +5,14 @@ use std::{
     time::Duration,
 };
 
-use berth_sdk::{cache, prelude::*};
+use berth_sdk::{cache, canonical, prelude::*};
 
 use crate::{
     path::Path,
-    resource::{Resource, api::generation},
+    resource::{
+        Resource,
+        api::{generation, sight},
+    },
     skill::{self, LEVEL_MAX},
     standing::Kind,
     suggest, words,
@@ -87,8 +90,8 @@ pub struct Recommendations {
 /// As the cache keeps it.
 #[data]
 struct Remembered {
-    /// The state of the catalogue that it was made of.
-    generation: String,
+    /// The state of the catalogue that it was made of, and what of it the person sees: other teams see other resources.
+    state: String,
     recommendations: Recommendations,
 }
 
@@ -146,14 +149,14 @@ fn best(mut all: Vec<Recommendation>) -> Vec<Recommendation> {
 /// `GET /api/learning/recommendations`.
 pub fn read() -> Result<Json<Recommendations>> {
     let user_id = auth::user_id()?;
-    let generation = generation()?;
+    let state = format!("{}:{}", generation()?, canonical::sha256(&json!(sight())));
     if let Some(known) = cache::get::<Remembered>(&key(&user_id))
-        && known.generation == generation
+        && known.state == state
     {
         return Ok(Json(known.recommendations));
     }
     let recommendations = make(&user_id)?;
-    let remembered = Remembered { generation, recommendations };
+    let remembered = Remembered { state, recommendations };
     cache::set_ttl(&key(&user_id), &remembered, TTL);
     Ok(Json(remembered.recommendations))
 }

@@ -1,8 +1,12 @@
-//! Skills and tags: short words in lists, compared without regard to case.
+//! Skills and tags: short words in lists, compared without regard to case; and other words that rows are found by.
 
 use std::collections::BTreeSet;
 
-use berth_sdk::validate::{Faults, clean_plain, string};
+use berth_sdk::{
+    database::like,
+    prelude::*,
+    validate::{clean_plain, string},
+};
 
 /// Entries of one list.
 pub const ENTRIES_MAX: usize = 20;
@@ -22,6 +26,19 @@ pub fn tidy(list: &mut Vec<String>, field: &str, faults: &mut Faults) {
         faults.check(&format!("{field}[{index}]"), string(entry, 1, CHARACTERS_MAX));
     }
     list.retain(|entry| seen.insert(key(entry)));
+}
+
+/// Only rows with a word in a column's list.
+pub fn listed<T: Entity>(select: Select<T>, column: &str, word: &str) -> Select<T> {
+    let found = like::entry_in_any_case(column, word);
+    select.condition(&found.sql, found.values)
+}
+
+/// Only rows with a text in their title or description.
+pub fn titled<T: Entity>(select: Select<T>, text: &str) -> Select<T> {
+    let (title, description) = (like::in_any_case("title", text), like::in_any_case("COALESCE(description, '')", text));
+    let sql = format!("{} OR {}", title.sql, description.sql);
+    select.condition(&sql, title.values.into_iter().chain(description.values))
 }
 
 #[cfg(test)]

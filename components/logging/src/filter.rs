@@ -49,6 +49,14 @@ impl Filter {
         self.and(&format!("{column} IN ({places})"), values);
     }
 
+    /// Only rows with a text in one of some columns, whatever its case.
+    pub fn anywhere_in(&mut self, columns: &[&str], text: &str) {
+        let conditions = columns.iter().map(|column| like::in_any_case(column, text));
+        let (sql, values): (Vec<String>, Vec<Vec<Value>>) =
+            conditions.map(|condition| (condition.sql, condition.values)).unzip();
+        self.and(&sql.join(" OR "), values.into_iter().flatten());
+    }
+
     /// Adds a value and answers its placeholder.
     pub fn value(&mut self, value: impl Into<Value>) -> String {
         self.values.push(value.into());
@@ -81,26 +89,6 @@ impl Filter {
 /// A pattern of LIKE in which `*` stands for anything, to be used with `ESCAPE '!'`.
 pub(crate) fn like(text: &str) -> String {
     like::escape(text).replace('*', "%")
-}
-
-/// Patterns of LIKE for a text anywhere, to be compared with `LOWER(…)`: in lower case, and, where that is another one, for a
-/// database whose LOWER leaves letters beyond ASCII as they are.
-fn anywhere(text: &str) -> Vec<String> {
-    let mut patterns = vec![like::anywhere(&text.to_lowercase()), like::anywhere(&text.to_ascii_lowercase())];
-    patterns.dedup();
-    patterns
-}
-
-/// SQL of a text in one of some columns, whatever the case, with the values of its `?`.
-pub(crate) fn anywhere_in(columns: &[&str], text: &str) -> (String, Vec<Value>) {
-    let (mut conditions, mut values) = (Vec::new(), Vec::new());
-    for column in columns {
-        for pattern in anywhere(text) {
-            conditions.push(format!("LOWER({column}) LIKE ? ESCAPE '!'"));
-            values.push(pattern.into());
-        }
-    }
-    (conditions.join(" OR "), values)
 }
 
 /// From when until when a query looks.
@@ -190,9 +178,9 @@ mod tests {
         assert_eq!(filter.sql, "a = $1 AND (b = $2) AND (c IN ($3, $4))");
         assert_eq!(filter.values.len(), 4);
         assert_eq!(like("a_*%"), "a!_%!%");
-        assert_eq!(anywhere("Disk"), ["%disk%"]);
-        assert_eq!(anywhere("Über"), ["%über%", "%Über%"]);
-        assert_eq!(anywhere_in(&["a", "b"], "X").0, "LOWER(a) LIKE ? ESCAPE '!' OR LOWER(b) LIKE ? ESCAPE '!'");
+        let mut filter = Filter::new("c = ?", [1.into()]);
+        filter.anywhere_in(&["a", "b"], "X");
+        assert_eq!(filter.sql, "c = $1 AND (LOWER(a) LIKE $2 ESCAPE '!' OR LOWER(b) LIKE $3 ESCAPE '!')");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use berth_sdk::prelude::*;
 
-use crate::filter::{Filter, anywhere_in, like};
+use crate::filter::{Filter, like};
 
 /// Characters of a search.
 const TEXT_MAX: usize = 1_000;
@@ -37,8 +37,7 @@ pub(crate) fn narrow(filter: &mut Filter, text: &str, searched: &Searched) -> Re
     for part in parse(text, searched)? {
         match part {
             Part::Text(word) => {
-                let (sql, values) = anywhere_in(searched.texts, &word);
-                filter.and(&sql, values);
+                filter.anywhere_in(searched.texts, &word);
             }
             Part::Field { column, value, is_not } => {
                 let (operator, value) = match (value.contains('*'), is_not) {

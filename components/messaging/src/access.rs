@@ -1,6 +1,7 @@
 //! Who may see a conversation and what they may do in it. A private one exists for its participants alone, whatever
-//! somebody's role is.
+//! somebody's role is; one of a project for them and for those who see the project.
 
+use ::people::scope;
 use berth_sdk::{auth::PrincipalKind, prelude::*};
 
 use crate::{
@@ -23,10 +24,15 @@ pub fn visible() -> Option<Condition> {
     if principal.kind == PrincipalKind::System {
         return None;
     }
-    let sql = "messaging_conversations.is_private = FALSE OR EXISTS (SELECT 1 FROM messaging_participants \
-               WHERE messaging_participants.conversation_id = messaging_conversations.id \
-               AND messaging_participants.user_id = ?)";
-    Some(Condition::new(sql, [principal.user_id.unwrap_or_default()]))
+    let open = Condition::new("messaging_conversations.is_private = FALSE", [] as [String; 0]);
+    let Condition { sql, mut values } = scope::and_within(open, "messaging_conversations.project_id");
+    values.push(principal.user_id.unwrap_or_default().into());
+    let sql = format!(
+        "({sql}) OR EXISTS (SELECT 1 FROM messaging_participants \
+         WHERE messaging_participants.conversation_id = messaging_conversations.id \
+         AND messaging_participants.user_id = ?)"
+    );
+    Some(Condition { sql, values })
 }
 
 /// The condition under which a row of a table with a `conversation_id` exists for the caller.
@@ -84,7 +90,9 @@ mod tests {
     #[test]
     fn no_role_opens_what_is_private() {
         testing::sign_in("u1", "o1");
-        assert_eq!(visible().unwrap().values.len(), 1);
+        let Condition { sql, values } = visible().unwrap();
+        assert_eq!(values.len(), 1);
+        assert!(sql.contains("project_id IS NULL)) OR EXISTS"), "nobody vouches for a project: {sql}");
         testing::become_principal(Principal { is_super_admin: true, ..auth::principal() });
         assert_eq!(within("messaging_messages").unwrap().values.len(), 1);
         testing::become_principal(Principal { kind: PrincipalKind::System, ..Principal::anonymous() });

@@ -4,7 +4,10 @@ pub mod api;
 pub mod open;
 pub mod purge;
 
-use berth_sdk::{prelude::*, serde_json::Value};
+use berth_sdk::{
+    prelude::*,
+    serde_json::{Map, Value},
+};
 
 use crate::{access, participant::Participant, signal};
 
@@ -48,7 +51,7 @@ pub struct Conversation {
     /// Its id.
     #[field(immutable)]
     pub context_id: Option<Id>,
-    /// The project it belongs to.
+    /// The project it belongs to: who does not see that and takes no part does not see the conversation.
     pub project_id: Option<Id>,
     /// A channel's name.
     #[field(min = 1, max = 80, plain)]
@@ -109,9 +112,16 @@ impl Rules for Conversation {
         }
     }
 
+    /// Which projects the caller sees is asked here, and whether the one that they name is among them.
+    fn before_transaction(fields: &Map<String, Value>) -> Result<()> {
+        ::people::project::seen();
+        ::people::scope::require_named(fields.get("projectId").and_then(Value::as_str))
+    }
+
     fn before_update(&mut self, old: &Stored<Self>, transaction: &Transaction) -> Result<()> {
         let (has_owner, is_owner) = Participant::ownership(transaction, &old.id)?;
-        may_change(has_owner, is_owner || access::is_admin(), self.is_private != old.is_private)
+        let is_for_others = self.is_private != old.is_private || self.project_id != old.project_id;
+        may_change(has_owner, is_owner || access::is_admin(), is_for_others)
     }
 
     fn after_update(old: &Stored<Self>, new: &Stored<Self>, transaction: &Transaction) -> Result<()> {
@@ -152,9 +162,9 @@ impl Rules for Conversation {
 }
 
 /// Whether somebody may change a conversation; `decides` is who looks after it or after the organization. Everybody may
-/// archive a conversation of two, and one that nobody owns is everybody's: therefore nobody closes it to the others.
-fn may_change(has_owner: bool, decides: bool, closes: bool) -> Result<()> {
-    if decides || !has_owner && !closes {
+/// archive a conversation of two, and one that nobody owns is everybody's: therefore nobody says who else sees it.
+fn may_change(has_owner: bool, decides: bool, is_for_others: bool) -> Result<()> {
+    if decides || !has_owner && !is_for_others {
         return Ok(());
     }
     Err(Problem::forbidden("Only who looks after the conversation changes it."))

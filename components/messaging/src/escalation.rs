@@ -102,7 +102,11 @@ pub fn escalate(Params(id): Params<Id>, Json(input): Json<Wish>) -> Result<Store
     // They are told what was said: whoever cannot see the conversation is not asked.
     let seat = Seat::take(&Pool, &message.conversation_id)?;
     mention::require_known("escalateTo", &input.escalate_to, &mention::known(&seat, &input.escalate_to)?)?;
-    let administrators = if input.escalate_to.is_empty() { people::administrators()? } else { Vec::new() };
+    let administrators = if input.escalate_to.is_empty() {
+        people::administrators(seat.conversation.project_id.as_ref())?
+    } else {
+        Vec::new()
+    };
     let mut made = None;
     let level = message.escalation_level + 1;
     change::change(&id, |change| {

@@ -85,7 +85,7 @@ fn say(mut word: Word, event_id: &str, caused_by: Option<&str>) -> Result<()> {
         if !transaction.once(event_id)? {
             return Ok(());
         }
-        reopen(transaction, &id)?;
+        reopen(transaction, &id, word.project_id.as_ref())?;
         for user_id in word.members.iter().chain(&word.approvers) {
             Participant::join(transaction, &id, user_id, conversation.last_seq)?;
         }
@@ -107,15 +107,17 @@ fn named(id: &Id, caused_by: Option<&str>) -> Result<Option<Stored<Conversation>
         Some(user_id) => Participant::find(&Pool, id, user_id)?.is_some(),
         None => false,
     };
-    Ok((is_inside || !conversation.is_private).then_some(conversation))
+    let is_open = || !conversation.is_private && people::is_everybodys(conversation.project_id.as_ref());
+    Ok((is_inside || is_open()).then_some(conversation))
 }
 
-/// What happens now is talked about again.
-fn reopen(transaction: &Transaction, id: &Id) -> Result<()> {
+/// What happens now is talked about again, where the project says who sees it: whoever tells of it knows which one it is.
+fn reopen(transaction: &Transaction, id: &Id, project_id: Option<&Id>) -> Result<()> {
     transaction.execute(
-        "UPDATE messaging_conversations SET is_archived = FALSE, updated_at = $3, version = version + 1 \
-         WHERE id = $1 AND organization_id = $2 AND is_archived = TRUE",
-        params![id, auth::organization_id()?, clock::now()],
+        "UPDATE messaging_conversations SET is_archived = FALSE, project_id = COALESCE($4, project_id), updated_at = $3, \
+         version = version + 1 WHERE id = $1 AND organization_id = $2 \
+         AND (is_archived = TRUE OR COALESCE(project_id, '') <> COALESCE($4, project_id, ''))",
+        params![id, auth::organization_id()?, clock::now(), project_id.cloned()],
     )?;
     Ok(())
 }
@@ -262,7 +264,8 @@ fn agent(data: &Map<String, Value>) -> Option<Word> {
         context_type: ContextType::Agent,
         context_id: agent_id.clone(),
         title: text(data, "agentName").unwrap_or("Agent").to_string(),
-        project_id: id(&context, &["projectId"]),
+        // It works for many, and nothing of any one of them is said where all of it comes together.
+        project_id: None,
         conversation_id: id(&context, &["conversationId"]),
         owner: None,
         members: Vec::new(),

@@ -1,7 +1,7 @@
 //! Searching what was said, in the conversations that the caller sees.
 
 use berth_sdk::{
-    database::Value as Parameter,
+    database::{Value as Parameter, like},
     prelude::*,
     serde_json::{Map, Value},
 };
@@ -33,7 +33,7 @@ fn words(text: &str) -> Vec<String> {
     text.split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty())
         .take(WORDS_MAX)
-        .map(str::to_lowercase)
+        .map(ToString::to_string)
         .collect()
 }
 
@@ -49,18 +49,16 @@ pub fn search(Query(wanted): Query<Wanted>, query: PageQuery) -> Result<JsonText
          messaging_messages.conversation_id WHERE messaging_messages.organization_id = $1 \
          AND messaging_messages.deleted_at IS NULL",
     );
+    for word in words {
+        sql.push_str(&format!(" AND {}", like::in_any_case("messaging_messages.content", &word).placed(&mut values)));
+    }
+    if let Some(seen) = access::visible() {
+        sql.push_str(&format!(" AND ({})", seen.placed(&mut values)));
+    }
     let mut and = |condition: &str, value: Parameter| {
         values.push(value);
         sql.push_str(&format!(" AND {}", condition.replace('?', &format!("${}", values.len()))));
     };
-    for word in words {
-        and("LOWER(messaging_messages.content) LIKE ?", format!("%{word}%").into());
-    }
-    if let Some(Condition { sql: seen, values: users }) = access::visible() {
-        for user in users {
-            and(&format!("({seen})"), user);
-        }
-    }
     if let Some(id) = &wanted.conversation_id {
         and("messaging_messages.conversation_id = ?", id.into());
     }

@@ -42,16 +42,23 @@ pub(crate) fn run() -> Result<()> {
         ("telemetry_services", "organization_id, service", "last_at < $1", sums.into()),
     ];
     let begun = Instant::now();
-    for (table, key, condition, border) in tables {
-        let sql = format!(
-            "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {condition} LIMIT {DELETED})"
-        );
-        while begun.elapsed() < WORKING {
+    let mut unfinished: Vec<(String, database::Value)> = tables
+        .into_iter()
+        .map(|(table, key, condition, border)| {
+            let old = format!("SELECT {key} FROM {table} WHERE {condition} LIMIT {DELETED}");
+            (format!("DELETE FROM {table} WHERE ({key}) IN ({old})"), border)
+        })
+        .collect();
+    // One statement of each in turn, so that no table, however much is old of it, keeps the others waiting.
+    while !unfinished.is_empty() && begun.elapsed() < WORKING {
+        let mut left = Vec::new();
+        for (sql, border) in unfinished {
             let deleted = database::execute(&sql, std::slice::from_ref(&border))?;
-            if i64::try_from(deleted).unwrap_or(i64::MAX) < DELETED {
-                break;
+            if i64::try_from(deleted).unwrap_or(i64::MAX) >= DELETED {
+                left.push((sql, border));
             }
         }
+        unfinished = left;
     }
     forget_series(sums)
 }

@@ -1,5 +1,7 @@
 //! Spans: what they must look like, and how they are stored. They may come late, in any order, and twice.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_sdk::{
@@ -14,8 +16,8 @@ use crate::{
     service,
 };
 
-/// Spans of one trace; further ones are dropped and counted.
-pub(crate) const SPANS_MAX: i64 = 10_000;
+pub(crate) use room::SPANS_MAX;
+
 /// Events of one span.
 pub(crate) const EVENTS_MAX: usize = 128;
 /// Spans of one transaction.
@@ -228,9 +230,8 @@ fn store_within(
     spans: &BTreeMap<(&str, &str), &Span>,
 ) -> Result<usize> {
     let now = clock::now();
-    let full = full_traces(transaction, organization_id, spans)?;
-    let is_open = |span: &&&Span| !full.contains(&span.trace_id);
-    let over = spans.len() - spans.values().filter(is_open).count();
+    let over = room::over(transaction, organization_id, spans)?;
+    let is_open = |span: &&&Span| !over.contains(&(span.trace_id.as_str(), span.span_id.as_str()));
     let rows = Bulk::into("trace_spans")
         .shared("organization_id", organization_id)
         .shared("received_ms", now.millis())
@@ -276,31 +277,7 @@ fn store_within(
         .insert(transaction, services.iter().map(|(trace_id, service)| vec![(*trace_id).into(), (*service).into()]))?;
     service::seen(transaction, organization_id, services.iter().map(|(_, service)| *service).collect(), now)?;
     error::note(transaction, organization_id, occurrences)?;
-    Ok(over)
-}
-
-/// Traces that have as many spans as one may have.
-fn full_traces(
-    transaction: &Transaction,
-    organization_id: &str,
-    spans: &BTreeMap<(&str, &str), &Span>,
-) -> Result<Vec<String>> {
-    let mut ids: Vec<&str> = spans.keys().map(|(trace_id, _)| *trace_id).collect();
-    ids.dedup();
-    let mut full = Vec::new();
-    for chunk in ids.chunks(400) {
-        let mut values: Vec<Stored> = vec![organization_id.into(), SPANS_MAX.into()];
-        values.extend(chunk.iter().map(|id| Stored::from(*id)));
-        let places: Vec<String> = (3..=values.len()).map(|place| format!("${place}")).collect();
-        let sql = format!(
-            "SELECT trace_id FROM trace_traces WHERE organization_id = $1 AND span_count >= $2 AND trace_id IN ({})",
-            places.join(", ")
-        );
-        for row in transaction.query(&sql, &values)? {
-            full.push(row.get("trace_id")?);
-        }
-    }
-    Ok(full)
+    Ok(over.len())
 }
 
 /// Adds what is new to the summaries of the traces.

@@ -262,8 +262,13 @@ pub struct OutcomeInput {
 
 /// `POST /api/prompts/executions/{id}/outcome`: what is named is noted; naming it again corrects it.
 pub fn outcome(Params(id): Params<Id>, Json(input): Json<OutcomeInput>) -> Result<Stored<Execution>> {
-    database::transaction(|transaction| {
+    prompt::transaction(|transaction| {
         let mut row = entity::read::<Execution>(transaction, &id)?;
+        // Whose prompt does not exist for the caller, of that there is no execution either. Not by a scope: who asks a model
+        // must be able to close the row whatever they see by then.
+        if entity::find::<prompt::Prompt>(transaction, &row.prompt_id)?.is_none() {
+            return Err(Problem::missing("execution"));
+        }
         row.was_successful = input.success.or(row.was_successful);
         row.user_rating = input.rating.or(row.user_rating);
         row.latency_ms = input.latency_ms.or(row.latency_ms);

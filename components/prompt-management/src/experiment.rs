@@ -8,7 +8,7 @@ pub mod statistics;
 use berth_sdk::prelude::*;
 
 use crate::{
-    prompt::Prompt,
+    prompt::{self, Prompt},
     render::Template,
     resolve::Text,
     version::{Version, VersionStatus},
@@ -71,6 +71,10 @@ pub struct Experiment {
 }
 
 impl Rules for Experiment {
+    fn scope() -> Option<Condition> {
+        prompt::reach_of_prompt()
+    }
+
     fn check(&self, faults: &mut Faults) {
         if let (Some(start), Some(end)) = (self.start_date, self.end_date)
             && end <= start

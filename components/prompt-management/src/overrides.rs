@@ -1,9 +1,12 @@
 //! Overrides: an organization's own text for a prompt, in force once somebody has approved it.
 
-use berth_sdk::prelude::*;
+use berth_sdk::{
+    prelude::*,
+    serde_json::{Map, Value},
+};
 
 use crate::{
-    prompt::{PUBLISH, Prompt},
+    prompt::{self, PUBLISH, Prompt},
     render::Template,
     resolve,
 };
@@ -32,6 +35,15 @@ pub struct Override {
 }
 
 impl Rules for Override {
+    fn scope() -> Option<Condition> {
+        prompt::reach_of_prompt()
+    }
+
+    fn before_transaction(_: &Map<String, Value>) -> Result<()> {
+        people::project::seen();
+        Ok(())
+    }
+
     fn before_create(&mut self, _: &Transaction) -> Result<()> {
         Template::parse(&self.content).map(|_| ())
     }
@@ -51,7 +63,7 @@ impl Rules for Override {
 
 /// `POST /api/prompts/overrides/{id}/approve`.
 fn approve(Params(id): Params<Id>, if_match: IfMatch) -> Result<Stored<Override>> {
-    let row = database::transaction(|transaction| {
+    let row = prompt::transaction(|transaction| {
         let mut row = entity::read::<Override>(transaction, &id)?;
         if_match.check(row.version)?;
         if row.approved_at.is_none() {

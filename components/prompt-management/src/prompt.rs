@@ -2,7 +2,11 @@
 
 pub mod api;
 
-use berth_sdk::{auth::PrincipalKind, prelude::*};
+use berth_sdk::{
+    auth::PrincipalKind,
+    prelude::*,
+    serde_json::{Map, Value},
+};
 
 use crate::{resolve, version};
 
@@ -33,7 +37,7 @@ pub enum PromptScope {
     Global,
     /// One organization.
     Organization,
-    /// One project.
+    /// Those who see one project.
     Project,
     /// Its owner alone.
     User,
@@ -96,15 +100,9 @@ pub struct Prompt {
 }
 
 impl Rules for Prompt {
-    /// A user's own prompts are nobody else's.
+    /// A user's own prompts are nobody else's, and a project's are there for those who see the project.
     fn scope() -> Option<Condition> {
-        let principal = auth::principal();
-        match principal.kind {
-            PrincipalKind::System => None,
-            _ => {
-                Some(Condition::new("\"scope\" <> 'USER' OR \"owner_id\" = ?", [principal.user_id.unwrap_or_default()]))
-            }
-        }
+        reach()
     }
 
     fn check(&self, faults: &mut Faults) {
@@ -162,6 +160,38 @@ impl Rules for Prompt {
     }
 }
 
+/// The condition under which a prompt exists for the caller; none: every one does.
+fn reach() -> Option<Condition> {
+    let principal = auth::principal();
+    if principal.kind == PrincipalKind::System {
+        return None;
+    }
+    let own = Condition::new("scope <> 'USER' OR owner_id = ?", [principal.user_id.unwrap_or_default()]);
+    // Other prompts may name a project as well; that is a label.
+    Some(people::scope::and_within(own, "CASE WHEN scope = 'PROJECT' THEN project_id END"))
+}
+
+/// The condition under which what hangs on a prompt, by its column `prompt_id`, exists for the caller: as the prompt does.
+pub fn reach_of_prompt() -> Option<Condition> {
+    let Condition { sql, values } = reach()?;
+    Some(Condition { sql: format!("prompt_id IN (SELECT id FROM prompt_prompts WHERE {sql})"), values })
+}
+
+/// A transaction in which prompts are looked up. Planning is asked before it begins which projects the caller sees: no call may
+/// keep a transaction waiting.
+pub fn transaction<T>(work: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
+    people::project::seen();
+    database::transaction(work)
+}
+
+/// 404 unless the caller sees the project that a body names, where it is another one than before; 503 when planning does not say.
+fn require_project(fields: &Map<String, Value>, before: Option<&Id>) -> Result<()> {
+    match fields.get("projectId").and_then(Value::as_str) {
+        Some(id) if before.is_none_or(|before| before.as_str() != id) => people::project::require_anew(&Id::parse(id)?),
+        _ => Ok(()),
+    }
+}
+
 /// 403 unless the caller may change the prompt at all: global and system ones are the platform's.
 pub fn require_writable(prompt: &Stored<Prompt>) -> Result<()> {
     let is_platforms = prompt.organization_id.is_none() || prompt.is_system;
@@ -184,4 +214,37 @@ pub fn named(database: &dyn Executor, id_or_name: &str) -> Result<Stored<Prompt>
 /// What hangs on a prompt in the cache goes.
 pub fn forget(row: &Stored<Prompt>) {
     resolve::forget(row);
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_sdk::testing;
+
+    use super::*;
+
+    #[test]
+    fn what_is_private_is_its_owners_and_what_hangs_on_it_too() {
+        testing::sign_in("u1", "o1");
+        let reach = reach_of_prompt().unwrap();
+        assert_eq!(
+            reach.sql,
+            "prompt_id IN (SELECT id FROM prompt_prompts WHERE (scope <> 'USER' OR owner_id = ?) AND \
+             (CASE WHEN scope = 'PROJECT' THEN project_id END IS NULL))",
+            "natively nobody says which projects there are"
+        );
+        assert_eq!(reach.values, ["u1".into()]);
+        testing::handle_message("o1");
+        assert!(reach_of_prompt().is_none() && Prompt::scope().is_none());
+    }
+
+    #[test]
+    fn a_project_is_asked_for_when_it_is_another_one() {
+        testing::sign_in("u1", "o1");
+        let fields = |value: Value| Map::from_iter([("projectId".to_string(), value)]);
+        assert_eq!(require_project(&fields(json!("p1")), None).unwrap_err().status, 503, "natively nobody answers");
+        assert_eq!(require_project(&fields(json!("p/1")), None).unwrap_err().status, 400);
+        assert!(require_project(&fields(json!("p1")), Some(&"p1".into())).is_ok());
+        assert!(require_project(&fields(Value::Null), Some(&"p1".into())).is_ok());
+        assert!(require_project(&Map::new(), None).is_ok());
+    }
 }

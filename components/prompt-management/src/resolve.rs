@@ -8,7 +8,7 @@ use berth_sdk::{cache, prelude::*};
 use crate::{
     experiment::{self, Running, assign},
     overrides::Override,
-    prompt::{self, Prompt},
+    prompt::{self, Prompt, PromptScope},
     variable::{self, Variable},
     version::{self, VersionStatus},
 };
@@ -34,8 +34,6 @@ pub struct Known {
     pub prompt_id: Id,
     /// Its name.
     pub name: String,
-    /// Whose it is when it is one user's.
-    pub private_to: Option<Id>,
     /// Whether it can be rendered.
     pub is_active: bool,
     /// The models it works best with.
@@ -77,7 +75,7 @@ pub struct Chosen {
 }
 
 fn cache_key(id_or_name: &str) -> String {
-    format!("resolved:{id_or_name}")
+    format!("shared:{id_or_name}")
 }
 
 /// What is cached of a prompt goes.
@@ -95,19 +93,33 @@ pub fn forget_id(prompt_id: &str) {
 
 /// Everything about the prompt of an id or a name; 404.
 pub fn known(id_or_name: &str) -> Result<Known> {
-    let known: Known = cache::remember(&cache_key(id_or_name), CACHED, || load(id_or_name))?;
-    // The cache is one for the organization; a user's own prompt is not.
-    let caller = auth::principal();
-    let is_somebody_elses =
-        known.private_to.as_ref().is_some_and(|owner| caller.user_id.as_deref() != Some(owner.as_str()));
-    if is_somebody_elses && caller.kind != auth::PrincipalKind::System {
-        return Err(Problem::missing("prompt"));
+    let key = cache_key(id_or_name);
+    if let Some(known) = cache::get(&key) {
+        return Ok(known);
+    }
+    let prompt = prompt::named(&Pool, id_or_name)?;
+    let known = load(&prompt)?;
+    if is_shared(&prompt)? {
+        cache::set_ttl(&key, &known, CACHED);
     }
     Ok(known)
 }
 
-fn load(id_or_name: &str) -> Result<Known> {
-    let prompt = prompt::named(&Pool, id_or_name)?;
+/// Whether everybody in the organization finds this prompt by its name: what is cached is one for all of them.
+fn is_shared(prompt: &Stored<Prompt>) -> Result<bool> {
+    match prompt.scope {
+        PromptScope::Organization => Ok(true),
+        PromptScope::Project | PromptScope::User => Ok(false),
+        // Somebody's own prompt, which the caller does not see, may stand before it.
+        PromptScope::Global => {
+            let sql = "SELECT id FROM prompt_prompts WHERE organization_id = $1 AND name = $2";
+            let own = database::query_one(sql, params![auth::organization_id()?, prompt.name.as_str()])?;
+            Ok(own.is_none())
+        }
+    }
+}
+
+fn load(prompt: &Stored<Prompt>) -> Result<Known> {
     let published = match prompt.published_version {
         Some(number) => {
             let version = version::numbered(&Pool, &prompt.id, number)?;
@@ -124,7 +136,6 @@ fn load(id_or_name: &str) -> Result<Known> {
     Ok(Known {
         prompt_id: prompt.id.clone(),
         name: prompt.name.clone(),
-        private_to: prompt.owner_id.clone().filter(|_| prompt.scope == prompt::PromptScope::User),
         is_active: prompt.is_active,
         preferred_models: prompt.preferred_models.clone(),
         category: prompt.category,
@@ -192,7 +203,6 @@ mod tests {
         Known {
             prompt_id: "p1".into(),
             name: "greet".into(),
-            private_to: None,
             is_active: true,
             preferred_models: vec![],
             category: prompt::PromptCategory::User,

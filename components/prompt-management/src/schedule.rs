@@ -56,6 +56,15 @@ pub struct Schedule {
 }
 
 impl Rules for Schedule {
+    fn scope() -> Option<Condition> {
+        prompt::reach_of_prompt()
+    }
+
+    fn before_transaction(_: &Map<String, Value>) -> Result<()> {
+        people::project::seen();
+        Ok(())
+    }
+
     fn before_create(&mut self, _: &Transaction) -> Result<()> {
         self.consecutive_failures = 0;
         self.plan()
@@ -101,7 +110,7 @@ fn create(Json(mut fields): Json<Map<String, Value>>) -> Result<Response> {
         let prompt = prompt::named(&Pool, id)?;
         fields.insert("promptId".into(), json!(prompt.id));
     }
-    let row = database::transaction(|transaction| entity::create_from::<Schedule>(transaction, fields))?;
+    let row = prompt::transaction(|transaction| entity::create_from::<Schedule>(transaction, fields))?;
     Ok(Response::json(201, &row)?.with_version(row.version))
 }
 
@@ -114,7 +123,7 @@ struct Begun {
 }
 
 fn run_now(Params(id): Params<Id>) -> Result<Accepted<Begun>> {
-    database::transaction(|transaction| {
+    prompt::transaction(|transaction| {
         let row = entity::read::<Schedule>(transaction, &id)?;
         let run_key = format!("{}:now:{}", row.id, Id::new());
         let work = json!({ "scheduleId": row.id, "runKey": run_key, "isManual": true });
@@ -132,7 +141,7 @@ fn resume(Params(id): Params<Id>, if_match: IfMatch) -> Result<Stored<Schedule>>
 }
 
 fn set_active(id: &Id, if_match: IfMatch, is_active: bool) -> Result<Stored<Schedule>> {
-    database::transaction(|transaction| {
+    prompt::transaction(|transaction| {
         let mut row = entity::read::<Schedule>(transaction, id)?;
         if_match.check(row.version)?;
         row.is_active = is_active;

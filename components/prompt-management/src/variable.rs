@@ -103,7 +103,7 @@ pub fn list(Params(id): Params<Id>) -> Result<Json<Variables>> {
 
 /// `PUT /api/prompts/{id}/variables`: replaces them.
 pub fn replace(Params(id): Params<Id>, Json(input): Json<VariablesInput>) -> Result<Json<Variables>> {
-    let (prompt, rows) = database::transaction(|transaction| {
+    let (prompt, rows) = prompt::transaction(|transaction| {
         let prompt = prompt::named(transaction, &id)?;
         prompt::require_writable(&prompt)?;
         let rows = set(transaction, &prompt, input)?;

@@ -180,7 +180,7 @@ pub fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<St
 
 /// `POST /api/prompts/{id}/versions`.
 pub fn create(Params(id): Params<Id>, Json(new): Json<NewVersion>) -> Result<Created<Stored<Version>>> {
-    database::transaction(|transaction| {
+    prompt::transaction(|transaction| {
         let prompt = prompt::named(transaction, &id)?;
         require_writable(&prompt)?;
         add(transaction, &prompt, new).map(Created)
@@ -216,7 +216,7 @@ pub fn rollback(Params(id): Params<Id>, Json(input): Json<RollbackInput>) -> Res
 }
 
 fn to_publish(id: &str, number: i64) -> Result<Stored<Version>> {
-    let (prompt, version) = database::transaction(|transaction| {
+    let (prompt, version) = prompt::transaction(|transaction| {
         let mut prompt = prompt::named(transaction, id)?;
         let version = publish(transaction, &mut prompt, number)?;
         Ok::<_, Problem>((prompt, version))

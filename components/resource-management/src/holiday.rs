@@ -11,6 +11,8 @@ use crate::{alert, allocation::check_span, load, rights};
 const PATH: &str = "/api/capacity/holidays";
 /// The work message that looks at somebody's weeks again.
 pub const REVIEW: &str = "capacity.alerts.review";
+/// People whose messages are sent in one transaction.
+const PEOPLE: usize = 200;
 
 /// Days on which nobody works.
 #[entity(table = "capacity_holidays", name = "holiday", sort = "startDate")]
@@ -71,32 +73,53 @@ pub fn routes() -> Router {
 /// Whose weeks it is in is looked at afterwards, one person at a time.
 #[data]
 struct Review {
-    user_id: Id,
+    /// Whose; none: everybody's who come after one, so many a message.
+    user_id: Option<Id>,
+    #[field(default)]
+    after: String,
     start_date: Day,
     end_date: Day,
 }
 
 fn changed(transaction: &Transaction, span: Span) -> Result<()> {
-    let weeks = Span::new(span.first.monday(), span.last.monday().plus(6));
-    let rows = transaction.query(
-        "SELECT DISTINCT user_id FROM capacity_allocations WHERE organization_id = $1 AND end_date >= $2 \
-         AND start_date <= $3 AND status IN ('planned', 'active') ORDER BY user_id LIMIT 900",
-        params![auth::organization_id()?, weeks.first, weeks.last],
-    )?;
-    for row in rows {
-        let user_id: Id = row.get("user_id")?;
-        let review = Review { user_id, start_date: weeks.first, end_date: weeks.last };
-        transaction.enqueue(REVIEW, &review, std::time::Duration::ZERO)?;
-    }
     load::forget(transaction);
+    spread(transaction, Span::new(span.first.monday(), span.last.monday().plus(6)), "")
+}
+
+/// Sends the messages of those who come after one.
+fn spread(transaction: &Transaction, weeks: Span, after: &str) -> Result<()> {
+    let rows = transaction.query(
+        &format!(
+            "SELECT DISTINCT user_id FROM capacity_allocations WHERE organization_id = $1 AND end_date >= $2 \
+             AND start_date <= $3 AND status IN ('planned', 'active') AND user_id > $4 ORDER BY user_id LIMIT {PEOPLE}"
+        ),
+        params![auth::organization_id()?, weeks.first, weeks.last, after],
+    )?;
+    let review = |user_id: Option<Id>, after: String| {
+        let review = Review { user_id, after, start_date: weeks.first, end_date: weeks.last };
+        transaction.enqueue(REVIEW, &review, std::time::Duration::ZERO)
+    };
+    let users = rows.into_iter().map(|row| row.get("user_id")).collect::<Result<Vec<Id>, Fault>>()?;
+    if let Some(last) = users.last().filter(|_| users.len() == PEOPLE) {
+        review(None, last.to_string())?;
+    }
+    for user_id in users {
+        review(Some(user_id), String::new())?;
+    }
     Ok(())
 }
 
 /// Looks at somebody's weeks again.
 pub fn review(envelope: &Envelope) -> Result<()> {
     let wanted: Review = envelope.data()?;
-    database::transaction(|transaction| {
-        load::hold(transaction, &wanted.user_id)?;
-        alert::review(transaction, &wanted.user_id, Span::new(wanted.start_date, wanted.end_date))
+    let weeks = Span::new(wanted.start_date, wanted.end_date);
+    database::transaction(|transaction| match &wanted.user_id {
+        Some(user_id) => {
+            load::hold(transaction, user_id)?;
+            alert::review(transaction, user_id, weeks)
+        }
+        // They have been sent already.
+        None if !transaction.once(&envelope.id)? => Ok(()),
+        None => spread(transaction, weeks, &wanted.after),
     })
 }

@@ -94,13 +94,20 @@ pub fn person(database: &dyn Executor, user_id: &Id, span: Span) -> Result<Perso
     found.remove(user_id).ok_or_else(Problem::internal)
 }
 
-/// Everybody of the organization who has a profile, or something planned on some days; 422 when there are too many.
+/// So many of those who have a profile, or something planned on some days, in the order of their ids; after one of these.
+pub fn some(database: &dyn Executor, span: Span, after: &str, limit: usize) -> Result<Vec<Id>> {
+    let sql = format!(
+        "SELECT user_id FROM resource_profiles WHERE organization_id = $1 AND user_id > $4 \
+         UNION SELECT user_id FROM capacity_allocations WHERE organization_id = $1 AND end_date >= $2 \
+         AND start_date <= $3 AND status <> 'cancelled' AND user_id > $4 ORDER BY user_id LIMIT {limit}"
+    );
+    let rows = database.query(&sql, params![auth::organization_id()?, span.first, span.last, after])?;
+    Ok(rows.into_iter().map(|row| row.get("user_id")).collect::<Result<_, Fault>>()?)
+}
+
+/// All of them; 422 when there are too many.
 pub fn everybody(database: &dyn Executor, span: Span) -> Result<BTreeSet<Id>> {
-    let sql = "SELECT user_id FROM resource_profiles WHERE organization_id = $1 \
-               UNION SELECT user_id FROM capacity_allocations WHERE organization_id = $1 AND end_date >= $2 \
-               AND start_date <= $3 AND status <> 'cancelled' ORDER BY user_id LIMIT 501";
-    let rows = database.query(sql, params![auth::organization_id()?, span.first, span.last])?;
-    let found = rows.into_iter().map(|row| row.get::<Id>("user_id")).collect::<Result<BTreeSet<_>, _>>()?;
+    let found: BTreeSet<Id> = some(database, span, "", PEOPLE_MAX + 1)?.into_iter().collect();
     if found.len() > PEOPLE_MAX {
         let detail = format!("There are more than {PEOPLE_MAX} people; name them, or a team.");
         return Err(Problem::unprocessable(detail).with_code("RANGE_TOO_LARGE"));

@@ -23,6 +23,8 @@ pub struct Task {
     pub project_id: Option<Id>,
     /// What it is called.
     pub title: Option<String>,
+    /// Until when it is to be done.
+    pub due_date: Option<Timestamp>,
     /// How long it should take.
     pub estimated_hours: Option<f64>,
     /// Words for what it is about.
@@ -64,7 +66,7 @@ impl Visible {
         if project_id.is_none_or(|id| self.holds(&id)) {
             return;
         }
-        for name in ["projectId", "taskId", "note", "title"] {
+        for name in ["projectId", "taskId", "note", "title", "origin"] {
             if let Some(value) = row.get_mut(name) {
                 *value = Value::Null;
             }

@@ -1,5 +1,5 @@
-//! Snapshots: how the last weeks were, kept for later. One message for each organization, so that a tick stays short; a week
-//! that is on record already is written again and not twice.
+//! Snapshots: how the last weeks were, kept for later. Messages of their own for each organization, so that a tick stays short and
+//! no organization is too large; a week that is on record already is written again and not twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,14 +11,17 @@ use time_rules::day::{Day, Span};
 
 use crate::{
     alert::{Alert, AlertStatus},
-    load::{self, Person},
-    workload::{Sum, rounded},
+    load,
+    profile::Profile,
+    workload::rounded,
 };
 
 /// The work message of one organization.
 pub const RUN: &str = "capacity.snapshot.run";
 /// Weeks that are over and recorded at each tick: where it is Sunday still, the last one is not over yet.
 const WEEKS: u64 = 2;
+/// People of one message.
+const PEOPLE: usize = 200;
 /// Organizations of one tick.
 const ORGANIZATIONS_MAX: usize = 10_000;
 
@@ -72,54 +75,139 @@ pub fn tick(envelope: &Envelope) -> Result<()> {
     })
 }
 
-/// Records the last weeks of an organization.
+/// How far a run is.
+#[data]
+#[derive(Default)]
+struct Progress {
+    /// The last person who is on record; none at the beginning.
+    after: Option<Id>,
+    /// Everybody is on record, and the teams are next.
+    #[field(default)]
+    is_for_teams: bool,
+}
+
+/// Records the last weeks of an organization: so many people a message, and the teams in the last one.
 pub fn run(envelope: &Envelope) -> Result<()> {
+    let Progress { after, is_for_teams } = envelope.data()?;
     let today = Day::from(clock::now().date_time().date_naive());
-    // Wherever somebody is, it is at most a day earlier or later there.
-    let around = Span::new(today.minus((WEEKS + 2) * 7), today.plus(7));
     database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());
         }
-        let users: BTreeSet<Id> = load::everybody(transaction, around)?;
-        let mut teams: BTreeMap<(Id, Day), (Sum, f64)> = BTreeMap::new();
-        for (id, person) in load::people(transaction, &users, around)? {
-            record_person(transaction, &id, &person, &mut teams)?;
+        if is_for_teams {
+            record_teams(transaction, today)?;
+            return resolve_past(transaction, today);
         }
-        for ((team_id, week_start), (sum, available)) in teams {
-            record(transaction, (None, Some(&team_id)), week_start, sum, available)?;
-        }
-        resolve_past(transaction, today)
+        let last = record_people(transaction, today, after.as_ref().map_or("", Id::as_str))?;
+        let next = Progress { is_for_teams: last.is_none(), after: last };
+        transaction.enqueue(RUN, &next, Duration::ZERO)?;
+        Ok(())
     })
 }
 
-fn record_person(
-    transaction: &Transaction,
-    id: &Id,
-    person: &Person,
-    teams: &mut BTreeMap<(Id, Day), (Sum, f64)>,
-) -> Result<()> {
-    let monday = person.profile.today().monday();
-    for back in 1..=WEEKS {
-        let week_start = monday.minus(back * 7);
-        let sum = person.workload.sum(Span::week(week_start));
-        record(transaction, (Some(id), None), week_start, sum, sum.available())?;
-        let own: BTreeSet<&Id> = person.profile.team_ids.iter().collect();
-        for team_id in own {
-            let (all, available) = teams.entry((team_id.clone(), week_start)).or_default();
-            *all = all.and(sum);
-            *available += sum.available();
+/// Records the people after one; the last of them where there may be more.
+fn record_people(transaction: &Transaction, today: Day, after: &str) -> Result<Option<Id>> {
+    // Wherever somebody is, it is at most a day earlier or later there.
+    let around = Span::new(today.minus((WEEKS + 2) * 7), today.plus(7));
+    let mut users = load::some(transaction, around, after, PEOPLE)?;
+    let all: BTreeSet<Id> = users.iter().cloned().collect();
+    for (id, person) in load::people(transaction, &all, around)? {
+        let monday = person.profile.today().monday();
+        for back in 1..=WEEKS {
+            let week_start = monday.minus(back * 7);
+            let sum = person.workload.sum(Span::week(week_start));
+            let hours = Hours {
+                total: sum.capacity(),
+                allocated: sum.allocated,
+                utilized: sum.utilized,
+                available: sum.available(),
+            };
+            record(transaction, (Some(&id), None), week_start, &hours)?;
         }
     }
+    Ok(if users.len() < PEOPLE { None } else { users.pop() })
+}
+
+/// A week of somebody, as it is on record.
+#[data]
+struct Recorded {
+    user_id: Id,
+    week_start: Day,
+    total: f64,
+    allocated: f64,
+    utilized: f64,
+    available: f64,
+}
+
+/// Records the teams: what is on record of the people whose profiles name them.
+fn record_teams(transaction: &Transaction, today: Day) -> Result<()> {
+    #[data]
+    struct Member {
+        user_id: Id,
+        team_ids: Vec<Id>,
+    }
+    // The first week that anybody has just been recorded of, wherever they are.
+    let first = today.minus(1).monday().minus(WEEKS * 7);
+    let mut teams: BTreeMap<(Id, Day), Hours> = BTreeMap::new();
+    let mut after = String::new();
+    loop {
+        let members: Vec<Member> = Select::<Profile>::new()
+            .condition("user_id > ?", [after.as_str()])
+            .sort("userId")
+            .limit(i64::try_from(PEOPLE).unwrap_or(i64::MAX))
+            .columns(transaction, "user_id AS \"userId\", team_ids AS \"teamIds\"")?;
+        let weeks: Vec<Recorded> = Select::<Snapshot>::new()
+            .one_of("user_id", members.iter().map(|member| &member.user_id))
+            .condition("week_start >= ?", [first])
+            .columns(
+                transaction,
+                "user_id AS \"userId\", week_start AS \"weekStart\", total, allocated, utilized, available",
+            )?;
+        add_up(&mut teams, members.iter().map(|member| (&member.user_id, member.team_ids.as_slice())), &weeks);
+        match members.last() {
+            Some(last) if members.len() == PEOPLE => after = last.user_id.to_string(),
+            _ => break,
+        }
+    }
+    for ((team_id, week_start), hours) in &teams {
+        record(transaction, (None, Some(team_id)), *week_start, hours)?;
+    }
     Ok(())
+}
+
+/// Adds the weeks of people to those of their teams, each once however often a profile names a team.
+fn add_up<'a>(
+    teams: &mut BTreeMap<(Id, Day), Hours>,
+    members: impl Iterator<Item = (&'a Id, &'a [Id])>,
+    weeks: &[Recorded],
+) {
+    for (user_id, team_ids) in members {
+        for team_id in team_ids.iter().collect::<BTreeSet<_>>() {
+            for week in weeks.iter().filter(|week| week.user_id == *user_id) {
+                let all = teams.entry((team_id.clone(), week.week_start)).or_default();
+                all.total += week.total;
+                all.allocated += week.allocated;
+                all.utilized += week.utilized;
+                all.available += week.available;
+            }
+        }
+    }
+}
+
+/// The hours of a week.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Hours {
+    total: f64,
+    allocated: f64,
+    utilized: f64,
+    available: f64,
 }
 
 fn record(
     transaction: &Transaction,
     (user_id, team_id): (Option<&Id>, Option<&Id>),
     week_start: Day,
-    sum: Sum,
-    available: f64,
+    hours: &Hours,
 ) -> Result<()> {
     let subject = match (user_id, team_id) {
         (Some(id), _) => format!("user:{id}"),
@@ -140,10 +228,10 @@ fn record(
             team_id.map(Id::as_str),
             week_start,
             subject,
-            rounded(sum.capacity()),
-            rounded(sum.allocated),
-            rounded(sum.utilized),
-            rounded(available),
+            rounded(hours.total),
+            rounded(hours.allocated),
+            rounded(hours.utilized),
+            rounded(hours.available),
         ],
     )?;
     Ok(())
@@ -160,4 +248,34 @@ fn resolve_past(transaction: &Transaction, today: Day) -> Result<()> {
         entity::save(transaction, &mut row)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_team_is_the_sum_of_its_people() {
+        let monday = Day::parse("2026-03-02").unwrap();
+        let week = |user: &str, week_start: Day, total: f64| Recorded {
+            user_id: user.into(),
+            week_start,
+            total,
+            allocated: total / 2.0,
+            utilized: 1.0,
+            available: total / 4.0,
+        };
+        let weeks = [week("a", monday, 40.0), week("b", monday, 20.0), week("b", monday.minus(7), 8.0)];
+        let (a, b): (Id, Id) = ("a".into(), "b".into());
+        let (crane, gate): (Id, Id) = ("crane".into(), "gate".into());
+        let mut teams = BTreeMap::new();
+        let (both, twice) = ([crane.clone(), gate.clone()], [crane.clone(), crane.clone()]);
+        add_up(&mut teams, [(&a, both.as_slice()), (&b, twice.as_slice())].into_iter(), &weeks);
+        let of = |team: &Id, week: Day| teams.get(&(team.clone(), week)).copied();
+        let whole = Hours { total: 60.0, allocated: 30.0, utilized: 2.0, available: 15.0 };
+        assert_eq!(of(&crane, monday), Some(whole));
+        assert_eq!(of(&gate, monday).map(|hours| hours.total), Some(40.0));
+        assert_eq!(of(&crane, monday.minus(7)).map(|hours| hours.total), Some(8.0));
+        assert_eq!(teams.len(), 3);
+    }
 }

@@ -56,14 +56,14 @@ impl validate::Tidy for Wanted {
 struct Window {
     /// The first; today when absent.
     start: Option<Day>,
-    /// The last; two weeks later when absent.
+    /// The last; when absent the day the task is due, unless that is before the first, or else two weeks later.
     end: Option<Day>,
 }
 
 /// What is asked.
 #[data]
 struct Question {
-    /// A task: its tags are the skills, its estimate the hours, its due date the end.
+    /// A task: its tags are the skills, its estimate the hours, its due date the end, each where nothing else is said.
     task_id: Option<Id>,
     /// What is needed.
     #[field(max = 20)]
@@ -128,7 +128,12 @@ fn answer(Json(question): Json<Question>) -> Result<Json<Answer>> {
     let Some(hours) = hours.filter(|hours| *hours > 0.0) else {
         return Err(Problem::field("hours", "must be more than 0, or the task must have an estimate"));
     };
-    let span = window(question.window.as_ref())?;
+    let asker = match auth::principal().user_id.map(Id::from) {
+        Some(id) => Profile::or_usual(&Pool, &id)?,
+        None => Profile::usual(Id::from("")),
+    };
+    let due = task.as_ref().and_then(|task| task.due_date).map(|due| asker.day_of(due));
+    let span = window(question.window.as_ref(), asker.today(), due)?;
     let users = match report::asked(question.user_ids.as_deref(), question.team_id.as_ref())? {
         Some(users) => users,
         None => load::everybody(&Pool, span)?,
@@ -157,12 +162,11 @@ fn wanted(list: Vec<Wanted>) -> Vec<Skill> {
     skills
 }
 
-fn window(window: Option<&Window>) -> Result<Span> {
-    let start = match window.and_then(|window| window.start) {
-        Some(day) => day,
-        None => Profile::or_usual(&Pool, &auth::user_id()?)?.today(),
-    };
-    let end = window.and_then(|window| window.end).unwrap_or_else(|| start.plus(DAYS_USUAL - 1));
+fn window(window: Option<&Window>, today: Day, due: Option<Day>) -> Result<Span> {
+    let start = window.and_then(|window| window.start).unwrap_or(today);
+    // What is overdue is looked for in the usual window.
+    let due = due.filter(|due| *due >= start).map(|due| due.min(start.plus(DAYS_MAX - 1)));
+    let end = window.and_then(|window| window.end).or(due).unwrap_or_else(|| start.plus(DAYS_USUAL - 1));
     let span = Span::new(start, end);
     match span.days() {
         0 => Err(Problem::field("window.end", "must not be before the beginning")),
@@ -218,6 +222,21 @@ mod tests {
             profile: Profile { skills, ..Profile::usual(id.into()) },
             workload: Workload { commitments: vec![commitment], ..Workload::default() },
         }
+    }
+
+    #[test]
+    fn a_task_is_to_be_done_until_it_is_due_unless_something_else_is_said() {
+        let asked = |start: Option<u64>, end: Option<u64>, due: Option<u64>| {
+            let said = Window { start: start.map(day), end: end.map(day) };
+            window(Some(&said), day(4), due.map(day)).map_err(|problem| problem.status)
+        };
+        assert_eq!(window(None, day(4), Some(day(9))).unwrap(), Span::new(day(4), day(9)));
+        assert_eq!(asked(None, Some(6), Some(9)), Ok(Span::new(day(4), day(6))));
+        assert_eq!(asked(Some(10), None, Some(9)), Ok(Span::new(day(10), day(23))), "it is overdue");
+        assert_eq!(asked(None, None, None), Ok(Span::new(day(4), day(17))));
+        assert_eq!(asked(None, Some(3), Some(9)), Err(400));
+        assert_eq!(asked(None, None, Some(900)), Ok(Span::new(day(4), day(369))), "no window is longer than a year");
+        assert_eq!(asked(None, Some(900), None), Err(400));
     }
 
     #[test]

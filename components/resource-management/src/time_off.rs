@@ -8,9 +8,30 @@ use berth_sdk::{
 };
 use time_rules::day::{Day, Span};
 
-use crate::{alert, allocation::check_span, load, pages::page_of, profile::Profile, rights};
+use crate::{
+    alert,
+    allocation::check_span,
+    load,
+    pages::{page_of, require_sort},
+    profile::Profile,
+    rights,
+};
 
 const PATH: &str = "/api/capacity/time-off";
+/// What the list is sorted by for those who do not see why everybody is away.
+const SORTS: &[&str] = &[
+    "userId",
+    "startDate",
+    "endDate",
+    "status",
+    "hoursPerDay",
+    "decidedBy",
+    "decidedAt",
+    "id",
+    "createdAt",
+    "updatedAt",
+    "createdBy",
+];
 
 /// Why somebody is away.
 #[choice]
@@ -126,6 +147,7 @@ pub fn routes() -> Router {
     Router::new()
         .get(PATH, list)
         .summary("List time off: what is approved, one's own, and that of those one leads.")
+        .sorts(SORTS)
         .post(PATH, make)
         .summary("Ask for time off, for oneself.")
         .get(&row, read)
@@ -163,9 +185,12 @@ fn list(Query(filter): Query<Filter>, query: PageQuery) -> Result<Json<Page<Map<
     if let Some(team_id) = &filter.team_id {
         select = select.one_of("user_id", people::team(team_id)?);
     }
-    if query.filter("kind").is_some() && !rights::is_manager() {
+    if !rights::is_manager() {
         // Who may not see why others are away cannot ask for it either.
-        select = select.equal("user_id", auth::user_id()?);
+        require_sort(&query, SORTS)?;
+        if query.filter("kind").is_some() {
+            select = select.equal("user_id", auth::user_id()?);
+        }
     }
     let mut page = page_of(select, &query)?;
     for row in &mut page.items {

@@ -138,6 +138,29 @@ impl Condition {
     pub fn new<V: Into<crate::database::Value>>(sql: impl Into<String>, values: impl IntoIterator<Item = V>) -> Self {
         Self { sql: sql.into(), values: values.into_iter().map(Into::into).collect() }
     }
+
+    /// The SQL for a statement that has some values already: each `?` is the number of its value, which is put behind them.
+    ///
+    /// ```
+    /// use berth_sdk::{database::Value, entity::Condition};
+    /// let mut values = vec![Value::from("o1")];
+    /// assert_eq!(Condition::new("a = ? OR b = ?", ["x", "y"]).placed(&mut values), "a = $2 OR b = $3");
+    /// assert_eq!(values, ["o1", "x", "y"].map(Value::from));
+    /// ```
+    pub fn placed(self, values: &mut Vec<crate::database::Value>) -> String {
+        let mut more = self.values.into_iter();
+        let mut sql = String::with_capacity(self.sql.len() + 8);
+        for letter in self.sql.chars() {
+            match (letter, if letter == '?' { more.next() } else { None }) {
+                ('?', Some(value)) => {
+                    values.push(value);
+                    sql.push_str(&format!("${}", values.len()));
+                }
+                (letter, _) => sql.push(letter),
+            }
+        }
+        sql
+    }
 }
 
 impl Definition {

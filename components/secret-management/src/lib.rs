@@ -20,7 +20,10 @@ use secret::{api, read};
 
 fn service() -> Service {
     Service::new("secret-management", env!("CARGO_PKG_VERSION"))
-        .migrations(migrations::embed!["../../../migrations/secret-management/0001_secrets.sql"])
+        .migrations(migrations::embed![
+            "../../../migrations/secret-management/0001_secrets.sql",
+            "../../../migrations/secret-management/0002_home.sql",
+        ])
         .routes(secrets())
         .routes(values())
         .routes(around())

@@ -12,6 +12,8 @@ use crate::{
 
 /// The most teams of one user that are looked at.
 const TEAMS_MAX: usize = 200;
+/// Projects that one question to planning names.
+const PROJECTS_NAMED_MAX: usize = 100;
 
 /// What the caller may do with one secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,8 +104,8 @@ pub(crate) fn of(secret: &Stored<Secret>) -> Result<Rights> {
     if needs_teams {
         groups.teams = teams()?;
     }
-    if let Some(project_id) = secret.project_id.as_deref().filter(|_| secret.scope == Scope::Project) {
-        groups.projects.extend(project(project_id)?);
+    if let Some(project_id) = secret.project_id.as_ref().filter(|_| secret.scope == Scope::Project) {
+        groups.projects = projects(&[project_id.as_str().into()]);
     }
     Ok(judge(secret, &Caller::present(), &groups, &grants, clock::now()))
 }
@@ -157,10 +159,18 @@ struct Listed {
 
 #[data]
 struct Row {
-    #[field(default)]
     id: String,
-    user_id: Option<String>,
-    level: Option<String>,
+}
+
+#[data]
+struct Levels {
+    items: Vec<Level>,
+}
+
+#[data]
+struct Level {
+    project_id: String,
+    level: String,
 }
 
 /// The caller's teams, and which of them they lead.
@@ -180,22 +190,27 @@ pub(crate) fn teams() -> Result<BTreeMap<String, bool>> {
     Ok(teams)
 }
 
-/// Whether the caller is on a project's access list, and owns it. Without planning nobody is.
-pub(crate) fn project(project_id: &str) -> Result<Option<(String, bool)>> {
-    let Some(user_id) = auth::principal().user_id else { return Ok(None) };
-    let path = format!("/api/projects/{project_id}/access?userId={user_id}&limit=200");
-    match http_out::plugin("planning").get(&path).fetch::<Listed>() {
-        Ok(listed) => {
-            let mine = listed.items.into_iter().filter(|row| row.user_id.as_deref() == Some(user_id.as_str()));
-            let levels: Vec<String> = mine.filter_map(|row| row.level).collect();
-            Ok((!levels.is_empty()).then(|| (project_id.to_string(), levels.iter().any(|level| level == "owner"))))
-        }
-        Err(problem) if problem.status < 500 => Ok(None),
-        Err(problem) => {
-            logging::warn!("planning does not say who is in a project", problem = problem);
-            Ok(None)
+/// Which of these projects the caller sees, true where they own them. Planning judges, by access lists, teams and visibility;
+/// without planning nobody sees any.
+pub(crate) fn projects(ids: &[String]) -> BTreeMap<String, bool> {
+    let mut projects = BTreeMap::new();
+    if auth::principal().user_id.is_none() {
+        return projects;
+    }
+    for some in ids.chunks(PROJECTS_NAMED_MAX) {
+        let call = http_out::plugin("planning").get("/api/projects/levels").query("ids", &some.join(","));
+        match call.fetch::<Levels>() {
+            Ok(levels) => {
+                projects.extend(levels.items.into_iter().map(|own| (own.project_id, own.level == "owner")));
+            }
+            Err(problem) if problem.status < 500 => {}
+            Err(problem) => {
+                logging::warn!("planning does not say who sees a project", problem = problem);
+                break;
+            }
         }
     }
+    projects
 }
 
 #[cfg(test)]

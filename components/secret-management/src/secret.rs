@@ -101,6 +101,9 @@ pub(crate) struct Secret {
     pub user_id: Option<Id>,
     #[field(readonly, hidden, default)]
     pub owner: String,
+    /// Of a GLOBAL secret: who looks after it, the organization of whoever made it.
+    #[field(readonly, hidden)]
+    pub home_organization_id: Option<Id>,
     #[field(immutable, default = StorageBackend::LocalEncrypted)]
     pub storage_backend: StorageBackend,
     #[field(immutable)]

@@ -23,6 +23,7 @@ const AUDIT_DAYS: u64 = 730;
 #[data]
 struct Row {
     id: Id,
+    /// Whose administrators are told; none of a GLOBAL secret from before this was noted.
     organization_id: Option<Id>,
     name: String,
     r#type: String,
@@ -65,7 +66,7 @@ pub(crate) fn expiry(_: &Envelope) -> Result<()> {
     let rows: Vec<Row> = database::query_as(
         &Pool,
         &format!(
-            "SELECT id, organization_id AS \"organizationId\", name, type, scope, user_id AS \"userId\", \
+            "SELECT id, COALESCE(organization_id, home_organization_id) AS \"organizationId\", name, type, scope, user_id AS \"userId\", \
              created_by AS \"createdBy\", expires_at AS \"expiresAt\", expiry_notice AS \"expiryNotice\" FROM secret_secrets WHERE deleted_at IS NULL AND expires_at <= $1 AND \
              (expiry_notice IS NULL OR (expires_at <= $2 AND expiry_notice > 0) OR (expires_at <= $3 AND expiry_notice > 1) \
              OR (expires_at <= $4 AND expiry_notice > 7) OR (expires_at <= $5 AND expiry_notice > 14)) \

@@ -130,6 +130,10 @@ pub(crate) fn update(
 fn keep(transaction: &Transaction, vault: &Stored<Vault>, sealed: Vec<u8>, action: &str) -> Result<()> {
     let sql = "UPDATE secret_vault_configurations SET sealed_config = $2 WHERE id = $1";
     transaction.execute(sql, params![&vault.id, sealed])?;
+    note(transaction, vault, action)
+}
+
+fn note(transaction: &Transaction, vault: &Stored<Vault>, action: &str) -> Result<()> {
     let subject = Subject { organization_id: vault.organization_id.as_deref(), secret_id: None, secret_name: None };
     audit::note(transaction, &subject, action, Outcome::Success, json!({ "vaultId": vault.id, "name": vault.name }))
 }
@@ -137,8 +141,12 @@ fn keep(transaction: &Transaction, vault: &Stored<Vault>, sealed: Vec<u8>, actio
 /// `DELETE /api/vaults/{id}`.
 pub(crate) fn remove(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {
     allow()?;
-    database::transaction(|transaction| entity::delete::<Vault>(transaction, &id, if_match))?;
-    Ok(NoContent)
+    database::transaction(|transaction| {
+        let vault = entity::read::<Vault>(transaction, &id)?;
+        entity::delete::<Vault>(transaction, &id, if_match)?;
+        note(transaction, &vault, "vault.delete")?;
+        Ok(NoContent)
+    })
 }
 
 /// `POST /api/vaults/{id}/health`.
@@ -171,6 +179,7 @@ pub(crate) fn make_default(Params(id): Params<Id>) -> Result<Stored<Vault>> {
         )?;
         vault.is_default = true;
         entity::save(transaction, &mut vault)?;
+        note(transaction, &vault, "vault.default")?;
         Ok(vault)
     })
 }
@@ -215,14 +224,23 @@ fn not_configured() -> Problem {
     Problem::not_found("No such vault is configured.").with_code("VAULT_NOT_CONFIGURED")
 }
 
+/// The default configuration for a secret of this scope, of those with whether they are everybody's: the organization's own
+/// before everybody's. What is GLOBAL can only lie where everybody reaches it.
+fn default_for<T>(scope: Scope, defaults: impl IntoIterator<Item = (bool, T)>) -> Option<T> {
+    let fits = |(is_everybodys, _): &(bool, T)| *is_everybodys || scope != Scope::Global;
+    defaults.into_iter().filter(fits).min_by_key(|(is_everybodys, _)| *is_everybodys).map(|(_, vault)| vault)
+}
+
 /// The configuration that a secret uses: its own, or the default one, which becomes its own.
 fn vault_of(secret: &mut Secret) -> Result<Connection> {
     let vault = match &secret.vault_id {
         Some(id) => entity::find::<Vault>(&Pool, id)?,
-        None => Select::<Vault>::new()
-            .condition("is_default = TRUE AND is_active = TRUE AND backend = ?", [StorageBackend::HashicorpVault])
-            .sort("createdAt")
-            .first(&Pool)?,
+        None => {
+            let defaults = Select::<Vault>::new()
+                .condition("is_default = TRUE AND is_active = TRUE AND backend = ?", [StorageBackend::HashicorpVault])
+                .all(&Pool)?;
+            default_for(secret.scope, defaults.into_iter().map(|vault| (vault.organization_id.is_none(), vault)))
+        }
     };
     let vault = vault.filter(|vault| vault.is_active).ok_or_else(not_configured)?;
     secret.vault_id = Some(vault.id.clone());
@@ -283,4 +301,19 @@ pub(crate) fn destroy(secret: &Stored<Secret>) {
 
 fn sealed_form(kept: &Kept) -> Result<Zeroizing<Vec<u8>>> {
     berth_sdk::serde_json::to_vec(kept).map(Zeroizing::new).map_err(|_| Problem::internal())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_organizations_own_default_comes_before_everybodys() {
+        let both = || [(true, "everybody's"), (false, "own")];
+        assert_eq!(default_for(Scope::Organization, both()), Some("own"));
+        assert_eq!(default_for(Scope::User, both().into_iter().rev()), Some("own"));
+        assert_eq!(default_for(Scope::Project, [(true, "everybody's")]), Some("everybody's"));
+        assert_eq!(default_for(Scope::Global, both()), Some("everybody's"));
+        assert_eq!(default_for(Scope::Global, [(false, "own")]), None);
+    }
 }

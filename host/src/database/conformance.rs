@@ -2,7 +2,7 @@
 
 mod migrations;
 mod search;
-mod vectors;
+pub(super) mod vectors;
 
 use std::future::Future;
 use std::time::Duration;
@@ -33,6 +33,7 @@ pub(super) struct Schema {
     pub(super) database: Database,
     admin: Database,
     name: String,
+    url: String,
 }
 
 impl Schema {
@@ -42,9 +43,14 @@ impl Schema {
         let admin = Database::open(&url, DatabaseOptions { connections_max: 1, ..options.clone() }).await.unwrap();
         admin.execute(&format!("CREATE SCHEMA {name}"), &[]).await.unwrap();
         let separator = if url.contains('?') { '&' } else { '?' };
-        let database =
-            Database::open(&format!("{url}{separator}options=-c%20search_path%3D{name}"), options).await.unwrap();
-        Some(Self { database, admin, name })
+        let url = format!("{url}{separator}options=-c%20search_path%3D{name}");
+        let database = Database::open(&url, options).await.unwrap();
+        Some(Self { database, admin, name, url })
+    }
+
+    /// As another host would.
+    pub(super) async fn open_again(&self) -> Database {
+        Database::open(&self.url, DatabaseOptions::default()).await.unwrap()
     }
 
     pub(super) async fn drop(self) {

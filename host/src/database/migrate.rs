@@ -5,6 +5,7 @@
 
 mod ddl;
 mod text_index;
+mod vector_index;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,10 +15,11 @@ use chrono::Utc;
 use sha2::{Digest as _, Sha256};
 use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Statement};
 
+use super::vector_index::VectorIndex;
 use super::{Backend, Database, DatabaseError, Dialect, QueryLimits, Transaction, statement, values};
 
 /// How long one statement of a migration may run.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Migrations of one owner.
 const MIGRATIONS_MAX: usize = 1_000;
 /// Bytes of one migration.
@@ -178,6 +180,21 @@ async fn fresh(database: &Database, owner: &str, steps: Vec<Step>) -> Result<Vec
     Ok(fresh)
 }
 
+/// The vector indexes of an owner's migrations, in their order and each once.
+pub(super) fn vector_indexes(
+    dialect: Dialect,
+    migrations: &[Migration],
+    rules: &Rules<'_>,
+) -> Result<Vec<VectorIndex>, DatabaseError> {
+    let mut indexes = Vec::new();
+    for index in translate(dialect, migrations, rules)?.into_iter().flat_map(|step| step.vectors) {
+        if !indexes.contains(&index) {
+            indexes.push(index);
+        }
+    }
+    Ok(indexes)
+}
+
 /// What `apply` would do.
 pub(super) async fn plan(
     database: &Database,
@@ -202,6 +219,7 @@ struct Step {
     name: String,
     checksum: String,
     statements: Vec<String>,
+    vectors: Vec<VectorIndex>,
 }
 
 impl Step {
@@ -236,8 +254,9 @@ fn translate(dialect: Dialect, migrations: &[Migration], rules: &Rules<'_>) -> R
         if steps.iter().any(|step| step.name == name) {
             return Err(fault("its name is used twice"));
         }
-        let statements = ddl::translate(&migration.sql, dialect, rules).map_err(|error| fault(&error))?;
-        steps.push(Step { name: name.to_owned(), checksum: migration.checksum(), statements });
+        let ddl::Translated { statements, vectors } =
+            ddl::translate(&migration.sql, dialect, rules).map_err(|error| fault(&error))?;
+        steps.push(Step { name: name.to_owned(), checksum: migration.checksum(), statements, vectors });
     }
     Ok(steps)
 }
@@ -250,9 +269,9 @@ async fn prepare_ledger(database: &Database) -> Result<(), DatabaseError> {
     if database.query_one(present, &[]).await?.is_some() {
         return Ok(());
     }
-    let statements = ddl::translate(LEDGER, database.dialect(), &Rules::HOST).map_err(DatabaseError::internal)?;
+    let ledger = ddl::translate(LEDGER, database.dialect(), &Rules::HOST).map_err(DatabaseError::internal)?;
     let mut transaction = begin_locked(database).await?;
-    for statement in &statements {
+    for statement in &ledger.statements {
         transaction.execute(statement, &[]).await?;
     }
     transaction.commit().await?;

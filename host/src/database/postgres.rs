@@ -10,6 +10,7 @@ mod first;
 mod listen;
 mod numeric;
 mod pool;
+mod vectors;
 mod wall;
 
 use std::str::FromStr as _;
@@ -22,6 +23,7 @@ use sqlx::{AssertSqlSafe, Column as _, Connection as _, Either, Executor as _, S
 
 use super::collect::Collector;
 use super::lexical::is_read;
+use super::vector_index::VectorIndex;
 use super::{Database, DatabaseError, DatabaseOptions, Scope, Value};
 use error::{from_driver, is_dead, is_stale};
 pub(super) use listen::PostgresListener;
@@ -73,6 +75,22 @@ impl Postgres {
         prefixes: &[String],
     ) -> Result<(), DatabaseError> {
         self.wall.raise(database, plugin, prefixes).await
+    }
+
+    /// Makes the vector indexes of a plugin and fills them, for `time_max` at most, where the server has pgvector.
+    pub(super) async fn keep_vectors(
+        &self,
+        database: &Database,
+        plugin: &str,
+        prefixes: &[String],
+        indexes: &[VectorIndex],
+        time_max: Option<Duration>,
+    ) {
+        if vectors::keep(database, plugin, indexes, time_max).await
+            && let Err(error) = self.raise_wall(database, plugin, prefixes).await
+        {
+            tracing::warn!(plugin, %error, "the plugin may not use its vector indexes yet: its component compares vectors");
+        }
     }
 
     /// Runs one statement outside a transaction.

@@ -36,6 +36,19 @@ pub(crate) trait Foundry: Send + Sync + 'static {
     /// Whether compiling a component would cost nothing.
     fn is_compiled(&self, digest: &str) -> bool;
 
+    /// Under which name its compiled form can be exchanged with other hosts.
+    fn machine_code_name(&self, digest: &str) -> String;
+
+    /// The compiled form of a component, for a host with the same key; none when it is not at hand.
+    fn machine_code(&self, digest: &str) -> impl Future<Output = Option<Bytes>> + Send;
+
+    /// Takes what `machine_code` gave on another host.
+    ///
+    /// # Errors
+    /// When it is not authentic, or cannot be kept.
+    fn accept_machine_code(&self, digest: &str, sealed: Bytes)
+    -> impl Future<Output = Result<(), PrepareError>> + Send;
+
     /// Removes what is cached of a component that nobody will ask for again.
     fn forget(&self, digest: &str);
 

@@ -164,7 +164,7 @@ struct Inner<F: Foundry> {
     compilations: Semaphore,
     /// Held for reading from the storing of a component to its commit, and for writing while unwanted ones are removed.
     tidying: RwLock<()>,
-    /// Drains and watches that run.
+    /// Drains, watches and fillings of vector indexes that run.
     drains: TaskTracker,
     /// Cancelled at the end: nobody is watched any more.
     stopping: CancellationToken,

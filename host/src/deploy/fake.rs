@@ -181,6 +181,18 @@ impl Foundry for Arc<FakeFoundry> {
         self.at_hand.lock().contains(digest)
     }
 
+    fn machine_code_name(&self, digest: &str) -> String {
+        format!("{digest}-fake")
+    }
+
+    async fn machine_code(&self, _digest: &str) -> Option<Bytes> {
+        None
+    }
+
+    async fn accept_machine_code(&self, _digest: &str, _sealed: Bytes) -> Result<(), PrepareError> {
+        Err(PrepareError::Broken("there is no machine code here".into()))
+    }
+
     async fn keep_only(&self, wanted: HashSet<String>) -> std::io::Result<()> {
         self.at_hand.lock().retain(|digest| wanted.contains(digest));
         Ok(())

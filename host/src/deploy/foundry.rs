@@ -34,6 +34,18 @@ impl Foundry for Arc<Engine> {
         Engine::is_compiled(self, digest)
     }
 
+    fn machine_code_name(&self, digest: &str) -> String {
+        Engine::machine_code_name(self, digest)
+    }
+
+    async fn machine_code(&self, digest: &str) -> Option<Bytes> {
+        Engine::machine_code(self, digest).await
+    }
+
+    async fn accept_machine_code(&self, digest: &str, sealed: Bytes) -> Result<(), PrepareError> {
+        Engine::accept_machine_code(self, digest, sealed).await
+    }
+
     fn forget(&self, digest: &str) {
         Engine::forget(self, digest);
     }

@@ -28,6 +28,8 @@ const COMPILE_NICE: i32 = 5;
 const UNWANTED_FOR_MAX: Duration = Duration::from_secs(60 * 60);
 /// What a child's complaint may be long.
 const COMPLAINT_CHARS_MAX: usize = 500;
+/// Of HMAC-SHA-256.
+const MAC_BYTES: usize = 32;
 /// The beginning of every component: magic number, version 13, layer 1.
 const COMPONENT_PREAMBLE: [u8; 8] = [0x00, b'a', b's', b'm', 0x0d, 0x00, 0x01, 0x00];
 /// The beginning of every core module.
@@ -73,7 +75,8 @@ impl Engine {
             }
         }
         let code = tokio::fs::read(&target).await.map_err(folder_error)?;
-        tokio::fs::write(mac_path(&target), self.authenticate(&code)).await.map_err(folder_error)?;
+        let mac = self.mac(&target, &code).finalize().into_bytes();
+        tokio::fs::write(mac_path(&target), mac).await.map_err(folder_error)?;
         match self.load(&target).await {
             Some(component) => Ok(Compiled { digest, component, was_cached: false }),
             None => Err(PrepareError::Unavailable("the compiled component could not be loaded".into())),
@@ -83,6 +86,41 @@ impl Engine {
     /// Whether the compiled form of a component is at hand.
     pub(crate) fn is_compiled(&self, digest: &str) -> bool {
         mac_path(&self.place(digest)).exists()
+    }
+
+    /// Under which name the compiled form of a component is the same on every host: one that has another version of wasmtime,
+    /// other settings or a processor with other features has another name for it.
+    pub(crate) fn machine_code_name(&self, digest: &str) -> String {
+        format!("{digest}-{:016x}", self.compatibility)
+    }
+
+    /// The compiled form of a component for other hosts, with its authentication code in front. None when it is not at hand.
+    pub(crate) async fn machine_code(&self, digest: &str) -> Option<Bytes> {
+        let target = self.place(digest);
+        let mut sealed = tokio::fs::read(mac_path(&target)).await.ok()?;
+        sealed.extend(tokio::fs::read(&target).await.ok()?);
+        Some(sealed.into())
+    }
+
+    /// Takes what `machine_code` gave on another host. Without its key nobody can make any.
+    ///
+    /// # Errors
+    /// `Broken` when it is not authentic; `Unavailable` when the data folder cannot be written.
+    pub(crate) async fn accept_machine_code(&self, digest: &str, sealed: Bytes) -> Result<(), PrepareError> {
+        let target = self.place(digest);
+        let parts = sealed.split_at_checked(MAC_BYTES);
+        let Some((mac, code)) = parts.filter(|(mac, code)| self.mac(&target, code).verify_slice(mac).is_ok()) else {
+            return Err(PrepareError::Broken("the machine code is not authentic".into()));
+        };
+        let folder = &self.options.compiled;
+        std::fs::create_dir_all(folder).map_err(folder_error)?;
+        // The code last: without it, its authentication code says nothing.
+        for (path, bytes) in [(mac_path(&target), mac), (target, code)] {
+            let part = tempfile::Builder::new().suffix(".part").tempfile_in(folder).map_err(folder_error)?;
+            tokio::fs::write(part.path(), bytes).await.map_err(folder_error)?;
+            part.persist(path).map_err(|error| folder_error(error.error))?;
+        }
+        Ok(())
     }
 
     /// Removes compiled components that `wanted` does not name, or that were made for another version of the engine, another
@@ -110,16 +148,14 @@ impl Engine {
 
     /// Where the compiled form of a component lies.
     fn place(&self, digest: &str) -> PathBuf {
-        self.options.compiled.join(format!("{digest}-{:016x}.cwasm", self.compatibility))
+        self.options.compiled.join(self.machine_code_name(digest)).with_extension("cwasm")
     }
 
     /// Loads a compiled file whose authentication code is right; anything else is as if it were not there.
     async fn load(&self, target: &Path) -> Option<Component> {
         let expected = tokio::fs::read(mac_path(target)).await.ok()?;
         let code = tokio::fs::read(target).await.ok()?;
-        let mut mac = self.mac();
-        mac.update(&code);
-        if mac.verify_slice(&expected).is_err() {
+        if self.mac(target, &code).verify_slice(&expected).is_err() {
             tracing::warn!("a compiled component was altered and is compiled again");
             return None;
         }
@@ -130,19 +166,18 @@ impl Engine {
         loaded.inspect_err(|error| tracing::warn!(%error, "a compiled component is compiled again")).ok()
     }
 
-    fn authenticate(&self, code: &[u8]) -> Vec<u8> {
-        let mut mac = self.mac();
-        mac.update(code);
-        mac.finalize().into_bytes().to_vec()
-    }
-
-    fn mac(&self) -> Hmac<Sha256> {
+    /// Over the name too, so that no component's code can take another one's place.
+    fn mac(&self, target: &Path, code: &[u8]) -> Hmac<Sha256> {
         // HMAC pads a short key with zeros to its block of 64 bytes; doing so here keeps the types infallible.
         let mut block = [0_u8; 64];
         for (padded, byte) in block.iter_mut().zip(self.options.cache_key) {
             *padded = byte;
         }
-        Hmac::<Sha256>::new(&block.into())
+        let mut mac = Hmac::<Sha256>::new(&block.into());
+        mac.update(target.file_stem().unwrap_or_default().as_encoded_bytes());
+        mac.update(&[0]);
+        mac.update(code);
+        mac
     }
 }
 

@@ -28,7 +28,7 @@ const HOST_ROUTES: &[&str] = &[
 /// In `call`: the main app, which says who belongs to an organization; see `gateway/directory.rs`.
 const MAIN_APP: &str = "host";
 /// Beginnings of tables that are not for plugins: the host's and the databases' own.
-const HOST_TABLE_PREFIXES: &[&str] = &["berth_", "pg_", "sqlite_", "text__"];
+const HOST_TABLE_PREFIXES: &[&str] = &["berth_", "pg_", "sqlite_", "text__", "vectors__"];
 /// The host's tables without prefix.
 const HOST_TABLES: &[&str] = &[
     "users",

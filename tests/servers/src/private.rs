@@ -43,8 +43,8 @@ impl Private {
     }
 
     /// Starts one that lets nobody in, or do much, who has not the rights for it: PostgreSQL wants a password, and has none for
-    /// `postgres`; Redis wants [`Private::PASSWORD`], and has the user `limited` of the same password who may do nothing but
-    /// `PING`; in RabbitMQ `guest` may declare nothing.
+    /// `postgres`; Redis wants [`Private::PASSWORD`], and has users of the same password: `limited` may do nothing but
+    /// `PING`, `reader` may read; in RabbitMQ `guest` may declare nothing.
     ///
     /// # Errors
     /// As [`Private::start`].
@@ -189,7 +189,9 @@ impl Private {
         command.args(["--appendonly", "no", "--dir"]).arg(&self.folder);
         if self.is_guarded {
             let password = format!(">{}", Self::PASSWORD);
-            command.args(["--requirepass", Self::PASSWORD, "--user", "limited", "on", &password, "-@all", "+ping"]);
+            command.args(["--requirepass", Self::PASSWORD]);
+            command.args(["--user", "limited", "on", &password, "-@all", "+ping"]);
+            command.args(["--user", "reader", "on", &password, "~*", "-@all", "+ping", "+info", "+@read"]);
         }
         Ok(command)
     }

@@ -177,7 +177,7 @@ fn change(
     require_edit(&Pool, &row)?;
     require_seen(&Pool, &row, &viewer)?;
     require_calendar(&fields)?;
-    let known = environment::ask(&fields, row.environment_id.as_ref())?;
+    let known = environment::ask(&fields, Some(&row))?;
     if let Some(known) = known.as_ref().filter(|_| fields.contains_key("environmentId")) {
         known.complete(&mut fields);
     }

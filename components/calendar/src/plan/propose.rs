@@ -125,7 +125,8 @@ fn propose(plan_id: &Id, constraints: &Constraints, is_dry: bool) -> Result<Prop
     let begin = Timestamp::from_millis((begin.millis() + step - 1) / step * step);
     let mut probe = draft(&plan, constraints);
     probe.end_time = begin;
-    let mut rules = environment::rules_of(&Pool, &probe, None)?;
+    let known = environment::ask(&Map::new(), Some(&probe))?;
+    let mut rules = environment::rules_of(&Pool, &probe, known.as_ref())?;
     rules.extend(Some(own).filter(|rules| !rules.is_empty()));
     let placed = place(&steps, begin, &rules, plan.estimated_time).ok_or_else(|| {
         Problem::unprocessable("The steps find no window that is open long enough.").with_code("NO_WINDOW")

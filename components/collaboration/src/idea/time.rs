@@ -3,7 +3,7 @@
 use berth_sdk::prelude::*;
 
 use super::Idea;
-use crate::access;
+use crate::{access, presence};
 
 /// The most minutes of one entry: a day.
 const MINUTES_MAX: i64 = 24 * 60;
@@ -64,6 +64,8 @@ pub fn add(Json(input): Json<NewTime>) -> Result<Created<Stored<TimeEntry>>> {
         entity::read::<Idea>(&Pool, id)?;
     }
     database::transaction(|transaction| {
+        // Entries of one person come one after another: so each sum knows those before it.
+        presence::hold(transaction, &user_id)?;
         let entry = TimeEntry { user_id: Some(user_id.clone()), idea_id: input.idea_id, minutes: input.minutes, date };
         let row = entity::create(transaction, entry)?;
         let spent = transaction.query_one(

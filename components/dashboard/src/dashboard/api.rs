@@ -149,7 +149,8 @@ fn list(Query(wanted): Query<Wanted>, query: PageQuery) -> Result<Listed> {
     let visible = access::visible(&viewer, &projects)?;
     let mut select = Select::<Dashboard>::new().condition(&visible.sql, visible.values);
     if let Some(words) = &wanted.q {
-        select = select.condition("LOWER(name) LIKE ? ESCAPE '!'", [like::anywhere(&words.to_lowercase())]);
+        let named = like::in_any_case("name", words);
+        select = select.condition(&named.sql, named.values);
     }
     if let Some(is_mine) = wanted.mine {
         select = select.condition(if is_mine { "owner_id = ?" } else { "owner_id <> ?" }, [user_id]);

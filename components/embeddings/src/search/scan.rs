@@ -43,7 +43,7 @@ impl Measure {
     }
 
     /// The similarity of a vector of that norm whose members' products with those of this one have that sum.
-    pub fn of_product(&self, product: f64, norm: f64) -> Option<f32> {
+    fn of_product(&self, product: f64, norm: f64) -> Option<f32> {
         let similarity = match self.metric {
             DistanceMetric::Cosine => (product / (self.norm * norm)).clamp(-1.0, 1.0),
             DistanceMetric::L2 => 1.0 / (1.0 + (self.norm * self.norm + norm * norm - 2.0 * product).max(0.0).sqrt()),
@@ -63,7 +63,7 @@ pub fn best(search: &Search, count: usize) -> Result<(Best, i64)> {
         return Ok((best, total));
     }
     let mut top = Top::new(count);
-    let limit = (PAGE_BYTES / (search.vector.len() * 4 + ROW_BYTES)).clamp(1, PAGE_ROWS_MAX);
+    let limit = page_rows(search);
     let mut after = String::new();
     loop {
         let mut values = search.scope.values.clone();
@@ -77,12 +77,7 @@ pub fn best(search: &Search, count: usize) -> Result<(Best, i64)> {
         let rows = database::query(&sql, &values)?;
         let is_last = rows.len() < limit;
         for row in rows {
-            let bytes: Vec<u8> = row.get("vector")?;
-            let similarity = measure.similarity(&bytes, row.get("norm")?);
-            if let Some(similarity) = similarity.filter(|similarity| *similarity >= search.threshold) {
-                let id: String = row.get("id")?;
-                top.offer(similarity, || id);
-            }
+            offer(&mut top, search, &measure, &row)?;
             if !is_last {
                 after = row.get("id")?;
             }
@@ -96,6 +91,22 @@ pub fn best(search: &Search, count: usize) -> Result<(Best, i64)> {
             ));
         }
     }
+}
+
+/// Rows of one page.
+pub fn page_rows(search: &Search) -> usize {
+    (PAGE_BYTES / (search.vector.len() * 4 + ROW_BYTES)).clamp(1, PAGE_ROWS_MAX)
+}
+
+/// Compares the `vector` of a row, of that `norm`, and keeps its `id` when it is among the best.
+pub fn offer(top: &mut Top<String>, search: &Search, measure: &Measure, row: &database::Row) -> Result<()> {
+    let bytes: Vec<u8> = row.get("vector")?;
+    let similarity = measure.similarity(&bytes, row.get("norm")?);
+    if let Some(similarity) = similarity.filter(|similarity| *similarity >= search.threshold) {
+        let id: String = row.get("id")?;
+        top.offer(similarity, || id);
+    }
+    Ok(())
 }
 
 /// How many vectors there are to compare; 422 when those are too many.

@@ -1,8 +1,9 @@
 //! The list of paths.
 
-use berth_sdk::{database::like, prelude::*};
+use berth_sdk::prelude::*;
 
 use super::Path;
+use crate::words;
 
 /// What the list is narrowed to, beyond the fields.
 #[data]
@@ -21,13 +22,10 @@ pub struct Filter {
 pub fn list(Query(filter): Query<Filter>, query: PageQuery) -> Result<JsonText<Page<Stored<Path>>>> {
     let mut select = Select::<Path>::new();
     if let Some(skill) = &filter.skill {
-        let sql = "LOWER(CAST(skills_covered AS TEXT)) LIKE ? ESCAPE '!'";
-        select = select.condition(sql, [like::entry(&skill.to_lowercase())]);
+        select = words::listed(select, "skills_covered", skill);
     }
     if let Some(text) = &filter.q {
-        let pattern = like::anywhere(&text.to_lowercase());
-        let sql = "LOWER(title) LIKE ? ESCAPE '!' OR LOWER(COALESCE(description, '')) LIKE ? ESCAPE '!'";
-        select = select.condition(sql, [pattern.clone(), pattern]);
+        select = words::titled(select, text);
     }
     if filter.mine == Some(true) {
         let user_id = auth::user_id()?;

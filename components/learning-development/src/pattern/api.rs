@@ -1,7 +1,6 @@
 //! The routes of patterns as rows.
 
 use berth_sdk::{
-    database::like,
     entity::{Draft, Made, Patch},
     prelude::*,
     serde_json::Value,
@@ -11,6 +10,7 @@ use super::{
     Pattern, hold,
     sight::{seen, select},
 };
+use crate::words;
 
 /// What the list is narrowed to, beyond the fields.
 #[data]
@@ -24,8 +24,7 @@ pub struct Filter {
 pub fn list(Query(filter): Query<Filter>, query: PageQuery) -> Result<JsonText<Page<Stored<Pattern>>>> {
     let mut select = select(query.filter("projectId").as_deref())?;
     if let Some(tag) = &filter.tag {
-        let sql = "LOWER(CAST(tags AS TEXT)) LIKE ? ESCAPE '!'";
-        select = select.condition(sql, [like::entry(&tag.to_lowercase())]);
+        select = words::listed(select, "tags", tag);
     }
     select.page(&Pool, &query)
 }

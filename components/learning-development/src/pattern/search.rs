@@ -1,12 +1,12 @@
 //! Finding patterns by words.
 
 use berth_sdk::{
-    database::like,
     prelude::*,
     search::{QUERY_LENGTH_MAX, Query as Words, WORDS_MAX},
 };
 
 use super::{PatternType, sight::select};
+use crate::words;
 
 /// Patterns that are ranked, the newest of those that were found.
 const FOUND_MAX: i64 = 500;
@@ -86,8 +86,7 @@ pub fn search(Query(wanted): Query<Wanted>, query: PageQuery) -> Result<Page<Hit
         select = select.equal("pattern_type", kind);
     }
     if let Some(tag) = &wanted.tag {
-        let sql = "LOWER(CAST(tags AS TEXT)) LIKE ? ESCAPE '!'";
-        select = select.condition(sql, [like::entry(&tag.to_lowercase())]);
+        select = words::listed(select, "tags", tag);
     }
     let columns = "id, name, description, pattern_type AS \"patternType\", category, language, tags, words, \
                    current_version AS \"currentVersion\", usage_count AS \"usageCount\", rating_sum AS \"ratingSum\", \

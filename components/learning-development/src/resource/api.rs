@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use berth_sdk::{cache, canonical, database::like, prelude::*};
+use berth_sdk::{cache, canonical, prelude::*};
 
 use super::{GENERATION, Resource};
 use crate::{
     recommend,
     standing::{self, Kind, Record},
+    words,
 };
 
 /// How long a list is remembered.
@@ -36,14 +37,11 @@ impl Filter {
         let mut select = Select::new();
         for (word, column) in [(&self.skill, "skills"), (&self.tag, "tags")] {
             if let Some(word) = word {
-                let sql = format!("LOWER(CAST({column} AS TEXT)) LIKE ? ESCAPE '!'");
-                select = select.condition(&sql, [like::entry(&word.to_lowercase())]);
+                select = words::listed(select, column, word);
             }
         }
         if let Some(text) = &self.q {
-            let pattern = like::anywhere(&text.to_lowercase());
-            let sql = "LOWER(title) LIKE ? ESCAPE '!' OR LOWER(COALESCE(description, '')) LIKE ? ESCAPE '!'";
-            select = select.condition(sql, [pattern.clone(), pattern]);
+            select = words::titled(select, text);
         }
         select
     }
@@ -54,11 +52,15 @@ pub fn generation() -> Result<String> {
     cache::remember(GENERATION, CATALOGUE_TTL, || Ok(Id::new().into_string()))
 }
 
+/// What of the catalogue the caller sees, in a text; none: everything.
+pub fn sight() -> Option<String> {
+    Resource::scope().map(|condition| format!("{:?}", condition.values))
+}
+
 /// `GET /api/learning`.
 pub fn list(Query(filter): Query<Filter>, query: PageQuery) -> Result<JsonText<Page<Stored<Resource>>>> {
     // Whoever sees the same rows and asks the same shares one answer.
-    let sight = Resource::scope().map(|condition| format!("{:?}", condition.values));
-    let asked = json!({ "sight": sight, "limit": query.limit, "offset": query.offset, "pairs": query.pairs });
+    let asked = json!({ "sight": sight(), "limit": query.limit, "offset": query.offset, "pairs": query.pairs });
     let key = format!("resources:{}:{}", generation()?, canonical::sha256(&asked));
     if let Some(text) = cache::get::<String>(&key) {
         return Ok(JsonText::new(200, text.into_bytes()));

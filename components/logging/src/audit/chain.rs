@@ -2,7 +2,7 @@
 //!
 //! `hash = SHA-256(previous_hash ‖ row)` in lower-case hexadecimal, where `previous_hash` is the text of the hash before it
 //! (nothing for the first row) and `row` the canonical JSON of every column but the hashes: members sorted by name, without
-//! white space. Anybody can check it with ten lines of a script; the README shows them.
+//! white space. Anybody can check it with a short script; the README has one.
 
 use berth_sdk::{canonical, database::Row as Read, prelude::*};
 
@@ -191,6 +191,16 @@ impl Walk {
         None
     }
 
+    /// Says that the next row, of this number, is there and cannot be read: its bytes are no text any more, or no row is so large.
+    pub fn unreadable(&self, log_id: Option<String>, sequence: i64) -> Break {
+        let expected = self.sequence + 1;
+        if sequence > expected {
+            let detail = format!("The rows {expected} to {} are missing.", sequence - 1);
+            return Break { reason: Reason::Removed, log_id, sequence: expected, detail };
+        }
+        Break { reason: Reason::Altered, log_id, sequence, detail: "It cannot be read.".into() }
+    }
+
     /// Compares with what is known of the hash after the last row: from a checkpoint, or kept elsewhere.
     pub fn compare(&self, hash: &str) -> Option<Break> {
         (self.hash != hash).then(|| Break {
@@ -279,6 +289,16 @@ mod tests {
         let mut first = rows.clone();
         first.remove(0);
         assert_eq!(broken(&first, &last), (Reason::Removed, "r2".into()));
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_where_it_stands() {
+        let mut walk = Walk::after(0, "");
+        assert_eq!(walk.step(&chain(1)[0]), None);
+        let found = walk.unreadable(Some("r2".into()), 2);
+        assert_eq!((found.reason, found.sequence, found.log_id.as_deref()), (Reason::Altered, 2, Some("r2")));
+        let found = walk.unreadable(None, 4);
+        assert_eq!((found.reason, found.sequence), (Reason::Removed, 2));
     }
 
     #[test]

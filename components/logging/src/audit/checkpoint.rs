@@ -7,7 +7,7 @@ use berth_sdk::{prelude::*, serde_json::Value};
 
 use super::{
     chain::{Break, Walk},
-    verification,
+    verification::{self, Known},
 };
 use crate::access;
 
@@ -63,11 +63,12 @@ pub(crate) fn create() -> Result<Created<Stored<Checkpoint>>> {
     Ok(Created(row))
 }
 
-/// The timer `checkpoint`: one for each chain that has grown.
+/// The timer `checkpoint`: one for each chain that has grown since the last one that has come to its end.
 pub(crate) fn tick(_: &Envelope) -> Result<()> {
     let rows = database::query(
         "SELECT c.organization_id FROM audit_chains c WHERE c.organization_id IS NOT NULL AND c.last_sequence > \
-         COALESCE((SELECT MAX(k.last_sequence) FROM audit_hash_checkpoints k WHERE k.chain = c.chain), 0) LIMIT 5000",
+         COALESCE((SELECT MAX(k.last_sequence) FROM audit_hash_checkpoints k WHERE k.chain = c.chain AND k.status <> 'PENDING'), 0) \
+         LIMIT 5000",
         params![],
     )?;
     for row in rows {
@@ -93,17 +94,21 @@ fn make() -> Result<Option<Stored<Checkpoint>>> {
         else {
             return Ok::<_, Problem>((None, None));
         };
-        let last = transaction.query_one(
-            "SELECT id FROM audit_logs WHERE chain = $1 AND sequence = $2",
-            params![&chain, head.last_sequence],
-        )?;
-        // Without the row the verification fails, and says so.
-        let last_log_id = last.map_or_else(|| Ok(String::new()), |row| row.get("id"))?;
         let start = start_before(transaction, &chain, head.last_sequence, (head.pruned_sequence, head.pruned_hash))?;
+        // One that was begun and not brought to its end is begun again.
+        let begun = Select::<Checkpoint>::new()
+            .equal("chain", &chain)
+            .equal("last_sequence", head.last_sequence)
+            .equal("status", Status::Pending)
+            .first(transaction)?;
+        if let Some(row) = begun {
+            return Ok((Some(row), Some(start)));
+        }
         let checkpoint = Checkpoint {
             chain: chain.clone(),
             checkpoint_timestamp: clock::now(),
-            last_log_id,
+            // Without the row the verification fails, and says so.
+            last_log_id: verification::id_of(transaction, &chain, head.last_sequence).unwrap_or_default(),
             last_sequence: head.last_sequence,
             last_hash: head.last_hash,
             log_count: head.last_sequence - start.0,
@@ -134,7 +139,7 @@ fn start_before(database: &dyn Executor, chain: &str, sequence: i64, pruned: (i6
 /// Looks at one part, without a transaction: rows before the checkpoint do not change.
 fn look(row: &Stored<Checkpoint>, part: &Part) -> Result<(Walk, Option<Break>)> {
     let mut walk = Walk::after(part.sequence, &part.hash);
-    let found = verification::walk(&Pool, &row.chain, &mut walk, row.last_sequence, PART, &[])?;
+    let found = verification::walk(&Pool, &row.chain, &mut walk, row.last_sequence, PART, &Known::new())?;
     let is_at_end = walk.sequence == row.last_sequence;
     let is_cut = walk.checked >= PART && !is_at_end;
     let found = found.or_else(|| if is_cut { None } else { walk.finish(row.last_sequence, &row.last_hash) });

@@ -266,8 +266,13 @@ fn write(rows: Vec<Row>, format: Format, is_first: bool) -> Result<String> {
             Format::Csv => text.push_str(&csv(&row)),
             Format::Json => {
                 text.push_str(if is_first && index == 0 { "\n" } else { ",\n" });
-                let shown = Shown::of(row)?;
-                text.push_str(&serde_json::to_string(&shown).map_err(|_| Problem::internal())?);
+                let metadata = row.metadata.clone();
+                let mut shown = json!(Shown::of(row)?);
+                if let Some(members) = shown.as_object_mut() {
+                    // The hash is over the text that is stored: of a number others may write another one.
+                    members.insert("metadataText".into(), metadata.into());
+                }
+                text.push_str(&shown.to_string());
             }
         }
     }
@@ -386,10 +391,12 @@ mod tests {
 
     #[test]
     fn parts_of_json_follow_each_other() {
-        let row = |id: &str| Row { id: id.into(), metadata: "{}".into(), ..Row::default() };
+        let row = |id: &str| Row { id: id.into(), metadata: "{\"a\":0.00002}".into(), ..Row::default() };
         let first = write(vec![row("a"), row("b")], Format::Json, true).unwrap();
         let second = write(vec![row("c")], Format::Json, false).unwrap();
         let whole: Vec<serde_json::Value> = serde_json::from_str(&format!("[{first}{second}\n]")).unwrap();
         assert_eq!(whole.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b", "c"]);
+        let both = json!({"metadata": whole[0]["metadata"], "metadataText": whole[0]["metadataText"]});
+        assert_eq!(both, json!({"metadata": {"a": 0.00002}, "metadataText": "{\"a\":0.00002}"}));
     }
 }

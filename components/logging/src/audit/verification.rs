@@ -1,5 +1,7 @@
 //! Verifying a chain: walking along it and saying where it is broken first.
 
+use std::collections::BTreeMap;
+
 use berth_sdk::prelude::*;
 
 use super::chain::{Break, COLUMNS, Reason, Row, Walk};
@@ -7,11 +9,13 @@ use crate::access;
 
 /// Rows of one request; a longer chain is verified by several.
 const ROWS_MAX: i64 = 50_000;
-/// Rows of one look, and of one where rows are so large that these are too many.
+/// Rows of one look; fewer where these are too large together, or one of them cannot be read.
 const LOOK: i64 = 1_000;
-const LOOK_SMALL: i64 = 100;
-/// Checkpoints that are compared with.
+/// Checkpoints among the rows of one request that are compared with, the latest.
 const CHECKPOINTS_MAX: i64 = 10_000;
+
+/// What is known of the hash after some rows: from checkpoints, or kept elsewhere.
+pub(crate) type Known = BTreeMap<i64, Vec<String>>;
 
 /// The question.
 #[data]
@@ -90,17 +94,39 @@ pub(crate) fn head(database: &dyn Executor, chain: &str) -> Result<Option<Head>>
     }))
 }
 
-/// Rows after a number, up to another, in their order.
-pub(crate) fn rows(database: &dyn Executor, chain: &str, after: i64, to: i64) -> Result<Vec<Row>> {
+/// Rows after a number, up to another, in their order: so many as can be read at once. None where the first of them cannot be read at all.
+fn rows(database: &dyn Executor, chain: &str, after: i64, to: i64) -> Result<Option<Vec<Row>>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM audit_logs WHERE chain = $1 AND sequence > $2 AND sequence <= $3 ORDER BY sequence LIMIT $4"
     );
-    let read = |look: i64| database.query(&sql, params![chain, after, to, look]);
-    let rows = match read(LOOK) {
-        Err(Fault::TooLarge(_)) => read(LOOK_SMALL)?,
-        other => other?,
+    let read = |look: i64| -> Result<Vec<Row>, Fault> {
+        database.query(&sql, params![chain, after, to, look])?.into_iter().map(|row| Row::read(&row)).collect()
     };
-    Ok(rows.into_iter().map(|row| Row::read(&row)).collect::<Result<_, Fault>>()?)
+    let mut look = LOOK;
+    loop {
+        match read(look) {
+            Ok(rows) => return Ok(Some(rows)),
+            Err(Fault::TooLarge(_) | Fault::Invalid(_)) if look > 1 => look /= 2,
+            Err(Fault::TooLarge(_) | Fault::Invalid(_)) => return Ok(None),
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+}
+
+/// The number of the row that comes after another, up to a third; none when it cannot be read either.
+fn next_number(database: &dyn Executor, chain: &str, after: i64, to: i64) -> Option<i64> {
+    let row = database.query_one(
+        "SELECT sequence FROM audit_logs WHERE chain = $1 AND sequence > $2 AND sequence <= $3 ORDER BY sequence LIMIT 1",
+        params![chain, after, to],
+    );
+    row.ok()??.get("sequence").ok()
+}
+
+/// The id of a row; none when there is no such row, or it cannot be read.
+pub(crate) fn id_of(database: &dyn Executor, chain: &str, sequence: i64) -> Option<String> {
+    let row =
+        database.query_one("SELECT id FROM audit_logs WHERE chain = $1 AND sequence = $2", params![chain, sequence]);
+    row.ok()??.get("id").ok()
 }
 
 /// The hash that a chain has after a row: that of the row, or of the last one before it that was chained.
@@ -111,8 +137,13 @@ fn hash_after(database: &dyn Executor, chain: &str, sequence: i64, head: &Head) 
     let row = database.query_one(
         "SELECT hash FROM audit_logs WHERE chain = $1 AND sequence <= $2 AND hash <> '' ORDER BY sequence DESC LIMIT 1",
         params![chain, sequence],
-    )?;
-    Ok(row.map_or_else(|| Ok(head.pruned_hash.clone()), |row| row.get("hash"))?)
+    );
+    match row.and_then(|row| row.map(|row| row.get("hash")).transpose()) {
+        Ok(hash) => Ok(hash.unwrap_or_else(|| head.pruned_hash.clone())),
+        // What is no text is no hash: the row after it names another one.
+        Err(Fault::Invalid(_)) => Ok(String::new()),
+        Err(fault) => Err(fault.into()),
+    }
 }
 
 /// Walks on up to a row, at most so many rows, and compares at each of the known places. Answers the first fault.
@@ -122,11 +153,14 @@ pub(crate) fn walk(
     walk: &mut Walk,
     to: i64,
     rows_max: i64,
-    known: &[(i64, String)],
+    known: &Known,
 ) -> Result<Option<Break>> {
     let begun = walk.checked;
     while walk.sequence < to && walk.checked - begun < rows_max {
-        let next = rows(database, chain, walk.sequence, to)?;
+        let Some(next) = rows(database, chain, walk.sequence, to)? else {
+            let sequence = next_number(database, chain, walk.sequence, to).unwrap_or(walk.sequence + 1);
+            return Ok(Some(walk.unreadable(id_of(database, chain, sequence), sequence)));
+        };
         if next.is_empty() {
             break;
         }
@@ -134,8 +168,8 @@ pub(crate) fn walk(
             if let Some(found) = walk.step(row) {
                 return Ok(Some(found));
             }
-            let place = known.iter().find(|(sequence, _)| *sequence == row.sequence);
-            if let Some(found) = place.and_then(|(_, hash)| walk.compare(hash)) {
+            let mut hashes = known.get(&row.sequence).into_iter().flatten();
+            if let Some(found) = hashes.find_map(|hash| walk.compare(hash)) {
                 return Ok(Some(found));
             }
         }
@@ -194,7 +228,7 @@ fn judge(chain: &str, head: &Head, question: Option<&Question>) -> Result<Verdic
     let after = (asked_from - 1).clamp(head.pruned_sequence, head.last_sequence.max(head.pruned_sequence));
     let to = asked_to.min(head.last_sequence);
     let mut known = checkpoints(chain, after, to)?;
-    let compared = i64::try_from(known.len()).unwrap_or(i64::MAX);
+    let compared = i64::try_from(known.values().map(Vec::len).sum::<usize>()).unwrap_or(i64::MAX);
     let is_whole = asked_to >= head.last_sequence;
     let mut lost = None;
     if let Some(anchor) = question.and_then(|question| question.anchor.as_ref()) {
@@ -204,7 +238,7 @@ fn judge(chain: &str, head: &Head, question: Option<&Question>) -> Result<Verdic
         } else if anchor.sequence <= head.pruned_sequence || anchor.sequence > to {
             return Err(Problem::field("anchor.sequence", "must be the number of a row that is verified"));
         } else {
-            known.push((anchor.sequence, anchor.hash.to_lowercase()));
+            known.entry(anchor.sequence).or_default().push(anchor.hash.to_lowercase());
         }
     }
     let mut walker = Walk::after(after, &hash_after(&Pool, chain, after, head)?);
@@ -267,12 +301,16 @@ fn stray(chain: &str, head: &Head) -> Result<Option<Break>> {
     }))
 }
 
-/// Verified checkpoints between two rows, with their hashes.
-fn checkpoints(chain: &str, after: i64, to: i64) -> Result<Vec<(i64, String)>> {
+/// Verified checkpoints between two rows, as far as one request goes.
+fn checkpoints(chain: &str, after: i64, to: i64) -> Result<Known> {
     let rows = database::query(
         "SELECT last_sequence, last_hash FROM audit_hash_checkpoints \
-         WHERE chain = $1 AND status = 'VERIFIED' AND last_sequence > $2 AND last_sequence <= $3 ORDER BY last_sequence LIMIT $4",
-        params![chain, after, to, CHECKPOINTS_MAX],
+         WHERE chain = $1 AND status = 'VERIFIED' AND last_sequence > $2 AND last_sequence <= $3 ORDER BY last_sequence DESC LIMIT $4",
+        params![chain, after, to.min(after.saturating_add(ROWS_MAX)), CHECKPOINTS_MAX],
     )?;
-    rows.into_iter().map(|row| Ok((row.get("last_sequence")?, row.get("last_hash")?))).collect()
+    let mut known = Known::new();
+    for row in rows {
+        known.entry(row.get("last_sequence")?).or_default().push(row.get("last_hash")?);
+    }
+    Ok(known)
 }

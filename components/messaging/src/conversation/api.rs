@@ -17,7 +17,7 @@ pub struct NewConversation {
     context_type: Option<ContextType>,
     /// Its id.
     context_id: Option<Id>,
-    /// The project it belongs to.
+    /// The project it belongs to; the caller must see it.
     project_id: Option<Id>,
     /// A channel's name.
     #[field(min = 1, max = 80, plain)]
@@ -52,6 +52,9 @@ impl Answer for Opened {
 /// `POST /api/messaging/conversations`.
 pub fn create(Json(input): Json<NewConversation>) -> Result<Opened> {
     let named = input.participant_ids.clone();
+    if let Some(id) = &input.project_id {
+        ::people::project::require_anew(id)?;
+    }
     let opening = opening(input, auth::principal().user_id.map(Id::from))?;
     people::require_members("participantIds", &named)?;
     let (row, is_new) = opening.open()?;

@@ -4,6 +4,7 @@ use berth_sdk::{events::Message as News, prelude::*};
 
 use super::{LEVEL_MAX, Step, raise};
 use crate::{
+    conversation::Conversation,
     message::{Message, change},
     people, signal,
 };
@@ -65,8 +66,9 @@ pub fn run(envelope: &Envelope) -> Result<()> {
     if !is_due(&found, work.level, clock::now()) {
         return Ok(());
     }
-    let administrators = people::administrators()?;
     let conversation_id = found.data.conversation_id;
+    let Some(conversation) = entity::find::<Conversation>(&Pool, &conversation_id)? else { return Ok(()) };
+    let administrators = people::administrators(conversation.data.project_id.as_ref())?;
     let result = database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());

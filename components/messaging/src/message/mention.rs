@@ -21,7 +21,8 @@ pub fn named(explicit: &[Id], content: &str) -> Vec<Id> {
     found
 }
 
-/// Who of these is there to be mentioned: participants, and in an open conversation every member of the organization.
+/// Who of these is there to be mentioned: participants, and in an open conversation every member of the organization, but in
+/// one of a project only those who see that.
 pub fn known(seat: &Seat, ids: &[Id]) -> Result<BTreeSet<Id>> {
     if ids.is_empty() {
         return Ok(BTreeSet::new());
@@ -29,7 +30,7 @@ pub fn known(seat: &Seat, ids: &[Id]) -> Result<BTreeSet<Id>> {
     let mut known: BTreeSet<Id> = Participant::among(&Pool, &seat.conversation.id, ids)?.into_iter().collect();
     if !seat.conversation.is_private {
         let strangers: Vec<Id> = ids.iter().filter(|id| !known.contains(*id)).cloned().collect();
-        known.extend(people::members(&strangers)?);
+        known.extend(people::who_sees(seat.conversation.project_id.as_ref(), &strangers)?);
     }
     Ok(known)
 }
@@ -46,7 +47,7 @@ pub fn require_known(field: &str, ids: &[Id], known: &BTreeSet<Id>) -> Result<()
 /// Splits those who are named into those who are mentioned and warnings about the others.
 pub fn judge(ids: Vec<Id>, known: &BTreeSet<Id>) -> (Vec<Id>, Vec<FieldError>) {
     let (mentioned, strangers): (Vec<Id>, Vec<Id>) = ids.into_iter().partition(|id| known.contains(id));
-    let warn = |id: Id| FieldError::new("mentions", format!("{id} is not a member and was not mentioned"));
+    let warn = |id: Id| FieldError::new("mentions", format!("{id} cannot see the conversation and was not mentioned"));
     (mentioned, strangers.into_iter().map(warn).collect())
 }
 

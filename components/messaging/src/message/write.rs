@@ -55,9 +55,8 @@ fn number(transaction: &Transaction, draft: &Draft, now: Timestamp) -> Result<(i
         "UPDATE messaging_conversations SET last_seq = last_seq + 1, last_message_at = $3 \
          WHERE id = $1 AND organization_id = $2 AND is_archived = FALSE",
     );
-    if let Some(Condition { sql: condition, values: more }) = access::visible() {
-        values.extend(more);
-        sql.push_str(&format!(" AND ({})", condition.replace('?', "$4")));
+    if let Some(seen) = access::visible() {
+        sql.push_str(&format!(" AND ({})", seen.placed(&mut values)));
     }
     sql.push_str(" RETURNING last_seq, last_change");
     match transaction.query_one(&sql, &values)? {

@@ -181,7 +181,7 @@ pub fn change(Params(id): Params<Id>, if_match: IfMatch, Json(input): Json<Place
     if input.role.is_some() && seat.conversation.r#type == Kind::Direct {
         return Err(Problem::conflict("Nobody owns a direct conversation."));
     }
-    database::transaction(|transaction| {
+    let changed = database::transaction(|transaction| {
         lock(transaction, &id)?;
         let mut row = Participant::find(transaction, &id, &user_id)?.ok_or_else(|| Problem::missing("participant"))?;
         if_match.check(row.version)?;
@@ -190,5 +190,8 @@ pub fn change(Params(id): Params<Id>, if_match: IfMatch, Json(input): Json<Place
         entity::save(transaction, &mut row)?;
         succeed(transaction, &id)?;
         entity::read::<Participant>(transaction, &row.id)
-    })
+    })?;
+    // What counts as unread is another number now.
+    signal::ring(&id);
+    Ok(changed)
 }

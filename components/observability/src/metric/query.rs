@@ -319,26 +319,85 @@ fn nearest(sorted: &[f64], share: f64) -> Option<f64> {
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
+/// The points of a histogram's series.
+struct Points {
+    labels: BTreeMap<String, String>,
+    is_delta: bool,
+    /// The last one before the stretch.
+    before: Option<Buckets>,
+    /// Those of the stretch, in their order.
+    within: Vec<(i64, Buckets)>,
+}
+
+impl Points {
+    /// What each point adds, with its moment. A cumulative point holds everything since its process began: it adds what has come
+    /// since the one before it, and the first of all says nothing, unless nothing has come since, so that it is all that is known.
+    fn added(self) -> Vec<(i64, Buckets)> {
+        if self.is_delta {
+            return self.within;
+        }
+        let mut points = self.within.into_iter();
+        let is_new = self.before.is_none();
+        let mut added = Vec::new();
+        let first = if is_new { points.next() } else { None };
+        let mut earlier =
+            self.before.or_else(|| first.as_ref().map(|(_, buckets)| buckets.clone())).unwrap_or_default();
+        for (at, now) in points {
+            added.push((at, now.since(&earlier)));
+            earlier = now;
+        }
+        if added.iter().all(|(_, buckets)| buckets.count == 0) {
+            added.extend(first);
+        }
+        added
+    }
+}
+
 /// The same of histograms, from their buckets.
 fn histogram_quantiles(question: &Question, series: &[Series], share: f64) -> Result<Vec<Line>> {
-    let sql = format!(
-        "SELECT series_id, recorded_ms, buckets FROM telemetry_metrics WHERE organization_id = $1 AND recorded_ms >= $2 \
-         AND recorded_ms < $3 AND series_id IN ({{ids}}) AND buckets IS NOT NULL ORDER BY series_id, recorded_ms LIMIT {POINTS_MAX}"
-    );
+    let mut found: BTreeMap<String, Points> = BTreeMap::new();
+    let mut each = |sql: &str, is_within: bool| {
+        each_row(question, series, sql, |series, row| {
+            let points = found.entry(series.id.clone()).or_insert_with(|| Points {
+                labels: group(series, &question.by),
+                is_delta: series.is_delta,
+                before: None,
+                within: Vec::new(),
+            });
+            let buckets: Buckets = row.json("buckets")?;
+            if is_within {
+                points.within.push((row.get("recorded_ms")?, buckets));
+            } else {
+                points.before = Some(buckets);
+            }
+            Ok(())
+        })
+    };
+    // The latest, as of other quantiles, and each series in its order.
+    each(
+        &format!(
+            "SELECT * FROM (SELECT series_id, recorded_ms, buckets FROM telemetry_metrics WHERE organization_id = $1 AND recorded_ms >= $2 \
+             AND recorded_ms < $3 AND series_id IN ({{ids}}) AND buckets IS NOT NULL ORDER BY recorded_ms DESC LIMIT {POINTS_MAX}) latest \
+             ORDER BY recorded_ms"
+        ),
+        true,
+    )?;
+    each(
+        &format!(
+            "SELECT p.series_id AS series_id, p.buckets AS buckets FROM telemetry_metrics p JOIN (SELECT series_id, MAX(recorded_ms) AS last_ms \
+             FROM telemetry_metrics WHERE organization_id = $1 AND recorded_ms >= CAST($2 AS BIGINT) - {HOUR_MS} AND recorded_ms < $2 AND recorded_ms < $3 \
+             AND series_id IN ({{ids}}) AND buckets IS NOT NULL GROUP BY series_id) b \
+             ON p.organization_id = $1 AND p.series_id = b.series_id AND p.recorded_ms = b.last_ms"
+        ),
+        false,
+    )?;
     let mut groups: Groups<Buckets> = BTreeMap::new();
-    let mut before: BTreeMap<String, Buckets> = BTreeMap::new();
-    each_row(question, series, &sql, |series, row| {
-        let now: Buckets = row.json("buckets")?;
-        let added = match before.get(&series.id) {
-            Some(earlier) if !series.is_delta => now.since(earlier),
-            // All that there is, where nothing is known of before.
-            _ => now.clone(),
-        };
-        before.insert(series.id.clone(), now);
-        let bucket = row.get::<i64>("recorded_ms")? / question.step_ms;
-        groups.entry(group(series, &question.by)).or_default().entry(bucket).or_default().add(&added);
-        Ok(())
-    })?;
+    for points in found.into_values() {
+        let steps = groups.entry(points.labels.clone()).or_default();
+        for (at, added) in points.added() {
+            steps.entry(at / question.step_ms).or_default().add(&added);
+        }
+    }
     Ok(lines(question, groups, |buckets| buckets.quantile(share)))
 }
 
@@ -436,6 +495,32 @@ mod tests {
         let values: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!((nearest(&values, 0.95), nearest(&values, 0.5)), (Some(95.0), Some(50.0)));
         assert_eq!((nearest(&[7.0], 0.99), nearest(&[], 0.5)), (Some(7.0), None));
+    }
+
+    #[test]
+    fn a_cumulative_histogram_adds_what_has_come_since_the_point_before() {
+        let buckets = |low: u64, high: u64| Buckets {
+            count: low + high,
+            bounds: vec![10.0, 100.0],
+            counts: vec![low, high, 0],
+            ..Buckets::default()
+        };
+        let added = |is_delta: bool, before: Option<Buckets>, within: &[Buckets]| {
+            let within = (1..).zip(within.iter().cloned()).collect();
+            let added = Points { labels: BTreeMap::new(), is_delta, before, within }.added();
+            added.into_iter().map(|(at, buckets)| (at, buckets.counts[0], buckets.counts[1])).collect::<Vec<_>>()
+        };
+        let points = [buckets(1_000, 0), buckets(1_000, 100), buckets(1_001, 100)];
+        assert_eq!(added(false, None, &points), [(2, 0, 100), (3, 1, 0)]);
+        assert_eq!(added(false, Some(buckets(999, 0)), &points), [(1, 1, 0), (2, 0, 100), (3, 1, 0)]);
+        assert_eq!(added(true, None, &points[..2]), [(1, 1_000, 0), (2, 1_000, 100)]);
+        // A process that began anew counts from nothing.
+        assert_eq!(added(false, Some(buckets(1_000, 0)), &[buckets(3, 1)]), [(1, 3, 1)]);
+        // Nothing has come since: of a series that is new it is all there is, of another one nothing has come at all.
+        let again = [buckets(5, 0), buckets(5, 0)];
+        assert_eq!(added(false, None, &again), [(2, 0, 0), (1, 5, 0)]);
+        assert_eq!(added(false, Some(buckets(5, 0)), &again), [(1, 0, 0), (2, 0, 0)]);
+        assert_eq!(added(false, None, &[]), []);
     }
 
     #[test]

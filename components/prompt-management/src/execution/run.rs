@@ -9,8 +9,14 @@ use berth_sdk::{
 };
 
 use super::{Execution, ExecutionStatus, Filled, caller_module, facts, fill, stream};
-use crate::{prompt::PromptCategory, resolve};
+use crate::{
+    prompt::{Prompt, PromptCategory},
+    resolve,
+};
 
+/// The events of a run's end.
+const COMPLETED: &str = "prompt.execution.completed";
+const FAILED: &str = "prompt.execution.failed";
 /// How long the model may take.
 const TIMEOUT: Duration = Duration::from_secs(28);
 /// Bytes of an answer that are kept.
@@ -143,8 +149,8 @@ pub fn ask(
     Ok((row, answer))
 }
 
-/// Closes the row with what came, and tells of it. The assistant's event of the same run may change the row at the same moment;
-/// then it is closed anew. A schedule's `target` goes along with the event.
+/// Closes the row with what came, and tells of it unless the assistant's event of the same run was faster and has told already.
+/// That event may change the row at the same moment; then it is closed anew. A schedule's `target` goes along with the event.
 pub fn close(
     id: &Id,
     name: &str,
@@ -152,19 +158,18 @@ pub fn close(
     answer: &Result<Answer>,
     target: Option<&Map<String, Value>>,
 ) -> Result<Stored<Execution>> {
-    let kind = if answer.is_ok() { "prompt.execution.completed" } else { "prompt.execution.failed" };
+    let kind = if answer.is_ok() { COMPLETED } else { FAILED };
     let mut attempt = 1;
     loop {
         let result = database::transaction(|transaction| {
             let mut row = entity::read::<Execution>(transaction, id)?;
+            let is_news = row.status == ExecutionStatus::Running;
             row.latency_ms = Some(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX));
             note(&mut row, answer);
             entity::save(transaction, &mut row)?;
-            let mut facts = facts(&row, name);
-            if let (Some(target), Some(facts)) = (target, facts.as_object_mut()) {
-                facts.insert("target".into(), json!(target));
+            if is_news {
+                tell(transaction, kind, &row, name, target)?;
             }
-            transaction.send(&events::Message::new(kind, &facts)?.with_key(row.id.as_str()))?;
             Ok::<_, Problem>(row)
         });
         match result {
@@ -172,6 +177,21 @@ pub fn close(
             result => return result,
         }
     }
+}
+
+fn tell(
+    transaction: &Transaction,
+    kind: &str,
+    row: &Stored<Execution>,
+    name: &str,
+    target: Option<&Map<String, Value>>,
+) -> Result<()> {
+    let mut facts = facts(row, name);
+    if let (Some(target), Some(facts)) = (target, facts.as_object_mut()) {
+        facts.insert("target".into(), json!(target));
+    }
+    transaction.send(&events::Message::new(kind, &facts)?.with_key(row.id.as_str()))?;
+    Ok(())
 }
 
 fn note(row: &mut Execution, answer: &Result<Answer>) {
@@ -256,39 +276,65 @@ pub fn within(text: &str, bytes_max: usize) -> &str {
 
 /// What the assistant says of one of its completions.
 #[data]
+#[derive(Default)]
 struct Report {
+    /// The request that the completion was asked with; the event itself may come much later, from a timer.
+    request_id: Option<String>,
+    /// What it was asked for: here the prompt.
+    caller_resource_id: Option<String>,
+    model: Option<String>,
     input_tokens: Option<i64>,
     output_tokens: Option<i64>,
     error: Option<Value>,
 }
 
-/// `ai.completion.completed` and `ai.completion.failed`: closes a run of ours that is still open, by its correlation id. Others
-/// are nobody's business here.
+impl Report {
+    /// Notes what is not known yet of a run. True when this is its end.
+    fn note(&self, row: &mut Execution, is_done: bool) -> bool {
+        row.input_tokens = row.input_tokens.or(self.input_tokens);
+        row.output_tokens = row.output_tokens.or(self.output_tokens);
+        if row.status != ExecutionStatus::Running {
+            return false;
+        }
+        row.model = row.model.take().or_else(|| self.model.clone());
+        row.status = if is_done { ExecutionStatus::Completed } else { ExecutionStatus::Failed };
+        row.was_successful = Some(is_done);
+        row.error = self.error.as_ref().filter(|_| !is_done).map(|error| match error {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        true
+    }
+}
+
+/// `ai.completion.completed` and `ai.completion.failed`: closes a run of ours that is still open, as one is whose client has left
+/// its stream, and tells of it. Others are nobody's business here.
 pub fn reported(envelope: &Envelope) -> Result<()> {
-    let (Some(correlation_id), Some(organization_id)) = (&envelope.correlation_id, &envelope.organization_id) else {
+    let report: Report = envelope.data()?;
+    let correlation_id = report.request_id.as_ref().or(envelope.correlation_id.as_ref());
+    let (Some(correlation_id), Some(prompt_id), Some(organization_id)) =
+        (correlation_id, &report.caller_resource_id, &envelope.organization_id)
+    else {
         return Ok(());
     };
-    let report: Report = envelope.data()?;
     let is_done = envelope.message_type.ends_with("completed");
-    let status = if is_done { ExecutionStatus::Completed } else { ExecutionStatus::Failed };
+    let kind = if is_done { COMPLETED } else { FAILED };
     database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());
         }
         let rows = Select::<Execution>::new()
             .equal("correlation_id", correlation_id.as_str())
+            .equal("prompt_id", prompt_id.as_str())
             .equal("organization_id", organization_id.as_str())
             .limit(10)
             .all(transaction)?;
         for mut row in rows {
-            row.input_tokens = row.input_tokens.or(report.input_tokens);
-            row.output_tokens = row.output_tokens.or(report.output_tokens);
-            if row.status == ExecutionStatus::Running {
-                row.status = status;
-                row.was_successful = Some(is_done);
-                row.error = report.error.as_ref().filter(|_| !is_done).map(ToString::to_string);
-            }
+            let is_end = report.note(&mut row, is_done);
             entity::save(transaction, &mut row)?;
+            if is_end && let Some(prompt) = entity::find::<Prompt>(transaction, &row.prompt_id)? {
+                tell(transaction, kind, &row, &prompt.name, None)?;
+            }
         }
         Ok(())
     })
@@ -305,6 +351,30 @@ mod tests {
         let answer = read(&reply).unwrap();
         assert_eq!((answer.output.as_str(), answer.input_tokens, answer.output_tokens), ("Hi", Some(3), Some(0)));
         assert_eq!(read(&json!({"choices": []})).unwrap_err().status, 502);
+    }
+
+    fn running() -> Execution {
+        let fields = json!({"promptId": "p1", "versionId": "v1", "callerModule": "api", "status": "running",
+            "executedAt": "2026-01-01T00:00:00.000Z"});
+        berth_sdk::serde_json::from_value(fields).unwrap()
+    }
+
+    #[test]
+    fn the_assistants_event_ends_what_is_open_and_only_completes_what_is_over() {
+        let report: Report = berth_sdk::serde_json::from_value(
+            json!({"model": "m", "inputTokens": 0, "outputTokens": 2, "error": "The client left."}),
+        )
+        .unwrap();
+        let mut row = running();
+        assert!(report.note(&mut row, false));
+        assert_eq!((row.status, row.was_successful), (ExecutionStatus::Failed, Some(false)));
+        assert_eq!((row.input_tokens, row.output_tokens), (Some(0), Some(2)));
+        assert_eq!((row.model.as_deref(), row.error.as_deref()), (Some("m"), Some("The client left.")));
+        assert!(!report.note(&mut row, true), "one end is enough");
+        assert_eq!(row.status, ExecutionStatus::Failed);
+        let mut row = Execution { output_tokens: Some(7), ..running() };
+        assert!(Report::default().note(&mut row, true));
+        assert_eq!((row.status, row.error, row.output_tokens), (ExecutionStatus::Completed, None, Some(7)));
     }
 
     #[test]

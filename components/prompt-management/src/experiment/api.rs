@@ -131,7 +131,7 @@ fn create(Json(mut fields): Json<Map<String, Value>>) -> Result<Response> {
         let prompt = prompt::named(&Pool, id)?;
         fields.insert("promptId".into(), json!(prompt.id));
     }
-    let row = database::transaction(|transaction| {
+    let row = prompt::transaction(|transaction| {
         let row = entity::create_from::<Experiment>(transaction, fields)?;
         set_variants(transaction, &row.id, list.unwrap_or_default())?;
         Ok::<_, Problem>(row)
@@ -145,7 +145,7 @@ fn read(Params(id): Params<Id>) -> Result<Response> {
 
 fn update(Params(id): Params<Id>, if_match: IfMatch, Json(mut fields): Json<Map<String, Value>>) -> Result<Response> {
     let list = take_variants(&mut fields)?;
-    let row = database::transaction(|transaction| {
+    let row = prompt::transaction(|transaction| {
         let row = entity::update::<Experiment>(transaction, &id, &fields, if_match)?;
         if let Some(list) = list {
             if row.status != ExperimentStatus::Draft {
@@ -160,7 +160,7 @@ fn update(Params(id): Params<Id>, if_match: IfMatch, Json(mut fields): Json<Map<
 }
 
 fn remove(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {
-    database::transaction(|transaction| entity::delete::<Experiment>(transaction, &id, if_match))?;
+    prompt::transaction(|transaction| entity::delete::<Experiment>(transaction, &id, if_match))?;
     Ok(NoContent)
 }
 
@@ -170,7 +170,7 @@ fn step(
     if_match: IfMatch,
     change: impl FnOnce(&Transaction, &mut Stored<Experiment>) -> Result<()>,
 ) -> Result<Response> {
-    let row = database::transaction(|transaction| {
+    let row = prompt::transaction(|transaction| {
         let mut row = entity::read::<Experiment>(transaction, id)?;
         if_match.check(row.version)?;
         change(transaction, &mut row)?;
@@ -262,7 +262,7 @@ struct PromoteInput {
 
 fn promote(Params(id): Params<Id>, input: Option<Json<PromoteInput>>) -> Result<Stored<Version>> {
     let wanted = input.and_then(|Json(input)| input.variant_id);
-    let (prompt, version) = database::transaction(|transaction| {
+    let (prompt, version) = prompt::transaction(|transaction| {
         let row = entity::read::<Experiment>(transaction, &id)?;
         if row.status != ExperimentStatus::Completed {
             return Err(wrong(row.status, "promoted"));

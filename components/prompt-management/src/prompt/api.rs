@@ -6,7 +6,7 @@ use berth_sdk::{
     serde_json::{self, Map, Value},
 };
 
-use super::{Prompt, forget, named};
+use super::{Prompt, forget, named, require_project, transaction};
 use crate::{
     variable::{self, VariableInput, VariablesInput},
     version::{self, NewVersion},
@@ -63,7 +63,8 @@ pub fn create(Json(fields): Json<Map<String, Value>>) -> Result<Created<Stored<P
     let (content, variables) = extras(&mut fields)?;
     let name = fields.get("name").cloned().unwrap_or_default();
     fields.entry("displayName").or_insert(name);
-    let prompt = database::transaction(|transaction| {
+    require_project(&fields, None)?;
+    let prompt = transaction(|transaction| {
         let prompt = entity::create_from::<Prompt>(transaction, fields)?;
         if let Some(content) = content {
             version::add(transaction, &prompt, NewVersion::of(content))?;
@@ -99,11 +100,14 @@ pub fn update(
     let mut fields = fields;
     let (content, variables) = extras(&mut fields)?;
     let mut variables = variables;
+    if fields.contains_key("projectId") {
+        require_project(&fields, named(&Pool, &id)?.project_id.as_ref())?;
+    }
     let mut attempt = 1;
     let (old, new) = loop {
         let list = variables.take();
         let again = list.clone();
-        let result = database::transaction(|transaction| {
+        let result = transaction(|transaction| {
             let old = named(transaction, &id)?;
             let new = entity::update::<Prompt>(transaction, &old.id, &fields, if_match)?;
             if let Some(content) = &content {
@@ -131,7 +135,7 @@ pub fn update(
 
 /// `DELETE /api/prompts/{id}`.
 pub fn remove(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {
-    let prompt = database::transaction(|transaction| {
+    let prompt = transaction(|transaction| {
         let prompt = named(transaction, &id)?;
         entity::delete::<Prompt>(transaction, &prompt.id, if_match)?;
         Ok::<_, Problem>(prompt)
@@ -155,7 +159,7 @@ pub struct CopyInput {
 /// newest one) as its first draft.
 pub fn duplicate(Params(id): Params<Id>, input: Option<Json<CopyInput>>) -> Result<Created<Stored<Prompt>>> {
     let input = input.map(|Json(input)| input).unwrap_or_default();
-    let copy = database::transaction(|transaction| {
+    let copy = transaction(|transaction| {
         let original = named(transaction, &id)?;
         let mut copy = original.data.clone();
         if copy.scope == super::PromptScope::Global {

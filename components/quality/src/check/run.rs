@@ -7,7 +7,7 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
-use super::{Check, CheckStatus, CheckType, facts, rule};
+use super::{Check, CheckStatus, CheckType, MANAGE, facts, rule};
 
 /// A run that was not finished after so long has died with its host; another one may begin.
 const ABANDONED: Duration = Duration::from_secs(150);
@@ -141,6 +141,9 @@ fn judge(check: &Check, input: RunInput) -> Verdict {
     let mut status = rule::status(&findings);
     let mut errors: Vec<String> = findings.iter().filter_map(|finding| finding.error.clone()).collect();
     let mut evidence = Map::new();
+    if !asked.queries.is_empty() {
+        evidence.insert("asked".into(), asked.queries.iter().map(|question| question.name.as_str()).collect());
+    }
     if facts.to_string().len() > EVIDENCE_BYTES_MAX {
         // What cannot be kept shows nothing.
         errors.push(format!("the facts have more than {EVIDENCE_BYTES_MAX} bytes"));
@@ -178,17 +181,56 @@ fn note(
         let data = json!({
             "id": check.id, "checkId": check.id, "runId": row.id, "name": check.name, "framework": check.framework,
             "controlId": check.control_id, "status": status, "runBy": row.run_by,
-            "error": row.evidence.get("error").and_then(Value::as_str).map(|text| text.chars().take(500).collect::<String>()),
+            "error": told_error(&row.evidence),
         });
         transaction.send(&events::Message::new("compliance.check.failed", &data)?.with_key(check.id.as_str()))?;
     }
     Ok(row)
 }
 
-/// `GET /api/compliance/checks/{id}/runs`.
+/// What everybody may hear of an error: none of one that may quote what other services have answered.
+fn told_error(evidence: &Value) -> Option<String> {
+    let error = evidence.get("error").and_then(Value::as_str).filter(|_| evidence.get("asked").is_none());
+    error.map(|text| text.chars().take(500).collect())
+}
+
+/// `GET /api/compliance/checks/{id}/runs`: what other services have answered is for whoever has asked them, and for administrators.
 pub(super) fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<Stored<CheckRun>>>> {
-    entity::read::<Check>(&Pool, &id)?;
-    Select::<CheckRun>::new().equal("check_id", &id).page(&Pool, &query)
+    let check = entity::read::<Check>(&Pool, &id)?;
+    let page = Select::<CheckRun>::new().equal("check_id", &id).page(&Pool, &query)?;
+    if auth::has(MANAGE) {
+        return Ok(page);
+    }
+    let mut page: Value = berth_sdk::serde_json::from_slice(&page.text).map_err(|_| Problem::internal())?;
+    let reader = auth::principal().user_id.unwrap_or_default();
+    for row in page.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+        if row.get("runBy").and_then(Value::as_str) != Some(reader.as_str()) {
+            withhold(row, check.check_type);
+        }
+    }
+    Ok(JsonText::new(200, page.to_string().into_bytes()))
+}
+
+/// Takes out of a run what other services have answered: the facts that were asked for, and the errors, which may quote them.
+fn withhold(row: &mut Value, check_type: CheckType) {
+    let Some(evidence) = row.get_mut("evidence").and_then(Value::as_object_mut) else { return };
+    match evidence.get("asked").and_then(Value::as_array) {
+        Some(asked) => {
+            let asked: Vec<String> = asked.iter().filter_map(Value::as_str).map(ToString::to_string).collect();
+            if let Some(facts) = evidence.get_mut("facts").and_then(Value::as_object_mut) {
+                facts.retain(|name, _| !asked.contains(name));
+            }
+        }
+        // Runs that do not say what was asked for are of an earlier version.
+        None if check_type == CheckType::Query => drop(evidence.remove("facts")),
+        None => return,
+    }
+    evidence.remove("error");
+    for finding in row.get_mut("findings").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(error) = finding.get_mut("error").filter(|error| !error.is_null()) {
+            *error = "is for whoever ran it and for administrators".into();
+        }
+    }
 }
 
 /// Which check.
@@ -240,6 +282,39 @@ mod tests {
         assert_eq!((verdict.status, verdict.evidence.get("error")), (CheckStatus::Pass, None));
         let verdict = judge(&check("rule", "days <= 30"), input(json!({"facts": {"days": 31}})));
         assert_eq!((verdict.status, &verdict.findings[0]["holds"]), (CheckStatus::Fail, &json!(false)));
+    }
+
+    #[test]
+    fn what_others_have_answered_is_for_whoever_asked_them() {
+        let run = |asked: Value| {
+            let mut evidence =
+                json!({"facts": {"days": 30, "audit": {"total": 7}}, "error": "7 and 'x' cannot be compared so"});
+            if !asked.is_null() {
+                evidence["asked"] = asked;
+            }
+            json!({"evidence": evidence, "findings": [{"name": "a", "holds": false, "error": "7 and 'x' cannot be compared so"}, {"name": "b", "holds": true}]})
+        };
+        let seen = |asked: Value, kind| {
+            let mut row = run(asked);
+            withhold(&mut row, kind);
+            row
+        };
+        let row = seen(json!(["audit"]), CheckType::Rule);
+        assert_eq!(
+            row["evidence"],
+            json!({"asked": ["audit"], "facts": {"days": 30}}),
+            "whatever the check has become"
+        );
+        assert!(!row.to_string().contains('7'), "{row}");
+        assert_eq!(row["findings"][1], json!({"name": "b", "holds": true}));
+        assert_eq!(seen(Value::Null, CheckType::Query)["evidence"], json!({}));
+        assert_eq!(seen(Value::Null, CheckType::Rule), run(Value::Null));
+        assert_eq!(told_error(&run(json!(["audit"]))["evidence"]), None);
+        assert!(told_error(&run(Value::Null)["evidence"]).is_some());
+        let question = json!({"queries": [{"name": "audit", "path": "/api/audit-logs"}], "assertions": []});
+        let mut asking = check("query", "days > 1");
+        asking.rule.queries = berth_sdk::serde_json::from_value(question["queries"].clone()).unwrap();
+        assert_eq!(judge(&asking, RunInput::default()).evidence["asked"], json!(["audit"]));
     }
 
     #[test]

@@ -13,13 +13,27 @@ use super::{
     write::{self, Written},
 };
 use crate::{
-    pages::page_of,
+    pages::{page_of, require_sort},
     profile::Profile,
     projects::{self, Visible},
     rights,
 };
 
 const PATH: &str = "/api/capacity/allocations";
+/// What the list is sorted by: nothing that is hidden where the project is.
+const SORTS: &[&str] = &[
+    "userId",
+    "allocatedHours",
+    "startDate",
+    "endDate",
+    "status",
+    "percentage",
+    "closedOn",
+    "id",
+    "createdAt",
+    "updatedAt",
+    "createdBy",
+];
 
 /// The routes.
 pub fn routes() -> Router {
@@ -29,6 +43,7 @@ pub fn routes() -> Router {
         .summary("Plan hours of somebody for a task; 409 with the numbers when they have not that many.")
         .get(PATH, list)
         .summary("List allocations; those that meet a range with from and to.")
+        .sorts(SORTS)
         .post(PATH, make)
         .summary("Create an allocation.")
         .get(&row, read)
@@ -169,7 +184,10 @@ fn project_of(project_id: Option<Id>, task_id: Option<&Id>) -> Result<Option<Id>
 }
 
 fn answer(written: &Written, status: u16) -> Result<Response> {
-    Ok(Response::json(status, &written.shown())?.with_version(written.row.version))
+    let mut shown = written.shown();
+    // Whose time it is may change it, and need not see the project.
+    Visible::default().mask(&mut shown);
+    Ok(Response::json(status, &shown)?.with_version(written.row.version))
 }
 
 /// What a list can be narrowed by, besides the fields themselves.
@@ -186,6 +204,7 @@ struct Filter {
 }
 
 fn list(Query(filter): Query<Filter>, query: PageQuery) -> Result<Json<Page<Map<String, Value>>>> {
+    require_sort(&query, SORTS)?;
     let mut select = Select::<Allocation>::new();
     let mut visible = Visible::default();
     // What belongs to something that does not exist for the caller is not found by it either.

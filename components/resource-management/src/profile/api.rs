@@ -11,13 +11,15 @@ use berth_sdk::{
 use super::{Profile, Skill, skill};
 use crate::{
     alert, load,
-    pages::{cut, page_of},
+    pages::{cut, page_of, require_sort},
     rights,
 };
 
 const PATH: &str = "/api/resources";
 /// Changing everybody's profile.
 const MANAGE: &str = "resources.resource.manage";
+/// What the list is sorted by for those who do not see what everybody costs.
+const SORTS: &[&str] = &["userId", "weeklyHours", "timezone", "region", "id", "createdAt", "updatedAt", "createdBy"];
 /// Profiles whose skills are counted.
 const COUNTED_MAX: i64 = 5_000;
 
@@ -27,6 +29,7 @@ pub fn routes() -> Router {
     Router::new()
         .get(PATH, list)
         .summary("List profiles; by region, teamId and skill.")
+        .sorts(SORTS)
         .post(PATH, make)
         .summary("Create a profile, one's own or of somebody one leads.")
         .get(&format!("{PATH}/skills"), skills)
@@ -53,6 +56,9 @@ struct Filter {
 }
 
 fn list(Query(filter): Query<Filter>, query: PageQuery) -> Result<Json<Page<Map<String, Value>>>> {
+    if !rights::is_manager() {
+        require_sort(&query, SORTS)?;
+    }
     let mut select = Select::<Profile>::new();
     if let Some(id) = &filter.team_id {
         select = select.condition("CAST(team_ids AS TEXT) LIKE ? ESCAPE '!'", [database::like::entry(id)]);

@@ -1,6 +1,12 @@
 //! Patterns of `LIKE` for texts that somebody has typed, in which no letter stands for others. To be used as
 //! `column LIKE ? ESCAPE '!'`.
 
+use super::Value;
+use crate::entity::Condition;
+
+/// Letters beyond ASCII that [`in_any_case`] compares in both cases; further ones are compared as they stand.
+const FOLDED_MAX: usize = 16;
+
 /// A text as it stands in a pattern.
 ///
 /// ```
@@ -37,4 +43,44 @@ pub fn anywhere(text: &str) -> String {
 /// ```
 pub fn entry(text: &str) -> String {
     anywhere(&serde_json::Value::from(text).to_string())
+}
+
+/// The condition that a column has a text anywhere, whatever the case of its letters. `LOWER` leaves letters beyond ASCII as they
+/// are on some databases: of those, the ones in the text are made small letters one by one.
+///
+/// ```
+/// use berth_sdk::database::like;
+/// let found = like::in_any_case("t.name", "50% Über");
+/// assert_eq!(found.sql, "REPLACE(LOWER(t.name), ?, ?) LIKE ? ESCAPE '!'");
+/// assert_eq!(found.values, ["Ü", "ü", "%50!% über%"].map(berth_sdk::database::Value::from));
+/// ```
+pub fn in_any_case(column: &str, text: &str) -> Condition {
+    let small = text.to_lowercase();
+    let mut sql = format!("LOWER({column})");
+    let mut values: Vec<Value> = Vec::new();
+    let mut folded: Vec<char> = Vec::new();
+    for letter in small.chars().filter(|letter| !letter.is_ascii()) {
+        let capital: String = letter.to_uppercase().collect();
+        // What has no capital of its own, as ß has none, is nothing else in capitals.
+        let has_capital = capital.chars().count() == 1 && !capital.starts_with(letter);
+        if has_capital && !folded.contains(&letter) && folded.len() < FOLDED_MAX {
+            folded.push(letter);
+            sql = format!("REPLACE({sql}, ?, ?)");
+            values.extend([capital.into(), letter.to_string().into()]);
+        }
+    }
+    values.push(anywhere(&small).into());
+    Condition { sql: format!("{sql} LIKE ? ESCAPE '!'"), values }
+}
+
+/// The same of an entry of a list of texts that is stored as JSON.
+///
+/// ```
+/// use berth_sdk::database::like;
+/// let found = like::entry_in_any_case("tags", "Übung");
+/// assert_eq!(found.sql, "REPLACE(LOWER(CAST(tags AS TEXT)), ?, ?) LIKE ? ESCAPE '!'");
+/// assert_eq!(found.values, ["Ü", "ü", "%\"übung\"%"].map(berth_sdk::database::Value::from));
+/// ```
+pub fn entry_in_any_case(column: &str, text: &str) -> Condition {
+    in_any_case(&format!("CAST({column} AS TEXT)"), &serde_json::Value::from(text).to_string())
 }

@@ -3,10 +3,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use berth_sdk::{events::Message, prelude::*};
+use berth_sdk::{events::Message, prelude::*, serde_json::Value};
 
 use super::{DataKey, KeyStatus, cipher};
-use crate::{rights, secret::versions};
+use crate::{
+    audit::{self, Outcome, Subject},
+    rights,
+    secret::versions,
+};
 
 /// Versions that one message re-encrypts.
 const BATCH: i64 = 50;
@@ -56,16 +60,20 @@ pub(crate) fn rotate() -> Result<Accepted<Rotating>> {
             "UPDATE secret_encryption_keys SET status = 'ROTATING', updated_at = $1 WHERE status = 'ACTIVE'",
             params![clock::now()],
         )?;
-        let own = auth::principal().organization_id;
-        let subject = crate::audit::Subject { organization_id: own.as_deref(), secret_id: None, secret_name: None };
-        let details = json!({ "keys": changed });
-        crate::audit::note(transaction, &subject, "key.rotate", crate::audit::Outcome::Success, details)?;
+        note(transaction, "key.rotate", json!({ "keys": changed }))?;
         // The own organization at once; the others with the next tick, which acts for nobody and may act for each.
         transaction.enqueue("secret.reencrypt", &json!({}), Duration::ZERO)?;
         Ok::<_, Problem>(changed)
     })?;
     let rotating = i64::try_from(changed).unwrap_or(i64::MAX);
     Ok(Accepted(Rotating { rotating, status: "ROTATING".into() }))
+}
+
+/// Keys are the platform's: what is done with them is in the audit of who does it.
+fn note(transaction: &Transaction, action: &str, details: Value) -> Result<()> {
+    let own = auth::principal().organization_id;
+    let subject = Subject { organization_id: own.as_deref(), secret_id: None, secret_name: None };
+    audit::note(transaction, &subject, action, Outcome::Success, details)
 }
 
 /// `DELETE /api/secrets/keys/{id}`: destroys a retired key that nothing refers to.
@@ -84,6 +92,7 @@ pub(crate) fn destroy(Params(id): Params<Id>) -> Result<NoContent> {
             "UPDATE secret_encryption_keys SET status = 'DESTROYED', wrapped_key = $2, updated_at = $3 WHERE id = $1",
             params![&id, Vec::<u8>::new(), clock::now()],
         )?;
+        note(transaction, "key.destroy", json!({ "keyId": id }))?;
         Ok(NoContent)
     })
 }

@@ -18,6 +18,8 @@ use crate::{
 
 /// Services named at creation.
 const SERVICES_MAX: usize = 50;
+/// Projects whose secrets one list has; of others with `projectId`.
+const PROJECTS_MAX: usize = 500;
 /// How long a generated value is when nothing is said.
 const GENERATED_CHARACTERS: u32 = 40;
 const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -57,6 +59,7 @@ pub(crate) fn prepare(mut fields: Map<String, Value>) -> Result<Prepared> {
         "nextRotationAt",
         "vaultSecretRef",
         "owner",
+        "homeOrganizationId",
         "expiryNotice",
     ] {
         fields.remove(name);
@@ -74,7 +77,9 @@ pub(crate) fn prepare(mut fields: Map<String, Value>) -> Result<Prepared> {
         secret.user_id = Some(auth::user_id()?);
     }
     allow_creation(&secret)?;
-    secret.owner = secret.owner_of(&auth::organization_id()?);
+    let organization_id = auth::organization_id()?;
+    secret.owner = secret.owner_of(&organization_id);
+    secret.home_organization_id = (secret.scope == Scope::Global).then_some(organization_id);
     secret.mask = value::mask(secret.r#type, &body.value);
     secret.next_rotation_at = secret.rotation_after(clock::now());
     let id = Id::new();
@@ -117,7 +122,7 @@ fn allow_creation(secret: &Secret) -> Result<()> {
         Scope::Team => groups.teams = rights::teams()?,
         Scope::Project => {
             if let Some(project_id) = &secret.project_id {
-                groups.projects.extend(rights::project(project_id)?);
+                groups.projects = rights::projects(&[project_id.as_str().into()]);
             }
         }
         _ => {}
@@ -171,15 +176,15 @@ pub(crate) fn selection(query: &PageQuery) -> Result<Select<Secret>> {
         teams.extend(rights::teams()?.into_keys());
     }
     let mut projects: Vec<String> = vec![String::new()];
-    if let Some(project_id) = query.filter("projectId") {
-        projects.extend(rights::project(&project_id)?.map(|(id, _)| id));
+    if !caller.is_super_admin {
+        projects.extend(rights::projects(&projects_with_secrets(query)?).into_keys());
     }
     let places = |list: &[String]| vec!["?"; list.len()].join(", ");
     // The condition is that of `rights::judge`, put as SQL.
     let own = if caller.is_super_admin {
         "scope <> 'USER' OR user_id = ?"
     } else {
-        "scope IN ('GLOBAL', 'ORGANIZATION') OR (scope IN ('USER', 'PROJECT') AND created_by = ?)"
+        "scope IN ('GLOBAL', 'ORGANIZATION') OR (scope = 'USER' AND user_id = ?)"
     };
     let condition = format!(
         "{own} OR (scope = 'TEAM' AND team_id IN ({teams})) OR (scope = 'PROJECT' AND project_id IN ({projects})) OR id IN \
@@ -208,6 +213,21 @@ pub(crate) fn selection(query: &PageQuery) -> Result<Select<Secret>> {
         select = select.condition(sql, [text.clone(), text]);
     }
     Ok(select)
+}
+
+/// The projects that a list may be about: the one that the query names, or all that have secrets.
+fn projects_with_secrets(query: &PageQuery) -> Result<Vec<String>> {
+    if let Some(project_id) = query.filter("projectId") {
+        return Ok(vec![project_id]);
+    }
+    let rows = database::query(
+        &format!(
+            "SELECT DISTINCT project_id FROM secret_secrets WHERE organization_id = $1 AND scope = 'PROJECT' \
+             ORDER BY project_id LIMIT {PROJECTS_MAX}"
+        ),
+        params![auth::organization_id()?],
+    )?;
+    Ok(rows.into_iter().map(|row| row.get("project_id")).collect::<Result<_, Fault>>()?)
 }
 
 /// `GET /api/secrets/{id}`.

@@ -1,6 +1,6 @@
 //! Routes that answer with values: for people with the right, never for other components, each reading audited and counted.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use berth_sdk::{
     cache,
@@ -39,10 +39,15 @@ fn private(response: Result<Response>) -> Result<Response> {
     Ok(response?.with_header("cache-control", "no-store"))
 }
 
-/// Counts a reading; 429 when there were too many in this minute. Without the cache, the audit is counted.
+/// How many values one user reads in a minute.
+fn limit() -> i64 {
+    config::get_or("reads_per_minute", READS_PER_MINUTE)
+}
+
+/// Counts readings; 429 when there were too many in this minute. Without the cache, the audit is counted.
 fn count(readings: i64) -> Result<()> {
     let user_id = auth::principal().user_id.unwrap_or_default();
-    let limit = config::get_or("reads_per_minute", READS_PER_MINUTE);
+    let limit = limit();
     let now = clock::now();
     let minute = now.millis().div_euclid(60_000);
     let sum = match cache::incr_by(&format!("reads:{user_id}:{minute}"), readings, Duration::from_secs(120)) {
@@ -208,17 +213,28 @@ pub(crate) fn export(query: PageQuery) -> Result<Response> {
     }
     let secrets =
         api::selection(&query)?.condition("deleted_at IS NULL", [] as [String; 0]).sort("name").limit(EXPORTED_MAX);
-    let (mut items, mut seen) = (Vec::new(), Vec::new());
-    for secret in secrets.all(&Pool)? {
+    let secrets = secrets.all(&Pool)?;
+    let mut given = Vec::new();
+    for secret in secrets.iter().filter(|secret| with_values && !secret.is_expired(clock::now())) {
+        if rights::of(secret)?.read {
+            given.push(secret);
+        }
+    }
+    if !given.is_empty() {
+        // One that has more than a minute's readings takes the whole minute: it can be made at all, and not again at once.
+        count(i64::try_from(given.len()).unwrap_or(i64::MAX).min(limit()))?;
+    }
+    let with_value: BTreeSet<&str> = given.iter().map(|secret| secret.id.as_str()).collect();
+    let mut items = Vec::with_capacity(secrets.len());
+    for secret in &secrets {
         let mut item = secret.shown();
-        if with_values && rights::of(&secret)?.read && !secret.is_expired(clock::now()) {
-            item.insert("value".into(), versions::open(&secret, secret.current_version)?);
-            seen.push(secret);
+        if with_value.contains(secret.id.as_str()) {
+            item.insert("value".into(), versions::open(secret, secret.current_version)?);
         }
         items.push(item);
     }
-    if !seen.is_empty() {
-        note(&seen.iter().collect::<Vec<_>>(), "export")?;
+    if !given.is_empty() {
+        note(&given, "export")?;
     }
     if is_env {
         let lines: Vec<String> = items.iter().flat_map(env_lines).collect();

@@ -78,6 +78,17 @@ impl RedisCache {
         let met = async {
             let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
             redis::cmd("PING").exec_async(&mut connection).await?;
+            // As many kinds of commands as are used, on a key that nobody else has.
+            let key = format!("{PREFIX}judge:{}", uuid::Uuid::now_v7().simple());
+            redis::cmd("SET").arg(&key).arg("1").arg("PX").arg(1_000).exec_async(&mut connection).await?;
+            redis::cmd("MGET").arg(&key).exec_async(&mut connection).await?;
+            redis::cmd("EVAL")
+                .arg("return redis.call('INCRBY', KEYS[1], 1)")
+                .arg(1)
+                .arg(&key)
+                .exec_async(&mut connection)
+                .await?;
+            redis::cmd("UNLINK").arg(&key).exec_async(&mut connection).await?;
             redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await
         };
         let information = match met.await {
@@ -89,7 +100,7 @@ impl RedisCache {
             }
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => {
                 return Err(CacheError::Invalid(
-                    "the user lacks rights: it needs PING, INFO and the commands on strings",
+                    "the user lacks rights: it needs PING, INFO, EVAL, and the commands on strings for keys below berth:",
                 ));
             }
             Err(_) => return Ok(()),

@@ -85,7 +85,7 @@ impl QueueBackend for Embedded {
     }
 
     async fn bind(&self, plugin: &str, patterns: &[String]) -> Result<(), QueueError> {
-        bindings::replace(&self.database, plugin, patterns).await
+        bindings::replace(&self.database, plugin, patterns, bindings::Told::Database).await
     }
 
     async fn insert_direct(

@@ -97,9 +97,26 @@ impl RabbitMq {
                     link.bind(plugin, pattern).await?;
                 }
             }
+            self.take_off(&link).await?;
             link.bindings_done();
         }
         Ok(link)
+    }
+
+    /// Takes bindings off the broker that are gone here. Each in a transaction that holds its row: who binds it again waits until it
+    /// is off, and binds after that.
+    async fn take_off(&self, link: &Link) -> Result<(), QueueError> {
+        for row in self.database.query("SELECT plugin, pattern FROM berth_unbound", &[]).await? {
+            let (plugin, pattern) = (row.text("plugin")?, row.text("pattern")?);
+            let mut transaction = self.database.begin().await?;
+            let sql = "DELETE FROM berth_unbound WHERE plugin = $1 AND pattern = $2";
+            if transaction.execute(sql, &values![&plugin, &pattern]).await? == 1 {
+                link.declare_queue(&plugin).await?;
+                link.unbind(&plugin, &pattern).await?;
+            }
+            transaction.commit().await?;
+        }
+        Ok(())
     }
 
     async fn read_patterns(&self) -> Result<(), QueueError> {
@@ -158,10 +175,12 @@ impl RabbitMq {
     }
 
     async fn bury(&self, claim: &Claim, failures: u32, reason: &str) -> Result<(), QueueError> {
-        self.replace(claim, Successor::DeadLetter { failures, reason, dead_at: self.now() }).await?;
-        self.end_tick(claim).await
+        self.end_tick(claim).await?;
+        self.replace(claim, Successor::DeadLetter { failures, reason, dead_at: self.now() }).await
     }
 
+    /// Lets the next tick be sent. Before the broker forgets this one: if the host ends in between, the tick comes again under
+    /// its id, which harms nothing; the other way round the timer would be silent for hours.
     async fn end_tick(&self, claim: &Claim) -> Result<(), QueueError> {
         if claim.message.kind == Kind::Timer {
             let sql = "DELETE FROM berth_ticks WHERE queue = $1 AND message_type = $2";
@@ -182,19 +201,19 @@ impl QueueBackend for RabbitMq {
     }
 
     async fn bind(&self, plugin: &str, patterns: &[String]) -> Result<(), QueueError> {
-        let old = self.patterns.read().get(plugin).cloned().unwrap_or_default();
-        bindings::replace(&self.database, plugin, patterns).await?;
-        self.patterns.write().insert(plugin.to_owned(), patterns.to_vec());
+        bindings::replace(&self.database, plugin, patterns, bindings::Told::Broker).await?;
+        if patterns.is_empty() {
+            self.patterns.write().remove(plugin);
+        } else {
+            self.patterns.write().insert(plugin.to_owned(), patterns.to_vec());
+        }
         // A broker that is away learns it with the next connection; what it sends too much until then is not handed out.
         let Ok(link) = self.link().await else { return Ok(()) };
         link.declare_queue(plugin).await?;
         for pattern in patterns {
             link.bind(plugin, pattern).await?;
         }
-        for pattern in old.iter().filter(|pattern| !patterns.contains(pattern)) {
-            link.unbind(plugin, pattern).await?;
-        }
-        Ok(())
+        self.take_off(&link).await
     }
 
     async fn insert_direct(&self, _: &mut Transaction, _: &str, _: &QueuedMessage) -> Result<bool, QueueError> {
@@ -226,9 +245,10 @@ impl QueueBackend for RabbitMq {
     }
 
     async fn acknowledge(&self, claim: &Claim) -> Result<(), QueueError> {
+        self.end_tick(claim).await?;
         self.intake(claim)?.acknowledge(claim).await?;
         self.changes(&claim.queue).notify_one();
-        self.end_tick(claim).await
+        Ok(())
     }
 
     async fn retry(&self, claim: &Claim, after: Option<Duration>, reason: &str) -> Result<Retried, QueueError> {
@@ -276,6 +296,10 @@ impl QueueBackend for RabbitMq {
     async fn clean(&self) -> Result<(), QueueError> {
         self.read_patterns().await?;
         self.all_intakes.retain(|_, intake| !intake.is_over());
+        // What another host could not take off, or this one at its first attempt. A broker that is away is no fault here.
+        if let Ok(link) = self.link().await {
+            self.take_off(&link).await?;
+        }
         let mut transaction = self.database.begin().await?;
         outbox::forget(&mut transaction, self.now(), outbox::FORGET_MAX).await?;
         Ok(transaction.commit().await?)

@@ -15,30 +15,41 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::super::Dialect;
-use super::{Rules, text_index};
+use super::super::vector_index::VectorIndex;
+use super::{Rules, text_index, vector_index};
 
 /// The column types there are; the sentence of a refusal.
 const TYPES: &str = "the column types are TEXT, TIMESTAMPTZ, JSONB, BOOLEAN, BIGINT, DOUBLE PRECISION and BYTEA";
 
+/// What a migration comes down to.
+#[derive(Default)]
+pub(super) struct Translated {
+    pub statements: Vec<String>,
+    pub vectors: Vec<VectorIndex>,
+}
+
 /// Splits a migration into statements, checks each against the rules and writes it for the dialect. The error is one
 /// sentence for the migration's author.
-pub(super) fn translate(sql: &str, dialect: Dialect, rules: &Rules<'_>) -> Result<Vec<String>, String> {
+pub(super) fn translate(sql: &str, dialect: Dialect, rules: &Rules<'_>) -> Result<Translated, String> {
     let mut parser = Parser::new(&PostgreSqlDialect {})
         .with_options(sqlparser::parser::ParserOptions::new().with_unescape(false))
         .try_with_sql(sql)
         .map_err(|error| error.to_string())?;
-    let mut translated = Vec::new();
+    let mut translated = Translated::default();
     loop {
         while parser.consume_token(&Token::SemiColon) {}
         if parser.peek_token().token == Token::EOF {
             return Ok(translated);
         }
-        match text_index::parse(&mut parser, rules)? {
-            Some(index) => translated.extend(index.statements(dialect)),
-            None => {
-                let statement = parser.parse_statement().map_err(|error| error.to_string())?;
-                translate_statement(statement, dialect, rules, &mut translated)?;
-            }
+        if let Some(index) = text_index::parse(&mut parser, rules)? {
+            translated.statements.extend(index.statements(dialect));
+        } else if let Some(index) = vector_index::parse(&mut parser, rules)? {
+            // Its pieces are not the migration's: they come when the database can compare, which may be later.
+            translated.statements.push(index.proof());
+            translated.vectors.push(index);
+        } else {
+            let statement = parser.parse_statement().map_err(|error| error.to_string())?;
+            translate_statement(statement, dialect, rules, &mut translated.statements)?;
         }
         if !matches!(parser.peek_token().token, Token::SemiColon | Token::EOF) {
             return Err(format!("a statement ends with ; before {}", parser.peek_token()));
@@ -65,7 +76,7 @@ fn translate_statement(
             let start: Vec<&str> = text.split_whitespace().take(3).collect();
             return Err(format!(
                 "{} … is not allowed: a migration may only CREATE TABLE, CREATE INDEX, CREATE TEXT INDEX, \
-                     ALTER TABLE … ADD COLUMN and change rows",
+                     CREATE VECTOR INDEX, ALTER TABLE … ADD COLUMN and change rows",
                 start.join(" ")
             ));
         }

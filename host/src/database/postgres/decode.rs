@@ -8,6 +8,7 @@ use sqlx::{Column as _, Decode, Row as _, TypeInfo as _, ValueRef as _};
 
 use super::super::DatabaseError;
 use super::super::collect::Cell;
+use super::super::vector_index;
 use super::error::from_driver;
 use super::numeric;
 
@@ -32,9 +33,10 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// Whether a column is a text index, which SQLite's tables do not have: `*` does not mean it.
+/// Whether a column is one of a text or vector index, which SQLite's tables do not have: `*` does not mean it.
 pub(super) fn is_hidden(column: &PgColumn) -> bool {
-    column.type_info().name().eq_ignore_ascii_case("tsvector")
+    matches!(column.name(), vector_index::ID | vector_index::VECTOR)
+        || column.type_info().name().eq_ignore_ascii_case("tsvector")
 }
 
 /// The places and types of an answer's columns.

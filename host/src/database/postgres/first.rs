@@ -47,11 +47,16 @@ async fn judge_server(connection: &mut PgConnection) -> Result<(), DatabaseError
         return Err(refused(format!("the server is PostgreSQL {version}; {VERSION_MIN} is the oldest that will do")));
     }
     let sql = "SELECT current_user::text AS me, current_schema() IS NOT NULL \
-               AND has_schema_privilege(current_schema(), 'CREATE') AS may_make_tables";
+               AND has_schema_privilege(current_schema(), 'CREATE') AS may_make_tables, \
+               EXISTS (SELECT 1 FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolcreaterole)) AS may_make_roles";
     let row = sqlx::query(sql).fetch_one(connection).await.map_err(from_driver)?;
+    let me: String = row.try_get("me").map_err(from_driver)?;
     if !row.try_get::<bool, _>("may_make_tables").map_err(from_driver)? {
-        let me: String = row.try_get("me").map_err(from_driver)?;
         return Err(refused(format!("the user {me} may not make tables in the schema (GRANT CREATE ON SCHEMA)")));
+    }
+    // Without a role for each plugin nothing but the host's own checks would keep one plugin from another's tables.
+    if !row.try_get::<bool, _>("may_make_roles").map_err(from_driver)? {
+        return Err(refused(format!("the user {me} may not make roles (ALTER ROLE {me} CREATEROLE)")));
     }
     Ok(())
 }

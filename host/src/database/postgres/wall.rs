@@ -14,11 +14,14 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use sqlx::{AssertSqlSafe, Executor as _};
 
-use super::super::{Database, DatabaseError, Scope, Transaction, values};
+use super::super::{Database, DatabaseError, Scope, Transaction, values, vector_index};
 use super::pool::Link;
 
 /// What a role may do with its plugin's tables.
 const OWN: &str = "SELECT, INSERT, UPDATE, DELETE";
+/// What it may do with a view of a vector index, which shows ids and vectors of all the plugin's rows, as a table with a text
+/// index does.
+const VIEWED: &str = "SELECT";
 /// What a guest's transaction writes for the host: messages, and which of them were handled or published before.
 const LEDGERS: [(&str, &str); 4] = [
     ("berth_outbox", "INSERT"),
@@ -93,8 +96,7 @@ impl Wall {
         Wanted { organization: scope.organization.filter(|_| role.is_some()), role }
     }
 
-    /// Makes the role of a plugin and gives it what it may have, no more and no less. Without the right to make roles the
-    /// host's statement checks stand alone, which is said once for each plugin.
+    /// Makes the role of a plugin and gives it what it may have, no more and no less.
     pub(super) async fn raise(
         &self,
         database: &Database,
@@ -105,15 +107,6 @@ impl Wall {
         loop {
             match raise(database, plugin, prefixes).await {
                 Ok(()) => break,
-                Err(DatabaseError::Invalid(reason)) => {
-                    tracing::warn!(
-                        plugin,
-                        reason,
-                        "no database role of its own: the database user may not make roles (CREATEROLE), so that only the \
-                         host's own checks keep this plugin from other tables"
-                    );
-                    return Ok(());
-                }
                 Err(DatabaseError::Conflict(_) | DatabaseError::Internal(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
                 Err(error) => return Err(error),
             }
@@ -123,9 +116,10 @@ impl Wall {
     }
 }
 
-/// A table as it stands, and what the role may do with it.
+/// A table, or a view of a vector index, as it stands, and what the role may do with it.
 struct Table {
     name: String,
+    is_view: bool,
     is_granted: bool,
     has_organization: bool,
     has_text: bool,
@@ -134,7 +128,12 @@ struct Table {
 
 impl Table {
     fn is_own(&self, prefixes: &[String]) -> bool {
-        !self.name.starts_with("berth_") && prefixes.iter().any(|prefix| self.name.starts_with(prefix.as_str()))
+        let name = if self.is_view {
+            self.name.strip_prefix(vector_index::PREFIX).unwrap_or_default()
+        } else {
+            self.name.as_str()
+        };
+        !name.starts_with("berth_") && prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
     }
 
     /// What is still to be done to it for a plugin's role.
@@ -142,11 +141,12 @@ impl Table {
         let is_own = self.is_own(prefixes);
         let ledger = LEDGERS.iter().find(|(name, _)| *name == self.name).map(|(_, rights)| *rights);
         let table = quoted(&self.name);
-        let mut statements = match (ledger.or(is_own.then_some(OWN)), self.is_granted) {
-            (Some(rights), false) => vec![format!("GRANT {rights} ON {table} TO {role}")],
-            (None, true) => vec![format!("REVOKE ALL ON {table} FROM {role}")],
-            _ => Vec::new(),
-        };
+        let mut statements =
+            match (ledger.or(is_own.then_some(if self.is_view { VIEWED } else { OWN })), self.is_granted) {
+                (Some(rights), false) => vec![format!("GRANT {rights} ON {table} TO {role}")],
+                (None, true) => vec![format!("REVOKE ALL ON {table} FROM {role}")],
+                _ => Vec::new(),
+            };
         if is_own && self.has_organization && !self.has_policy {
             statements.extend(self.policies());
         }
@@ -224,22 +224,23 @@ async fn is_ready(database: &Database, role: &str) -> Result<bool, DatabaseError
 
 /// Every table there is, and how it stands to the role.
 async fn tables(database: &Database, role: &str) -> Result<Vec<Table>, DatabaseError> {
-    let sql = "SELECT t.name, t.is_granted, t.has_organization, t.has_text, EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = t.id AND p.polname = $2 \
+    let sql = "SELECT t.name, t.is_view, t.is_granted, t.has_organization, t.has_text, EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = t.id AND p.polname = $2 \
                                    AND p.polcmd::text = CASE WHEN t.has_text THEN 'r' ELSE '*' END) AS has_policy \
-               FROM (SELECT c.oid AS id, c.relname::text AS name, \
+               FROM (SELECT c.oid AS id, c.relname::text AS name, c.relkind = 'v' AS is_view, \
                      EXISTS (SELECT 1 FROM pg_roles r WHERE r.rolname = $1 \
-                             AND has_table_privilege(r.oid, c.oid, 'INSERT')) AS is_granted, \
+                             AND has_table_privilege(r.oid, c.oid, CASE c.relkind WHEN 'v' THEN 'SELECT' ELSE 'INSERT' END)) AS is_granted, \
                      EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'organization_id' \
                              AND NOT a.attisdropped) AS has_organization, \
                      EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid \
                              AND a.atttypid = 'tsvector'::regtype AND NOT a.attisdropped) AS has_text \
                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                     WHERE c.relkind = 'r' AND n.nspname = current_schema()) t ORDER BY t.name";
-    let rows = database.query(sql, &values![role, POLICY]).await?;
+                     WHERE (c.relkind = 'r' OR c.relkind = 'v' AND starts_with(c.relname::text, $3)) AND n.nspname = current_schema()) t ORDER BY t.name";
+    let rows = database.query(sql, &values![role, POLICY, vector_index::PREFIX]).await?;
     rows.into_iter()
         .map(|row| {
             Ok(Table {
                 name: row.text("name")?,
+                is_view: row.boolean("is_view")?,
                 is_granted: row.boolean("is_granted")?,
                 has_organization: row.boolean("has_organization")?,
                 has_text: row.boolean("has_text")?,
@@ -254,7 +255,8 @@ fn role_of(plugin: &str) -> String {
     format!("berth_{plugin}")
 }
 
-fn quoted(name: &str) -> String {
+/// A name in a statement.
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

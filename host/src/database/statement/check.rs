@@ -3,20 +3,20 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderBySort, Query, Select, Statement, TableFactor, Value,
-    ValueWithSpan, VisitMut as _, VisitorMut,
+    Expr, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderBySort, Query, Select, SetExpr, Statement, TableFactor,
+    Value, ValueWithSpan, VisitMut as _, VisitorMut,
 };
 
 use super::super::Dialect;
 use super::{PARAMETERS_MAX, Refusal, expression, query, text, vector};
-use crate::database::text_index;
+use crate::database::{text_index, vector_index};
 
 /// What names given by WITH are made to begin with. No table begins so.
 pub(in crate::database) const CTE_PREFIX: &str = "cte__";
 /// Bytes of an identifier: PostgreSQL cuts longer ones.
 const NAME_BYTES_MAX: usize = 63 - CTE_PREFIX.len();
 /// Tables no grant can give.
-const NEVER: &[&str] = &["berth_", "pg_", "sqlite_", text_index::PREFIX, CTE_PREFIX];
+const NEVER: &[&str] = &["berth_", "pg_", "sqlite_", text_index::PREFIX, vector_index::PREFIX, CTE_PREFIX];
 
 /// Stops the walk.
 pub(super) type Walk = ControlFlow<Box<Refusal>>;
@@ -32,6 +32,8 @@ pub(super) struct Checker<'a> {
     searches: text::Searches,
     queries_forbidden: bool,
     statements: usize,
+    /// Vector indexes that are joined.
+    vector_indexes: usize,
 }
 
 /// A query and the names its WITH gives.
@@ -40,6 +42,8 @@ struct Frame {
     recursive: bool,
     /// Which of the names' own queries is being walked; none: the body.
     inside: Option<usize>,
+    /// Tables in its FROM whose vectors PostgreSQL may compare.
+    tables: Vec<vector::Table>,
 }
 
 /// Refuses with a sentence.
@@ -62,6 +66,7 @@ impl<'a> Checker<'a> {
             searches: text::Searches::default(),
             queries_forbidden: false,
             statements: 0,
+            vector_indexes: 0,
         }
     }
 
@@ -111,7 +116,7 @@ impl<'a> Checker<'a> {
         if let Some(frame) = self.frames.last_mut() {
             frame.inside = frame.names.iter().position(|(_, given)| *given == address).or(frame.inside);
         }
-        let mut frame = Frame { names: Vec::new(), recursive: false, inside: None };
+        let mut frame = Frame { names: Vec::new(), recursive: false, inside: None, tables: Vec::new() };
         if let Some(with) = &mut query.with {
             frame.recursive = with.recursive;
             for cte in &mut with.cte_tables {
@@ -127,17 +132,54 @@ impl<'a> Checker<'a> {
             }
         }
         self.frames.push(frame);
+        // Rows that are locked cannot be those of a join that may have none.
+        if self.dialect == Dialect::Postgres
+            && query.locks.is_empty()
+            && let SetExpr::Select(select) = &*query.body
+        {
+            let named = |ident: &Ident| self.name(ident).ok().filter(|name| !self.is_given(name));
+            let tables = vector::tables(select, named);
+            if let Some(frame) = self.frames.last_mut() {
+                frame.tables = tables;
+            }
+        }
         ControlFlow::Continue(())
     }
 
-    fn leave(&mut self, query: &Query) {
-        self.frames.pop();
+    /// A call of `vector_product` as PostgreSQL has it, over the vector index of the table that has that name nearest by. One
+    /// that no SELECT has in its FROM stays as it is, and the database says that it has no such function.
+    fn compare(&mut self, expr: &mut Expr) -> Walk {
+        let Some(call) = vector::read(expr) else { return ControlFlow::Continue(()) };
+        let alias = call.alias.value.as_str();
+        let table =
+            self.frames.iter_mut().rev().find_map(|frame| frame.tables.iter_mut().find(|table| table.is(alias)));
+        let Some(name) = table.and_then(|table| table.compare(&call.column.value, self.vector_indexes + 1)) else {
+            return ControlFlow::Continue(());
+        };
+        self.vector_indexes = self.vector_indexes.max(name);
+        match vector::rewrite(&call, name) {
+            Ok(written) => {
+                *expr = written;
+                ControlFlow::Continue(())
+            }
+            Err(refusal) => ControlFlow::Break(refusal),
+        }
+    }
+
+    fn leave(&mut self, query: &mut Query) -> Walk {
+        let frame = self.frames.pop();
+        if let (Some(frame), SetExpr::Select(select)) = (frame, &mut *query.body)
+            && let Err(refusal) = vector::join(select, &frame.tables)
+        {
+            return ControlFlow::Break(refusal);
+        }
         let address: *const Query = query;
         if let Some(frame) = self.frames.last_mut()
             && frame.inside.and_then(|index| frame.names.get(index)).is_some_and(|(_, given)| *given == address)
         {
             frame.inside = None;
         }
+        ControlFlow::Continue(())
     }
 
     /// A plain name, as both databases fold it.
@@ -250,8 +292,7 @@ impl VisitorMut for Checker<'_> {
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> Walk {
-        self.leave(query);
-        ControlFlow::Continue(())
+        self.leave(query)
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> Walk {
@@ -285,6 +326,9 @@ impl VisitorMut for Checker<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Walk {
+        if self.dialect == Dialect::Postgres {
+            self.compare(expr)?;
+        }
         if let Expr::Function(function) = expr
             && let Some(kind) = text::kind(function)
         {

@@ -438,3 +438,59 @@ fn only_a_query_without_a_change_in_it_reads_only() {
         assert!(!statement.is_read_only());
     }
 }
+
+#[test]
+fn a_product_of_vectors_joins_the_index_behind_its_table() {
+    let postgres = |sql: &str| check_for(sql, Dialect::Postgres).unwrap();
+    let compared = |alias: &str, number: usize| {
+        format!(
+            "COALESCE(vectors__inner(vectors__{number}.vectors__vector, (SELECT vectors__read($1))), \
+             vectors__product({alias}.vector, $1))"
+        )
+    };
+    let join = |alias: &str, number: usize| {
+        format!(
+            "LEFT JOIN vectors__plan_plans__vector AS vectors__{number} ON vectors__{number}.vectors__id = \"{alias}\".id"
+        )
+    };
+    assert_eq!(
+        postgres(
+            "SELECT p.id FROM plan_plans P JOIN plan_tasks t ON t.id = p.id ORDER BY vector_product(P.vector, $1)"
+        ),
+        format!(
+            "SELECT p.id FROM plan_plans p {} JOIN plan_tasks t ON t.id = p.id ORDER BY {}",
+            join("p", 1),
+            compared("p", 1)
+        )
+    );
+    // Twice the same column, and one of a query around.
+    assert_eq!(
+        postgres(
+            "SELECT vector_product(plan_plans.vector, $1) AS a FROM plan_plans \
+             WHERE vector_product(plan_plans.vector, $1) > 0 AND EXISTS (SELECT 1 FROM plan_plans AS b \
+             WHERE vector_product(b.vector, $1) > vector_product(plan_plans.vector, $1))"
+        ),
+        format!(
+            "SELECT {one} AS a FROM plan_plans {first} WHERE {one} > 0 AND EXISTS (SELECT 1 FROM plan_plans AS b {second} \
+             WHERE {two} > {one})",
+            one = compared("plan_plans", 1),
+            two = compared("b", 2),
+            first = join("plan_plans", 1),
+            second = join("b", 2)
+        )
+    );
+    // Where nothing can be joined the database says that it has no such function.
+    for sql in [
+        "WITH plan_plans AS (SELECT vector FROM plan_tasks) SELECT vector_product(plan_plans.vector, $1) AS a FROM plan_plans",
+        "SELECT vector_product(p.vector, $1) AS a FROM plan_plans p FOR UPDATE",
+        "SELECT vector_product(x.vector, $1) AS a FROM plan_plans p",
+        "SELECT vector_product(p.vector, $1) AS a FROM (SELECT vector FROM plan_plans) AS p",
+        "UPDATE plan_plans SET title = 'x' WHERE vector_product(plan_plans.vector, $1) > 0",
+    ] {
+        let written = postgres(sql);
+        assert!(written.contains("vector_product(") && !written.contains("vectors__"), "{written}");
+    }
+    for sql in ["SELECT * FROM vectors__plan_plans__vector", "SELECT vectors__inner(p.vector, $1) FROM plan_plans p"] {
+        assert!(check_for(sql, Dialect::Postgres).is_err(), "{sql}");
+    }
+}

@@ -100,8 +100,55 @@ impl<F: Foundry> Deployer<F> {
         if let Some(compiled) = kept {
             return Ok(compiled);
         }
-        let _permit = self.inner.compilations.acquire().await.map_err(|error| DeployError::Internal(error.into()))?;
-        Ok(self.inner.foundry.compile(bytes).await?)
+        self.compile_or_fetch(bytes, digest).await
+    }
+
+    /// Compiles a component, unless another host has done so.
+    pub(super) async fn compile_or_fetch(&self, bytes: Bytes, digest: &str) -> Result<F::Compiled, DeployError> {
+        let inner = &self.inner;
+        let is_new = inner.cluster.components.is_shared() && !inner.foundry.is_compiled(digest);
+        if is_new && self.fetch_machine_code(digest).await {
+            return Ok(inner.foundry.compile(bytes).await?);
+        }
+        let permit = inner.compilations.acquire().await.map_err(|error| DeployError::Internal(error.into()))?;
+        let compiled = inner.foundry.compile(bytes).await?;
+        drop(permit);
+        if is_new && let Some(sealed) = inner.foundry.machine_code(digest).await {
+            let name = inner.foundry.machine_code_name(digest);
+            if let Err(error) = inner.cluster.components.store_code(&name, &sealed).await {
+                tracing::warn!(digest, error = &error as &dyn std::error::Error, "other hosts must compile it too");
+            }
+        }
+        Ok(compiled)
+    }
+
+    /// Puts what another host compiled into the engine's cache; says whether it did. Nothing that goes wrong here costs more
+    /// than a compilation.
+    async fn fetch_machine_code(&self, digest: &str) -> bool {
+        let foundry = &self.inner.foundry;
+        let (components, name) = (&self.inner.cluster.components, foundry.machine_code_name(digest));
+        let sealed = match components.load_code(&name).await {
+            Ok(Some(sealed)) => sealed,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::warn!(digest, error = &error as &dyn std::error::Error, "machine code cannot be fetched");
+                return false;
+            }
+        };
+        match foundry.accept_machine_code(digest, sealed).await {
+            Ok(()) => {
+                tracing::info!(digest, "took machine code that another host compiled");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(digest, %error, "machine code of another host is not used");
+                // What is compiled now takes its place.
+                if let Err(error) = components.remove_code(&name).await {
+                    tracing::warn!(digest, error = &error as &dyn std::error::Error, "it was not removed");
+                }
+                false
+            }
+        }
     }
 
     /// The newest code in front; what is beyond the last builds is let go.
@@ -153,7 +200,13 @@ impl<F: Foundry> Deployer<F> {
     async fn migrate(&self, options: &SlotOptions, revision: &F::Revision) -> Result<Vec<String>, DeployError> {
         let (plugin, migrations) = (&options.plugin, migrations(revision));
         let applied = self.inner.database.migrate_plugin(&plugin.name, &plugin.grant.tables, &migrations).await;
-        applied.map_err(of_migrations)
+        let applied = applied.map_err(of_migrations)?;
+        let (this, plugin) = (self.clone(), Arc::clone(plugin));
+        self.inner.drains.spawn(async move {
+            let finishing = this.inner.database.finish_vectors(&plugin.name, &plugin.grant.tables, &migrations);
+            this.inner.stopping.run_until_cancelled(finishing).await;
+        });
+        Ok(applied)
     }
 
     /// The migrations that a deploy would apply, after the same checks.

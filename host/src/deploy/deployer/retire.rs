@@ -70,9 +70,8 @@ impl<F: Foundry> Deployer<F> {
             }
             // A component that this host never had is fetched when it is asked for.
             let Ok(Some(bytes)) = inner.artifacts.load(&digest, usize::MAX >> 1).await else { continue };
-            let Ok(_permit) = inner.compilations.acquire().await else { return };
-            match inner.foundry.compile(bytes).await {
-                Ok(_) => tracing::info!(digest, "a recorded build was compiled anew"),
+            match self.compile_or_fetch(bytes, &digest).await {
+                Ok(_) => tracing::info!(digest, "a recorded build is compiled for this engine"),
                 Err(error) => tracing::warn!(digest, %error, "a recorded build cannot be compiled any more"),
             }
         }

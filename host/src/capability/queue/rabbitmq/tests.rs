@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::options::{BasicPublishOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
 use serde_json::json;
 
 use super::*;
@@ -324,5 +325,45 @@ async fn a_tick_waits_for_the_one_before() {
     assert_eq!(claim.message.kind, Kind::Timer);
     bench.rabbit.acknowledge(&claim).await.unwrap();
     assert!(may_tick().await);
+    // The database is away for a moment: the tick is still there, and settling it a second time does it.
+    bench.publish(OutgoingMessage::tick("execution", "due", &json!({}))).await;
+    let claim = bench.next("execution").await;
+    bench.database.execute("ALTER TABLE berth_ticks RENAME TO ticks_away", &[]).await.unwrap();
+    bench.rabbit.acknowledge(&claim).await.unwrap_err();
+    bench.database.execute("ALTER TABLE ticks_away RENAME TO berth_ticks", &[]).await.unwrap();
+    bench.rabbit.acknowledge(&claim).await.unwrap();
+    assert!(may_tick().await);
     bench.discard(&["execution"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_that_goes_while_the_broker_is_away_is_taken_off_when_it_is_back() {
+    let Some(bench) = Bench::open().await else { return };
+    bench.bind("quality", &["task.*", "plan.*"]).await;
+    let away = "amqp://guest:guest@127.0.0.1:1/%2f".to_owned();
+    let lonely = Bench::start(bench.database.clone(), away, bench.namespace.clone()).await;
+    lonely.bind("quality", &["plan.*"]).await;
+    // Still there; a plugin that is removed has nobody who would look at what comes.
+    bench.publish(event("task.created")).await;
+    let link = bench.rabbit.link().await.unwrap();
+    assert_eq!(ready(&link).await, 1);
+    bench.rabbit.clean().await.unwrap();
+    bench.publish(event("task.created")).await;
+    bench.publish(event("plan.created")).await;
+    assert_eq!(ready(&link).await, 2);
+    // Bound again it is not taken off by what was remembered.
+    lonely.bind("quality", &[]).await;
+    lonely.bind("quality", &["plan.*"]).await;
+    bench.rabbit.clean().await.unwrap();
+    bench.publish(event("plan.created")).await;
+    assert_eq!(ready(&link).await, 3);
+    bench.discard(&["quality"]).await;
+}
+
+/// What lies in the queue of quality, whoever wants it.
+async fn ready(link: &Link) -> u32 {
+    let channel = link.channel().await.unwrap();
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(link.queue("quality"), options, FieldTable::default()).await.unwrap();
+    queue.message_count()
 }
