@@ -15,7 +15,7 @@ const CONNECTIONS: usize = 32;
 const UPLOADS: usize = 4;
 const STEADY: Duration = Duration::from_secs(15);
 const SWAPS: usize = 200;
-const SWAPS_WITHOUT_PAUSE: usize = 1_000;
+const SWAPS_WITHOUT_PAUSE: usize = 5_000;
 /// How long a deploy may find another one running.
 const TURN_PATIENCE: Duration = Duration::from_secs(10);
 const TURN_PAUSE: Duration = Duration::from_millis(10);
@@ -163,18 +163,13 @@ impl Resources {
     /// Once the host has nothing to do.
     async fn of(host: &Host) -> Self {
         tokio::time::sleep(SETTLED_AFTER).await;
-        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", host.id())).map_or(0, Iterator::count);
+        let (descriptors, threads) = host.descriptors_and_threads();
         let connections = host.space().map(|space| {
             let asked =
                 "select pid from pg_stat_activity where datname = current_database() and application_name = 'berth'";
             space.ask(asked).iter().filter(|line| !line.is_empty()).count()
         });
-        Self {
-            resident_mib: host.resident_bytes() as f64 / f64::from(1 << 20),
-            descriptors: count("fd"),
-            threads: count("task"),
-            connections,
-        }
+        Self { resident_mib: host.resident_bytes() as f64 / f64::from(1 << 20), descriptors, threads, connections }
     }
 
     fn is_flat_after(&self, earlier: &Self) -> bool {

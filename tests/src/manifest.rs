@@ -172,3 +172,15 @@ pub fn ledger() -> Slot {
          tables = [\"ledger_\"]\npublish = [\"ledger.#\"]\nconsume = [\"planning.#\", \"project.#\", \"ledger.noted\"]",
     )
 }
+
+/// The guest whose GET does everything that a read should not, on `/meddler`; it calls hello and whoever listens at `outside`,
+/// an address of this machine.
+#[must_use]
+pub fn meddler(outside: &str) -> Slot {
+    Slot::new("meddler", guests::fixture("meddler"), "/meddler").with(&format!(
+        "public = [\"GET /meddler\", \"GET /meddler/figures\"]\nisolation = \"plugin\"\n[plugin.grant]\n\
+         tables = [\"meddler_\"]\ncache = true\npublish = [\"meddler.#\"]\nconsume = [\"meddler.meddled\"]\n\
+         call = [\"hello\"]\noutbound = [{outside:?}]\noutbound_private = [\"127.0.0.0/8\"]\n[plugin.config]\n\
+         outside = \"http://{outside}\"",
+    ))
+}

@@ -29,6 +29,23 @@ database.execute('ROLLBACK')
 /// Somebody else's hold on a host's database; let go when it is dropped.
 pub struct DatabaseLock(Child);
 
+/// The same command in a terminal of its own, given by `script` of util-linux. What it says, on either output, is then on
+/// the standard output.
+#[must_use]
+pub fn in_a_terminal(command: &Command) -> Command {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    terminal
+}
+
 impl Drop for DatabaseLock {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
@@ -47,6 +64,16 @@ impl Host {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         kibibytes.expect("VmRSS in /proc") * 1024
+    }
+
+    /// How many descriptors it has open, and how many threads.
+    ///
+    /// # Panics
+    /// Where the system does not tell.
+    #[must_use]
+    pub fn descriptors_and_threads(&self) -> (usize, usize) {
+        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.id())).expect("/proc").count();
+        (count("fd"), count("task"))
     }
 
     /// The limits of a process that this host has started to compile something, as `/proc` shows them; none where there is

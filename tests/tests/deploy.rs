@@ -1,5 +1,10 @@
 //! Deploying: new builds in place of old ones, without a request noticing.
-#![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::DirEntry;
+use std::time::SystemTime;
 
 use berth_tests::{Answer, Client, Host, Manifest, guests};
 use reqwest::Method;
@@ -35,6 +40,13 @@ async fn garbage_is_refused_while_the_old_build_serves() {
     assert_eq!(host.client().get("/api/hello").await.expect(200)["message"], "hello");
 }
 
+/// What was compiled, each with the time of its last change.
+fn compiled(host: &Host) -> BTreeMap<OsString, SystemTime> {
+    let entries = std::fs::read_dir(host.data().join("compiled")).expect("the compile cache").flatten();
+    let changed = |entry: &DirEntry| entry.metadata().and_then(|about| about.modified()).expect("a time");
+    entries.map(|entry| (entry.file_name(), changed(&entry))).collect()
+}
+
 #[tokio::test]
 async fn a_deploy_a_rollback_and_a_restart_agree_on_what_serves() {
     let host = Host::with(Manifest::hello()).start().await;
@@ -47,8 +59,10 @@ async fn a_deploy_a_rollback_and_a_restart_agree_on_what_serves() {
     let host = host.restart().await;
     let operator = host.operator();
     assert_eq!(plugin(&operator, "hello").await["sha256"], second, "a restart forgot the deploy");
+    let before = compiled(&host);
     let back = operator.send(operator.request(Method::POST, "/api/admin/plugins/hello/rollback?wait=true")).await;
     assert_eq!(switched(&back)["sha256"], first);
+    assert_eq!(compiled(&host), before, "a rollback compiled something, though a host was started meanwhile");
     let host = host.kill().await.start().await;
     let operator = host.operator();
     assert_eq!(plugin(&operator, "hello").await["sha256"], first, "kill -9 forgot the rollback");

@@ -79,9 +79,12 @@ async fn a_saved_file_is_served_and_a_broken_one_is_not() {
     let client = host.client();
     workshop.develop(host.berth(&["dev"]));
     serves(&workshop, &client, "/greeter", "first").await;
+    let ada = client.register("ada@example.com", "Harbour").await;
 
     workshop.save(&SOURCE.replace("WORD", "second"));
     serves(&workshop, &client, "/greeter", "second").await;
+    let me = ada.get("/api/auth/me").await.expect(200);
+    assert!(me.to_string().contains("ada@example.com"), "whoever was signed in still is: {me}");
     let said = async || workshop.log("said").lines().any(|line| line.contains("s after the save")).then_some(());
     eventually("the time from save to served", said).await;
 

@@ -1,15 +1,15 @@
 //! Where builds come from: a registry that they were pushed to, and addresses with their digest.
 #![expect(clippy::indexing_slicing, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use berth_test_servers::{Kind, Private};
 use berth_tests::listener::{Listener, Received};
-use berth_tests::{Host, Manifest, guests};
+use berth_tests::{Host, Manifest, guests, process};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -48,6 +48,20 @@ impl Registry {
         let accept =
             request.header("accept", "application/vnd.oci.image.manifest.v1+json").basic_auth(name, Some(password));
         accept.send().await.expect("an answer").bytes().await.expect("a body").to_vec()
+    }
+}
+
+impl Registry {
+    /// Sends a blob, as any client of the format does: asks for a place, and puts it there.
+    async fn upload(&self, name: &str, bytes: Vec<u8>) {
+        let client = reqwest::Client::new();
+        let begin = client.post(self.web(&format!("/v2/{name}/blobs/uploads/"))).send().await.expect("an answer");
+        let place = begin.headers()["location"].to_str().expect("a place").replace("http://", "");
+        let place = place.split_once('/').map_or("", |(_, path)| path);
+        let sign = if place.contains('?') { '&' } else { '?' };
+        let place = format!("/{place}{sign}digest=sha256:{}", hex(&bytes));
+        let put = client.put(self.web(&place)).body(bytes).send().await.expect("an answer");
+        assert_eq!(put.status(), 201);
     }
 }
 
@@ -142,6 +156,53 @@ async fn what_was_pushed_is_deployed_and_pinned() {
     assert_eq!(run(&host, docker, &["deploy", "hello", &pinned]).0, Some(0));
     assert_eq!(serving(&host).await, hex(&build(1)));
     assert_eq!(newest(&host).await["source"], pinned);
+}
+
+#[tokio::test]
+async fn what_another_tool_pushed_is_deployed_with_a_login_from_a_credential_helper() {
+    let registry = Registry::start();
+    let host = Host::with(Manifest::hello()).start().await;
+    // An empty configuration, a type of the artifact's own and annotations: as `oras push` writes it.
+    let (component, empty) = (build(1), b"{}".to_vec());
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.acme.service",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": format!("sha256:{}", hex(&empty)), "size": 2, "data": "e30="},
+        "layers": [{
+            "mediaType": "application/wasm", "digest": format!("sha256:{}", hex(&component)), "size": component.len(),
+            "annotations": {"org.opencontainers.image.title": "hello.wasm"},
+        }],
+        "annotations": {"org.opencontainers.image.created": "2026-01-31T08:15:00Z"},
+    });
+    registry.upload("acme/oras", empty).await;
+    registry.upload("acme/oras", component).await;
+    let put = reqwest::Client::new().put(registry.web("/v2/acme/oras/manifests/1"));
+    let put = put.header("content-type", "application/vnd.oci.image.manifest.v1+json").body(manifest.to_string());
+    assert_eq!(put.send().await.expect("an answer").status(), 201);
+
+    // The configuration names a program that knows the login of this registry, and of no other.
+    let docker = tempfile::tempdir().expect("a folder");
+    let config = json!({ "credHelpers": { registry.address(): "of-the-test" } });
+    std::fs::write(docker.path().join("config.json"), config.to_string()).expect("written");
+    let (name, password) = Private::registry_login();
+    let helper = docker.path().join("docker-credential-of-the-test");
+    let login = json!({"ServerURL": registry.address(), "Username": name, "Secret": password});
+    let script = format!("#!/bin/sh\n[ \"$1 $(cat)\" = 'get {}' ] && echo '{login}'\n", registry.address());
+    std::fs::write(&helper, script).expect("written");
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let deploy = || {
+        let mut command = host.berth(&["deploy", "hello", &format!("{}/acme/oras:1", registry.base)]);
+        command.env("DOCKER_CONFIG", docker.path()).env("PATH", format!("{}:{path}", docker.path().display()));
+        let output = command.output().expect("berth");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(deploy(), (Some(0), String::new()));
+    assert_eq!(serving(&host).await, hex(&build(1)));
+    // Without its program there is no login.
+    std::fs::remove_file(&helper).expect("removed");
+    let (status, complaint) = deploy();
+    assert_eq!((status, complaint.lines().count()), (Some(1), 1), "{complaint}");
 }
 
 #[tokio::test]
@@ -244,18 +305,7 @@ async fn an_address_is_deployed_by_its_digest_only() {
 async fn a_terminal_sees_how_far_a_deploy_is() {
     let host = Host::with(Manifest::hello()).start().await;
     let deploy = host.berth(&["deploy", "hello", &file(&host, 1)]);
-    let words = std::iter::once(deploy.get_program()).chain(deploy.get_args());
-    let line: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
-    // `script` gives a command a terminal of its own.
-    let mut terminal = Command::new("script");
-    terminal.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
-    for (name, value) in deploy.get_envs() {
-        match value {
-            Some(value) => terminal.env(name, value),
-            None => terminal.env_remove(name),
-        };
-    }
-    let output = terminal.output().expect("script (util-linux)");
+    let output = process::in_a_terminal(&deploy).output().expect("script (util-linux)");
     let seen = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{seen}");
     let place = |words: &str| seen.find(words).unwrap_or_else(|| panic!("no {words}: {seen}"));

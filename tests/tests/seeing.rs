@@ -82,7 +82,7 @@ impl Drop for Following {
 
 #[tokio::test]
 async fn status_counts_requests_failures_and_traps_of_each_build() {
-    let host = Host::with(both()).start().await;
+    let host = Host::with(both().and(Manifest::of([manifest::ledger()]).text())).start().await;
     let (client, operator) = (host.client(), host.operator());
     for _ in 0..7 {
         client.get("/api/hello").await.done(200);
@@ -98,6 +98,13 @@ async fn status_counts_requests_failures_and_traps_of_each_build() {
     assert!(hello["p50Us"].as_u64() <= hello["p99Us"].as_u64() && hello["p99Us"].is_u64(), "{hello}");
     assert!(hello["warm"].as_u64() > Some(0) && hello["memoryBytes"].as_u64() > Some(64 * 1024), "{hello}");
     assert!(hello["cpuSeconds"].as_f64() > Some(0.0) && hello["cpuShare"].is_number(), "{hello}");
+    // Over the last ten seconds, which may be over on a slow machine: so it is asked once more.
+    let rate = eventually("the rate", async || {
+        client.get("/api/hello").await.done(200);
+        builds(&operator, "hello").await.into_iter().find_map(|build| build["rate"].as_f64().filter(|rate| *rate > 0.0))
+    })
+    .await;
+    assert!(rate < 100.0, "{rate} requests a second");
     let unruly = eventually("the trap", async || {
         builds(&operator, "unruly").await.into_iter().find(|build| build["failures"] == 1)
     })
@@ -107,7 +114,7 @@ async fn status_counts_requests_failures_and_traps_of_each_build() {
 
     let all = json_of(&host, &["status", "--json"]);
     assert!(all["host"]["cpuSeconds"].as_f64() > hello["cpuSeconds"].as_f64(), "{all}");
-    assert!(all["host"]["residentBytes"].is_u64() && all["items"].as_array().is_some_and(|builds| builds.len() == 2));
+    assert!(all["host"]["residentBytes"].is_u64() && all["items"].as_array().is_some_and(|builds| builds.len() == 3));
     let said = succeed(&host, &["status"]);
     let hello = said.lines().find(|line| line.starts_with("hello")).expect("a line");
     assert!(said.starts_with("Berth ") && said.contains("P99") && said.contains("CPU"), "{said}");
@@ -116,6 +123,20 @@ async fn status_counts_requests_failures_and_traps_of_each_build() {
     assert!(said.contains("unruly: the last trap: "), "{said}");
     let (status, _, complaint) = run(&host, &["status", "nobody"]);
     assert!(status == Some(1) && complaint.contains("404") && complaint.lines().count() == 1, "{complaint}");
+
+    // How far a consumer lags is told while it does, and nothing when it has caught up.
+    let ledger = async || builds(&operator, "ledger").await.remove(0)["queue"].clone();
+    for lane in 0..6 {
+        client.post("/ledger/publish", &json!({"from": 1, "count": 500, "lane": lane})).await.done(200);
+    }
+    let queue = eventually("a lag", async || Some(ledger().await).filter(|queue| queue["lagMs"].is_u64())).await;
+    assert!(queue["depth"].as_u64() > Some(0), "{queue}");
+    assert!(succeed(&host, &["status", "ledger"]).contains("LAG"));
+    eventually("the end of the queue", async || {
+        let queue = ledger().await;
+        (queue["depth"] == 0 && queue["inFlight"] == 0 && queue["lagMs"].is_null()).then_some(())
+    })
+    .await;
 
     // A build that drains is seen beside the new one until its last answer has ended.
     let mut stream = EventStream::open(&client, "/api/hello/stream?count=1000", None).await.expect("a stream");

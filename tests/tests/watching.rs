@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use berth_tests::{Answer, Client, Host, Manifest, Slot, eventually, guests};
+use berth_tests::listener::Listener;
+use berth_tests::{Answer, Client, Host, Manifest, Slot, eventually, guests, manifest};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Different callers, each with an address of its own.
 const CALLERS: u32 = 200;
@@ -17,6 +18,9 @@ const LANES: u32 = 16;
 /// A fifth of the callers, and what chance may add to it: five standard deviations.
 const CANARY: &str = "20";
 const CANARY_CALLERS_MAX: usize = 40 + 28;
+
+/// Requests to a build that has a shadow.
+const COPIED: u64 = 8;
 
 /// The component with another word: a build that behaves so.
 fn build(mood: &str) -> Vec<u8> {
@@ -252,4 +256,49 @@ async fn a_shadow_is_compared_and_answers_nobody() {
     run(&host, &["abort", "moody"]);
     let history = host.operator().get("/api/admin/plugins/moody/history").await.expect(200);
     assert!(history["items"][0]["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{history}");
+}
+
+/// The entry of a list that has this name.
+async fn named(host: &Host, path: &str, member: &str, name: &str) -> Value {
+    let list = host.operator().get(path).await.expect(200);
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    items.into_iter().find(|item| item[member] == name).unwrap_or_else(|| panic!("no {name} in {list}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_shadow_does_has_no_effect() {
+    let outside = Listener::start().await;
+    let host = Host::with(Manifest::of([manifest::hello(), manifest::meddler(&outside.address())])).start().await;
+    let (client, operator) = (host.client(), host.operator());
+    let deploy = operator.request(Method::POST, "/api/admin/plugins/meddler/deploy?shadow=true");
+    let shadow = guests::variant(&guests::bytes(&guests::fixture("meddler")), 1);
+    operator.send(deploy.header("content-type", "application/wasm").body(shadow)).await.done(200);
+    for number in 1..=COPIED {
+        let done = client.get("/meddler").await.expect(200);
+        assert!(done.as_object().expect("what it did").values().all(|did| did == true), "{done}");
+        // One after the other, so that each is copied.
+        eventually("the copy's answer", async || {
+            let meddler = named(&host, "/api/admin/plugins", "name", "meddler").await;
+            (meddler["trial"]["comparison"]["different"] == number).then_some(())
+        })
+        .await;
+    }
+    // It was told of what it may not do, and of nothing else.
+    let meddler = named(&host, "/api/admin/plugins", "name", "meddler").await;
+    let differs = &meddler["trial"]["comparison"]["examples"][0]["places"];
+    assert_eq!(differs, &json!(["/alone", "/together", "/called", "/outside"]), "{meddler}");
+    let figures = eventually("every message of the build that serves", async || {
+        let figures = client.get("/meddler/figures").await.expect(200);
+        (figures["heard"].as_u64() >= Some(COPIED * 4)).then_some(figures)
+    })
+    .await;
+    let (once, each) = (COPIED, COPIED * 4);
+    assert_eq!(figures, json!({"alone": once, "together": once, "heard": each, "counter": once}));
+    let queue = named(&host, "/api/admin/queues", "name", "meddler").await;
+    assert_eq!(queue["depth"], 0, "nothing more is to come: {queue}");
+    assert_eq!(outside.received().len() as u64, COPIED);
+    // Both have read from hello, and one has sent it something; what a copy asks says nothing of how hello fares.
+    let hello = named(&host, "/api/admin/status", "plugin", "hello").await;
+    assert_eq!((hello["calls"].as_u64(), hello["requests"].as_u64()), (Some(COPIED * 3), Some(COPIED * 2)), "{hello}");
+    run(&host, &["abort", "meddler"]);
 }

@@ -36,7 +36,7 @@ cargo xtask <command>
                               --built: without building first, -- <arguments of schemathesis>
   bench <name>                hello: requests per second beside a bare hyper server
                               outbox [events]: through PostgreSQL and RabbitMQ into a consumer, each exactly once
-                              swap [n]: what callers notice of n swaps, and memory over 1,000 more
+                              swap [n]: what callers notice of n swaps, and what the host holds over 5,000 more
                               neighbour: hello's answers while another plugin misbehaves
                               restart: from start to ready with everything compiled
                               ingest [usage|lines|spans|vectors] [count]: rate, search and storage of what services take in

@@ -30,3 +30,9 @@ pub(crate) fn guest_with(name: &str, organization: Option<&str>, grant: Grant) -
         },
     }
 }
+
+/// The same guest in a copy of a request, whose effects do not count.
+pub(crate) fn shadow(mut guest: Guest) -> Guest {
+    guest.call.is_shadow = true;
+    guest
+}

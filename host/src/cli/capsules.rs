@@ -1,6 +1,6 @@
 //! `berth capsules` lists the failed calls that a host has kept, shows and removes them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::CommandError;
 use super::client::{Client, Target, segment};
@@ -53,7 +53,10 @@ pub(super) async fn capsules(arguments: CapsuleArguments) -> Result<(), CommandE
             if !answer.status.is_success() {
                 return Err(answer.refusal());
             }
-            output::say(&format!("removed {id}"));
+            match target.json {
+                true => output::json(&json!({ "removed": id })),
+                false => output::say(&format!("removed {id}")),
+            }
             Ok(())
         }
     }

@@ -18,5 +18,6 @@ pub(crate) const HOST_MIGRATIONS: &[Migration] = &[
     Migration::both("0020_events", include_str!("../../../migrations/host/0020_events.sql")),
     Migration::both("0022_plugin_changes", include_str!("../../../migrations/host/0022_plugin_changes.sql")),
     Migration::both("0024_machine_code", include_str!("../../../migrations/host/0024_machine_code.sql")),
+    Migration::both("0025_watches", include_str!("../../../migrations/host/0025_watches.sql")),
     Migration::both("0026_unbound", include_str!("../../../migrations/host/0026_unbound.sql")),
 ];

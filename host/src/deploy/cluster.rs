@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     fn pointer(revision: i64) -> Pointer {
-        Pointer { revision, sha256: format!("{revision:064}"), file_sha256: None }
+        Pointer { revision, sha256: format!("{revision:064}"), file_sha256: None, watch: None }
     }
 
     #[tokio::test]

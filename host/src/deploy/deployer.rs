@@ -533,6 +533,4 @@ fn milliseconds(since: Instant) -> u64 {
 }
 
 #[cfg(test)]
-mod engine_tests;
-#[cfg(test)]
 mod tests;

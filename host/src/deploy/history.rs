@@ -14,6 +14,7 @@ use serde_json::json;
 pub(super) use trials::RecordedTrial;
 
 use super::cluster::CHANNEL;
+use super::watch::RecordedWatch;
 use super::{DeployError, HistoryEntry};
 use crate::capability::queue::{OutgoingMessage, QueueError, QueueRoom};
 use crate::database::{Database, DatabaseError, Row, Transaction, values};
@@ -89,6 +90,8 @@ pub(super) struct Pointer {
     pub sha256: String,
     /// The manifest's file as it was last deployed.
     pub file_sha256: Option<String>,
+    /// The watch over this build, which may be over.
+    pub watch: Option<RecordedWatch>,
 }
 
 /// A build that was deployed.
@@ -191,13 +194,14 @@ impl History {
 
     /// The recorded build of every plugin.
     pub(super) async fn pointers(&self) -> Result<BTreeMap<String, Pointer>, DatabaseError> {
-        let rows = self.database.query("SELECT name, revision, sha256, file_sha256 FROM berth_plugins", &[]).await?;
+        let rows =
+            self.database.query("SELECT name, revision, sha256, file_sha256, watch FROM berth_plugins", &[]).await?;
         rows.iter().map(|row| Ok((row.text("name")?, pointer(row)?))).collect()
     }
 
     /// The recorded build of one plugin.
     pub(super) async fn pointer(&self, plugin: &str) -> Result<Option<Pointer>, DatabaseError> {
-        let sql = "SELECT revision, sha256, file_sha256 FROM berth_plugins WHERE name = $1";
+        let sql = "SELECT revision, sha256, file_sha256, watch FROM berth_plugins WHERE name = $1";
         self.database.query_one(sql, &values![plugin]).await?.as_ref().map(pointer).transpose()
     }
 
@@ -229,12 +233,21 @@ impl History {
     }
 
     /// Moves the pointer, writes the line and publishes the event, all or nothing. From here on a restart loads the build.
-    /// With the build comes the entry of a plugin that is `added`, after the change of that number.
-    pub(super) async fn record_switch(&self, line: &Line, added: Option<(i64, &Change)>) -> Result<(), DeployError> {
+    /// With the build comes the entry of a plugin that is `added`, after the change of that number, and for how long every
+    /// host is to `watch` it.
+    ///
+    /// # Errors
+    /// `Conflict` when another host has deployed meanwhile, or has gone back already.
+    pub(super) async fn record_switch(
+        &self,
+        line: &Line,
+        added: Option<(i64, &Change)>,
+        watch: Option<&RecordedWatch>,
+    ) -> Result<(), DeployError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let error = match self.try_record_switch(line, added).await {
+            let error = match self.try_record_switch(line, added, watch).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -251,7 +264,12 @@ impl History {
         Ok(())
     }
 
-    async fn try_record_switch(&self, line: &Line, added: Option<(i64, &Change)>) -> Result<(), DeployError> {
+    async fn try_record_switch(
+        &self,
+        line: &Line,
+        added: Option<(i64, &Change)>,
+        watch: Option<&RecordedWatch>,
+    ) -> Result<(), DeployError> {
         let mut transaction = self.database.begin().await.map_err(DeployError::of_host_tables)?;
         if let Some((after, change)) = added {
             changes::insert(&mut transaction, after, std::slice::from_ref(change)).await?;
@@ -272,11 +290,19 @@ impl History {
         let ended = transaction.execute(END_TRIAL, &values![&line.plugin]).await;
         ended.map_err(DeployError::of_host_tables)?;
         let file_sha256 = (line.origin == Origin::File).then_some(line.sha256.as_str());
-        let sql = "INSERT INTO berth_plugins (name, revision, sha256, file_sha256, updated_at) VALUES ($1, $2, $3, $4, $5) \
+        let watch = watch.map(serde_json::to_value).transpose().map_err(|error| DeployError::Internal(error.into()))?;
+        // Whoever goes back goes back from one build: of two hosts that find it bad at once, one does.
+        let from = line.previous_revision.filter(|_| line.action == Action::Rollback);
+        let sql = "INSERT INTO berth_plugins (name, revision, sha256, file_sha256, updated_at, watch) \
+                   VALUES ($1, $2, $3, $4, $5, $6) \
                    ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, sha256 = excluded.sha256, \
-                   file_sha256 = COALESCE(excluded.file_sha256, berth_plugins.file_sha256), updated_at = excluded.updated_at";
-        let parameters = values![&line.plugin, line.revision, &line.sha256, file_sha256, Utc::now()];
-        transaction.execute(sql, &parameters).await.map_err(DeployError::of_host_tables)?;
+                   file_sha256 = COALESCE(excluded.file_sha256, berth_plugins.file_sha256), \
+                   updated_at = excluded.updated_at, watch = excluded.watch \
+                   WHERE berth_plugins.revision = COALESCE($7, berth_plugins.revision)";
+        let parameters = values![&line.plugin, line.revision, &line.sha256, file_sha256, Utc::now(), watch, from];
+        if transaction.execute(sql, &parameters).await.map_err(DeployError::of_host_tables)? == 0 {
+            return Err(deployed_elsewhere(line));
+        }
         let event = if line.action == Action::Rollback { "host.plugin.rolled_back" } else { "host.plugin.deployed" };
         self.queue.publish_in(&mut transaction, message(event, line)).await.map_err(of_queue)?;
         self.database.announce(&mut transaction, CHANNEL).await.map_err(DeployError::of_host_tables)?;
@@ -423,10 +449,13 @@ fn message(event: &str, line: &Line) -> OutgoingMessage {
 }
 
 fn pointer(row: &Row) -> Result<Pointer, DatabaseError> {
+    let revision = row.integer("revision")?;
     Ok(Pointer {
-        revision: row.integer("revision")?,
+        revision,
         sha256: row.text("sha256")?,
         file_sha256: row.optional_text("file_sha256")?,
+        // What cannot be read is not watched; the build serves all the same.
+        watch: row.optional_json::<RecordedWatch>("watch").ok().flatten().filter(|watch| watch.revision == revision),
     })
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::backend::{CacheBackend, CacheError};
 use super::*;
+use crate::bindings::imports::cache;
 use crate::bindings::imports::types::Fault;
 use crate::capability::grant::Grant;
 use crate::capability::testing;
@@ -163,6 +164,39 @@ async fn no_plugin_or_organization_reads_another_namespace() {
         assert_eq!(room.host_get("k").await.as_deref(), Some(&b"host"[..]));
         room.host_delete("k").await;
         assert_eq!(room.host_get("k").await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_a_request_reads_and_changes_nothing() {
+    for backend in backends() {
+        let room = CacheRoom::new(backend);
+        let guest = testing::guest("planning", Some("org-1"));
+        let copy = testing::shadow(testing::guest("planning", Some("org-1")));
+        let (view, mut copy) = (View { guest: &guest, room: &room }, View { guest: &copy, room: &room });
+        view.write("k", b"old".to_vec(), 60_000).await.unwrap();
+        view.count("n", 5, 60_000).await.unwrap();
+
+        // It is answered as if it had happened.
+        copy.write("k", b"new".to_vec(), 60_000).await.unwrap();
+        copy.write("fresh", b"new".to_vec(), 60_000).await.unwrap();
+        copy.remove("k").await.unwrap();
+        assert_eq!(copy.count("n", 2, 60_000).await.unwrap(), 7);
+        assert_eq!(copy.count("fresh counter", 2, 60_000).await.unwrap(), 2);
+        let mut add = async |key: &str| {
+            cache::Host::add_if_absent(&mut copy, key.to_owned(), b"new".to_vec(), 60_000).await.unwrap().unwrap()
+        };
+        assert_eq!((add("k").await, add("absent").await), (false, true));
+        assert!(cache::Host::expire(&mut copy, "k".to_owned(), 1).await.unwrap().unwrap());
+        assert!(!cache::Host::expire(&mut copy, "absent".to_owned(), 1).await.unwrap().unwrap());
+
+        // The shortest time to live is over by then, and what it may have left is gone.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(copy.read("k").await.unwrap(), Some(b"old".to_vec()));
+        assert_eq!(view.count("n", 1, 60_000).await.unwrap(), 6);
+        for key in ["fresh", "absent", "fresh counter"] {
+            assert_eq!(view.read(key).await.unwrap(), None, "{key}");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::bindings::imports::database::{Host, HostTransaction, Message, Value};
 use crate::bindings::imports::types::Fault;
 use crate::capability::Guest;
 use crate::capability::grant::Grant;
-use crate::capability::testing::guest_with;
+use crate::capability::testing::{guest_with, shadow};
 use crate::database::conformance::{ALLOWED, on_every_database};
 use crate::database::{Database, HOST_MIGRATIONS, Migration, Transaction, values};
 
@@ -386,6 +386,59 @@ async fn after_a_conflict_only_a_rollback_is_possible() {
         assert!(guest.commit(handle).await.is_err());
         assert_eq!(guest.count("plan_plans").await, 0);
         let handle = guest.begin().await.unwrap();
+        guest.rollback(handle).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_copy_of_a_request_reads_and_changes_nothing() {
+    on_every_database(|database| async move {
+        let mut guest = Fixture::new(&database).await;
+        guest.execute(INSERT, vec![text("a")]).await.unwrap();
+        let mut copy = Fixture::another(&database);
+        copy.guest = shadow(copy.guest);
+        assert_eq!(copy.count("plan_plans").await, 1);
+        let changes = [
+            "INSERT INTO plan_plans (id) VALUES ('b')",
+            "UPDATE plan_plans SET name = 'x'",
+            "DELETE FROM plan_plans",
+            "INSERT INTO plan_plans (id) VALUES ('b') RETURNING id",
+        ];
+        for sql in changes {
+            assert!(matches!(copy.execute(sql, vec![]).await, Err(Fault::Denied(_))), "{sql}");
+            let outcome = Host::query(&mut copy.view(), sql.to_owned(), vec![]).await.unwrap();
+            assert!(matches!(outcome, Err(Fault::Denied(_))), "{sql}");
+            let outcome = Host::query_json(&mut copy.view(), sql.to_owned(), vec![]).await.unwrap();
+            assert!(matches!(outcome, Err(Fault::Denied(_))), "{sql}");
+        }
+        // In a transaction it is told that all went well, and nothing of it stays.
+        let handle = copy.begin().await.unwrap();
+        for sql in changes {
+            assert!(matches!(copy.execute_in(handle, sql, vec![]).await, Err(Fault::Denied(_))), "{sql}");
+        }
+        let message = || Message {
+            type_: "planning.plan.created".into(),
+            data: "{}".into(),
+            key: None,
+            organization_id: None,
+            id: Some("its-own".into()),
+        };
+        let id = copy.view().publish(handle.borrow(), message(), 0).await.unwrap().unwrap();
+        assert_eq!(id, "its-own");
+        copy.view().enqueue(handle.borrow(), message(), 0).await.unwrap().unwrap();
+        assert!(copy.once(handle, "m1").await.unwrap());
+        copy.commit(handle).await.unwrap();
+        // As if a check had let something through.
+        let mut transaction = database.begin().await.unwrap();
+        transaction.execute("INSERT INTO plan_plans (id) VALUES ('c')", &[]).await.unwrap();
+        let number = copy.state.open_for(transaction, Duration::from_secs(60));
+        let handle = Handle(copy.table.push(TransactionHandle::new(number)).unwrap().rep());
+        copy.commit(handle).await.unwrap();
+        assert_eq!(*copy.outbox.woken.lock(), 0);
+        assert_eq!((guest.count("plan_plans").await, guest.count("plan_messages").await), (1, 0));
+        let handle = guest.begin().await.unwrap();
+        assert!(guest.once(handle, "m1").await.unwrap(), "the copy has not handled it");
         guest.rollback(handle).await.unwrap();
     })
     .await;

@@ -361,6 +361,31 @@ async fn only_granted_plugins_are_called() {
 }
 
 #[tokio::test]
+async fn a_copy_of_a_request_only_reads_and_only_within() {
+    let (egress, gateway, guest) = internal(10);
+    let copy = testing::shadow(guest);
+    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        let answer = egress.send(&copy, request(method, "http://ai-service.internal/", ""), Timeouts::default()).await;
+        assert!(matches!(answer, Err(EgressError::Denied(_))), "{method}: {answer:?}");
+    }
+    assert!(gateway.calls.lock().is_empty());
+    // What fails for a copy closes no door to the others.
+    for _ in 0..10 {
+        let head = request("HEAD", "http://ai-service.internal/", "");
+        let _ = egress.send(&copy, head, Timeouts::default()).await;
+    }
+    gateway.unavailable.store(0, Ordering::SeqCst);
+    assert_eq!(get(&egress, &copy, "http://ai-service.internal/").await.unwrap().status(), 200);
+    assert!(gateway.calls.lock().iter().all(|(_, call, _)| call.is_shadow), "whoever it asks knows");
+
+    let server = Server::start(&[OK]).await;
+    let copy = testing::shadow(server.friend());
+    let answer = get(&egress, &copy, &server.uri("/")).await;
+    assert!(matches!(answer, Err(EgressError::Denied(_))), "{answer:?}");
+    assert_eq!(server.count(), 0);
+}
+
+#[tokio::test]
 async fn eight_calls_within_one_another_are_the_most() {
     let (egress, gateway, mut guest) = internal(0);
     guest.call.depth = DEPTH_MAX - 1;

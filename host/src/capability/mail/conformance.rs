@@ -132,6 +132,29 @@ async fn a_guest_without_the_grant_sends_nothing() {
     assert!(matches!(view.send(message()).await.unwrap(), Err(Fault::Unavailable)));
 }
 
+#[tokio::test]
+async fn a_copy_of_a_request_sends_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let room = MailRoom::smtp(&format!("smtp://{}", listener.local_addr().unwrap()), "berth@example.com").unwrap();
+    let copy = testing::shadow(testing::guest("planning", None));
+    let message = Message {
+        to: vec!["ada@example.com".into()],
+        subject: "Hello".into(),
+        text: "Hello".into(),
+        html: None,
+        reply_to: None,
+    };
+    let mut view = View { guest: &copy, room: &room };
+    let id = view.send(message).await.unwrap().unwrap();
+    assert!(!id.is_empty());
+    // Whoever connects waits to be accepted.
+    tokio::select! {
+        biased;
+        _ = listener.accept() => panic!("somebody came to send a mail"),
+        () = tokio::task::yield_now() => {}
+    }
+}
+
 #[test]
 fn malformed_settings_are_refused_before_anything_is_sent() {
     assert!(matches!(MailRoom::smtp("http://example.com", "berth@example.com"), Err(MailError::Invalid(_))));

@@ -118,7 +118,7 @@ pub(crate) struct QueueStats {
     /// Of these, leased to a host.
     pub in_flight: u64,
     pub dead_letters: u64,
-    /// When the oldest of them was published.
+    /// When the oldest of them was published; with a broker, of those that it has sent to this host.
     pub oldest_at: Option<DateTime<Utc>>,
 }
 

@@ -11,7 +11,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use super::backend::Retried;
-use super::{BACKOFF, Claim, OutgoingMessage, QueueBackend, QueueError, QueueOptions, QueueRoom};
+use super::{BACKOFF, Claim, OutgoingMessage, QueueBackend, QueueError, QueueOptions, QueueRoom, View};
+use crate::bindings::imports::database::Message;
+use crate::bindings::imports::queue::Host as _;
+use crate::bindings::imports::types::Fault;
+use crate::capability::grant::Grant;
+use crate::capability::testing;
 use crate::database::{Database, DatabaseOptions, HOST_MIGRATIONS, values};
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -169,6 +174,8 @@ suite! {
     ten_thousand_messages_have_their_effect_exactly_once,
     keyed_messages_keep_their_order_under_eight_consumers,
     what_is_remembered_long_enough_is_forgotten,
+    a_copy_of_a_request_publishes_nothing,
+    the_lag_is_that_of_the_oldest_message,
 }
 
 async fn an_event_reaches_every_queue_that_binds_it_and_no_other(bench: Bench) {
@@ -529,4 +536,51 @@ async fn what_is_remembered_long_enough_is_forgotten(bench: Bench) {
     let ids: Vec<String> = rows.iter().map(|row| row.text("message_id").unwrap()).collect();
     assert_eq!(ids, ["new"]);
     assert_eq!(bench.depth("execution").await, 2, "messages are never cleaned away");
+}
+
+async fn a_copy_of_a_request_publishes_nothing(bench: Bench) {
+    bench.bind("workflow", &["#"]).await;
+    let grant = Grant { publish: vec!["planning.#".into()], ..Grant::default() };
+    let copy = testing::shadow(testing::guest_with("planning", Some("org"), grant));
+    let mut view = View { guest: &copy, room: &bench.room };
+    let message = |message_type: &str, id: Option<&str>| Message {
+        type_: message_type.into(),
+        data: "{}".into(),
+        key: None,
+        organization_id: None,
+        id: id.map(Into::into),
+    };
+    let sent = view.publish(message("planning.plan.created", Some("its-own"))).await.unwrap().unwrap();
+    assert_eq!(sent, "its-own");
+    assert!(!view.publish(message("planning.plan.created", None)).await.unwrap().unwrap().is_empty());
+    view.publish_delayed(message("planning.plan.created", None), 1).await.unwrap().unwrap();
+    view.enqueue(message("planning.step", None), 0).await.unwrap().unwrap();
+    // What it may not do it is told as ever.
+    let denied = view.publish(message("task.created", None)).await.unwrap();
+    assert!(matches!(denied, Err(Fault::Denied(_))), "{denied:?}");
+    bench.advance(Duration::from_secs(1));
+    bench.relay().await;
+    assert_eq!((bench.depth("workflow").await, bench.depth("planning").await), (0, 0));
+    let rows = bench.database.query("SELECT message_id FROM berth_published", &[]).await.unwrap();
+    assert!(rows.is_empty(), "its id is taken");
+}
+
+async fn the_lag_is_that_of_the_oldest_message(bench: Bench) {
+    bench.bind("execution", &[]).await;
+    let oldest = async || {
+        let stats = bench.room.stats().await.unwrap();
+        stats.into_iter().find(|stats| stats.plugin == "execution").and_then(|stats| stats.oldest_at)
+    };
+    assert_eq!(oldest().await, None);
+    let first = bench.room.now();
+    bench.publish(work(1)).await;
+    bench.advance(Duration::from_secs(5));
+    let second = bench.room.now();
+    bench.publish(work(2)).await;
+    bench.relay().await;
+    assert_eq!(oldest().await, Some(first));
+    let claim = bench.claim_one("execution").await.unwrap();
+    assert_eq!(oldest().await, Some(first), "it is not done yet");
+    bench.backend().acknowledge(&claim).await.unwrap();
+    assert_eq!(oldest().await, Some(second));
 }

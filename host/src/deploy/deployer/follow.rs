@@ -143,9 +143,8 @@ impl<F: Foundry> Deployer<F> {
                 (prepared.options, prepared.revision)
             }
         };
-        // Whoever watches the build before it has nothing left to watch.
-        turn.slot.watch(None);
         let (_, old) = self.put_in_front(turn, &options, &revision);
+        self.begin_watch(turn, &revision, pointer.watch.as_ref());
         if let Some(old) = old {
             drop(self.drain(turn, old, None));
         }
@@ -211,7 +210,7 @@ fn follow_share<R: Build>(slot: &Slot<R>, recorded: Option<&RecordedTrial>) {
 
 /// A build on trial as something that can fail to load.
 fn pointer_of(trial: &RecordedTrial) -> Pointer {
-    Pointer { revision: trial.revision, sha256: trial.sha256.clone(), file_sha256: None }
+    Pointer { revision: trial.revision, sha256: trial.sha256.clone(), file_sha256: None, watch: None }
 }
 
 /// Rings whenever the record may have changed, for ever.

@@ -12,6 +12,7 @@ use crate::deploy::consent::Changes;
 use crate::deploy::drain::Draining;
 use crate::deploy::history::Line;
 use crate::deploy::verify::{Depth, verify};
+use crate::deploy::watch::RecordedWatch;
 use crate::deploy::{Build, DeployError, DeployReport, Foundry, MigrationPlan, SlotOptions};
 
 /// A build that is verified, migrated, warm and ready.
@@ -229,11 +230,12 @@ impl<F: Foundry> Deployer<F> {
         line.prepare_ms = milliseconds(began);
         line.version = prepared.revision.description().map(|described| described.version.clone());
         let added = turn.added.as_ref().map(|(after, change)| (*after, change));
-        if let Err(error) = self.inner.history.record_switch(&line, added).await {
+        let watch = self.plan_watch(turn, &prepared.revision, watch);
+        if let Err(error) = self.inner.history.record_switch(&line, added, watch.as_ref()).await {
             prepared.revision.retire();
             return Err(self.fail(turn, line, began, error).await);
         }
-        Ok(self.go_live(turn, line, prepared, watch).await)
+        Ok(self.go_live(turn, line, prepared, watch.as_ref()).await)
     }
 
     /// The switch to a build that is recorded already, and what follows it: the old one drains, the new one is watched.
@@ -242,15 +244,15 @@ impl<F: Foundry> Deployer<F> {
         turn: &Turn<F>,
         line: Line,
         prepared: Prepared<F::Revision>,
-        watch: Option<Duration>,
+        watch: Option<&RecordedWatch>,
     ) -> (DeployReport, Option<Draining>) {
         let Prepared { revision, options, migrations, changes } = prepared;
         let (flip_us, old) = self.put_in_front(turn, &options, &revision);
         self.inner.history.record_flip(&line.id, flip_us).await;
-        let watched = old.as_ref().and_then(|old| self.begin_watch(turn, &revision, old, watch));
+        self.begin_watch(turn, &revision, watch);
         let report = DeployReport {
             flip_us: Some(flip_us),
-            watch_ms: watched.map(|window| u64::try_from(window.as_millis()).unwrap_or(u64::MAX)),
+            watch_ms: watch.map(|watch| watch.window_ms),
             migrations,
             changes,
             ..DeployReport::of(&line, &*revision)

@@ -11,7 +11,7 @@ use crate::deploy::history::{Action, Line, Outcome};
 use crate::deploy::rollout::{CanaryPlan, WHOLE};
 use crate::deploy::trial::{Trial, TrialMode};
 use crate::deploy::verify::Depth;
-use crate::deploy::watch::{Observation, Watcher, look_interval};
+use crate::deploy::watch::{Baseline, Observation, Watcher, look_interval};
 use crate::deploy::{Build, DeployError, DeployReport, Foundry, Rollout, Slot};
 
 /// How often a canary without further steps is looked at.
@@ -147,8 +147,8 @@ impl<F: Foundry> Deployer<F> {
             let new = Observation::of(&*trial.build).since(&trial.before.new);
             let beside = Observation::of(&*current).since(&trial.before.old);
             // Where nobody else is served any more, only what was before can be compared with.
-            let old = if beside.reading.requests() > 0 { beside } else { trial.before.old.clone() };
-            if let Err(reason) = watcher.look(&new, &old) {
+            let old = if beside.reading.requests() > 0 { &beside } else { &trial.before.old };
+            if let Err(reason) = watcher.look(&new, &Baseline::from(old)) {
                 tracing::warn!(plugin = %slot.name(), revision = number, reason, "a bad canary is aborted");
                 let aborted = match self.turn(slot.name()) {
                     Ok(turn) => self.abort_in(&turn, HOST_ACTOR, Some(&reason)).await.map(drop),
@@ -199,14 +199,15 @@ impl<F: Foundry> Deployer<F> {
         if trial.mode == TrialMode::Shadow {
             line.reason = Some(trial.comparison.report().sentence());
         }
-        self.inner.history.record_switch(&line, None).await?;
+        let watch = self.plan_watch(turn, &trial.build, watch);
+        self.inner.history.record_switch(&line, None, watch.as_ref()).await?;
         let prepared = Prepared {
             revision: Arc::clone(&trial.build),
             options: turn.slot.options(),
             migrations: Vec::new(),
             changes: None,
         };
-        let live = self.go_live(turn, line, prepared, watch).await;
+        let live = self.go_live(turn, line, prepared, watch.as_ref()).await;
         turn.slot.end_trial();
         Ok(live)
     }

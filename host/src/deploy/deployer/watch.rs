@@ -1,43 +1,64 @@
 //! After a switch: the new build is compared with the one before it for a while, and goes by itself when it is worse.
+//!
+//! Every host does so by its own requests. What is watched, and against what, stands in the record of the switch: a restart
+//! goes on with it, and the other hosts begin as they follow.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{TimeDelta, Utc};
+
 use super::start::HOST_ACTOR;
 use super::{Deployer, Turn, WATCH_MAX};
 use crate::deploy::slot::Watched;
-use crate::deploy::watch::{Observation, Watcher, look_interval};
+use crate::deploy::watch::{Baseline, Observation, RecordedWatch, Watcher, look_interval};
 use crate::deploy::{Build, DeployError, Foundry, Slot};
 
-/// How long a build that is found bad may wait for its plugin's turn before it is looked at again.
+/// How long a build that is found bad may wait for its plugin's turn before that is asked for again.
 const TURN_PAUSE: Duration = Duration::from_millis(200);
+/// The first and the longest pause before a build that could not be reverted is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
 
 impl<F: Foundry> Deployer<F> {
-    /// Watches `new` for `window`, or as long as the host is set to. Answers how long that is; none when it is not watched.
-    pub(super) fn begin_watch(
+    /// How `new` is to be watched in the place of the present build, for `window`, or as long as the host is set to. None
+    /// when it is not.
+    pub(super) fn plan_watch(
         &self,
         turn: &Turn<F>,
-        new: &Arc<F::Revision>,
-        old: &Arc<F::Revision>,
+        new: &F::Revision,
         window: Option<Duration>,
-    ) -> Option<Duration> {
+    ) -> Option<RecordedWatch> {
         let window = window.unwrap_or(self.inner.options.watch).min(WATCH_MAX);
+        let old = turn.slot.current().filter(|old| old.number() != new.number() && !window.is_zero())?;
+        Some(RecordedWatch {
+            revision: new.number(),
+            previous: old.number(),
+            until: Utc::now() + TimeDelta::from_std(window).ok()?,
+            window_ms: u64::try_from(window.as_millis()).ok()?,
+            baseline: Baseline::from(&Observation::of(&*old)),
+        })
+    }
+
+    /// Watches `new`, which serves now, for what is left of the time; whatever was watched before is not any more.
+    pub(super) fn begin_watch(&self, turn: &Turn<F>, new: &Arc<F::Revision>, recorded: Option<&RecordedWatch>) {
         turn.slot.watch(None);
-        if window.is_zero() || new.number() == old.number() {
-            return None;
-        }
-        let watched = Watched { revision: new.number(), previous: old.number(), until: Instant::now() + window };
+        let left = |recorded: &RecordedWatch| (recorded.until - Utc::now()).to_std().ok();
+        let Some((recorded, left)) = recorded.and_then(|recorded| Some((recorded.clone(), left(recorded)?))) else {
+            return;
+        };
+        // The clocks of two hosts may differ.
+        let until = Instant::now() + left.min(WATCH_MAX);
+        let watched = Watched { revision: new.number(), previous: recorded.previous, until };
         turn.slot.watch(Some(watched));
         let (this, slot, new) = (self.clone(), Arc::clone(&turn.slot), Arc::clone(new));
-        let old = Observation::of(&**old);
         self.inner.drains.spawn(async move {
-            let watching = this.watch_build(&slot, watched, &new, &old, look_interval(window));
+            let watching = this.watch_build(&slot, watched, &new, &recorded);
             this.inner.stopping.clone().run_until_cancelled(watching).await;
             if slot.watched() == Some(watched) {
                 slot.watch(None);
             }
         });
-        Some(window)
     }
 
     async fn watch_build(
@@ -45,9 +66,9 @@ impl<F: Foundry> Deployer<F> {
         slot: &Arc<Slot<F::Revision>>,
         watched: Watched,
         new: &Arc<F::Revision>,
-        old: &Observation,
-        interval: Duration,
+        recorded: &RecordedWatch,
     ) {
+        let interval = look_interval(Duration::from_millis(recorded.window_ms));
         // A build that was promoted has counted before.
         let before = Observation::of(&**new);
         let mut watcher = Watcher::default();
@@ -57,27 +78,52 @@ impl<F: Foundry> Deployer<F> {
             if slot.watched() != Some(watched) {
                 return;
             }
-            let Err(reason) = watcher.look(&Observation::of(&**new).since(&before), old) else { continue };
-            match self.revert(slot, watched, &reason).await {
-                Ok(()) => return,
-                Err(DeployError::Conflict(_)) => tokio::time::sleep(TURN_PAUSE).await,
-                Err(error) => {
-                    tracing::error!(plugin = %slot.name(), error = &error as &dyn std::error::Error, reason, "a bad build could not be reverted");
-                    return;
-                }
+            if let Err(reason) = watcher.look(&Observation::of(&**new).since(&before), &recorded.baseline) {
+                return self.revert(slot, watched, &reason).await;
             }
         }
         tracing::debug!(plugin = %slot.name(), revision = watched.revision, "the watch over a build is over");
     }
 
-    async fn revert(&self, slot: &Arc<Slot<F::Revision>>, watched: Watched, reason: &str) -> Result<(), DeployError> {
-        let turn = self.turn(slot.name())?;
-        // A trial that began meanwhile is compared with a build that goes now.
-        if slot.trial().is_some() {
-            self.abort_in(&turn, HOST_ACTOR, Some("the build it was compared with is reverted")).await?;
+    /// Takes a build away that was found bad. The verdict stands: it is tried until the build is gone, for as long as the
+    /// host itself is what stands in the way.
+    async fn revert(&self, slot: &Arc<Slot<F::Revision>>, watched: Watched, reason: &str) {
+        let mut pause = AGAIN_AFTER;
+        loop {
+            let Err(error) = self.try_revert(slot, watched, reason).await else { return };
+            match &error {
+                DeployError::Conflict(_) => tokio::time::sleep(TURN_PAUSE).await,
+                DeployError::Unavailable(..) | DeployError::Internal(_) => {
+                    tracing::error!(plugin = %slot.name(), error = &error as &dyn std::error::Error, reason, "a bad build could not be reverted; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(AGAIN_AFTER_MAX);
+                }
+                // The build before it is gone, or does not fit any more.
+                _ => {
+                    return tracing::error!(plugin = %slot.name(), error = &error as &dyn std::error::Error, reason, "a bad build cannot be reverted");
+                }
+            }
         }
+    }
+
+    async fn try_revert(
+        &self,
+        slot: &Arc<Slot<F::Revision>>,
+        watched: Watched,
+        reason: &str,
+    ) -> Result<(), DeployError> {
+        let turn = self.turn(slot.name())?;
         if slot.watched() != Some(watched) {
             return Ok(());
+        }
+        let pointer = self.inner.history.pointer(slot.name()).await.map_err(DeployError::of_host_tables)?;
+        if pointer.is_none_or(|pointer| pointer.revision != watched.revision) {
+            // Another host has gone back or deployed already, and is followed.
+            return Ok(());
+        }
+        // A trial that began meanwhile is compared with a build that goes now.
+        if turn.slot.trial().is_some() {
+            self.abort_in(&turn, HOST_ACTOR, Some("the build it was compared with is reverted")).await?;
         }
         tracing::warn!(plugin = %slot.name(), revision = watched.revision, reason, "a bad build is reverted");
         self.roll_back(&turn, Some(watched.previous), HOST_ACTOR.to_owned(), Some(reason.to_owned())).await.map(drop)

@@ -69,6 +69,24 @@ async fn a_plugin_may_do_no_more_than_its_caller() {
 }
 
 #[tokio::test]
+async fn what_a_copy_calls_is_a_copy_too_and_counts_for_nobody() {
+    let seen: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let noted = Arc::clone(&seen);
+    let build = FakeBuild::new(1).handling(move |call: Call, _| {
+        noted.lock().push(call.is_shadow);
+        std::future::ready(Ok(answer(200, "{}")))
+    });
+    let host = Host::start(Setting { build: Some(build), ..Setting::default() }).await;
+    for is_shadow in [true, false] {
+        let call = Call { is_shadow, ..call(&[]) };
+        let response = host.gateway.dispatch("planning", call, request("/api/plans")).await.unwrap();
+        assert_eq!(read(response).await.0, 200);
+    }
+    assert_eq!(*seen.lock(), [true, false]);
+    assert_eq!(host.slot.current().unwrap().meter().reading().requests(), 1);
+}
+
+#[tokio::test]
 async fn only_the_plugins_own_paths_are_reached() {
     let host = Host::start(Setting::default()).await;
     for path in ["/api/admin/plugins", "/api/other", "/", "/api/plans/../other"] {

@@ -1,9 +1,10 @@
 //! What the broker has sent ahead for one plugin: bounded by the prefetch count, handed out on claim, given back when the
 //! plugin no longer consumes here.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
@@ -34,7 +35,8 @@ struct Waiting {
     ready: VecDeque<Received>,
     /// Ordering keys of messages that are being handled.
     busy_keys: HashSet<Arc<str>>,
-    in_flight: usize,
+    /// What is being handled, and when it was published; none for what is no message.
+    in_flight: HashMap<u64, Option<DateTime<Utc>>>,
     is_closed: bool,
 }
 
@@ -134,13 +136,16 @@ impl Intake {
             let index = state.ready.iter().position(is_free)?;
             let received = state.ready.remove(index)?;
             state.busy_keys.extend(received.key.clone());
-            state.in_flight += 1;
+            state.in_flight.insert(received.tag, None);
             received
         };
         let failures = wire::number(received.headers.as_ref(), wire::FAILURES).unwrap_or(0);
         let failures = u32::try_from(failures).unwrap_or(0);
         let (message, fault) = match wire::read(&received.body, received.headers.as_ref()) {
-            Ok(message) => (message, None),
+            Ok(message) => {
+                self.state.lock().in_flight.insert(received.tag, Some(message.published_at));
+                (message, None)
+            }
             Err(fault) => (wire::unreadable(&received.body), Some(fault.to_string())),
         };
         let claim = Claim {
@@ -188,16 +193,26 @@ impl Intake {
 
     fn settled(&self, claim: &Claim) {
         let mut state = self.state.lock();
-        state.in_flight = state.in_flight.saturating_sub(1);
-        if let Ticket::Tag { ordering_key: Some(key), .. } = &claim.ticket {
-            state.busy_keys.remove(key);
+        if let Ticket::Tag { tag, ordering_key, .. } = &claim.ticket {
+            state.in_flight.remove(tag);
+            if let Some(key) = ordering_key {
+                state.busy_keys.remove(key);
+            }
         }
     }
 
     /// Sent ahead and not settled, and of these handed out.
     pub(super) fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
-        (state.ready.len() + state.in_flight, state.in_flight)
+        (state.ready.len() + state.in_flight.len(), state.in_flight.len())
+    }
+
+    /// When the oldest message was published of those sent ahead and not settled.
+    pub(super) fn oldest_at(&self) -> Option<DateTime<Utc>> {
+        let state = self.state.lock();
+        let read = |received: &Received| wire::read(&received.body, received.headers.as_ref()).ok();
+        let waiting = state.ready.iter().filter_map(read).map(|message| message.published_at);
+        waiting.chain(state.in_flight.values().copied().flatten()).min()
     }
 
     /// Ends the consumer and gives back what nobody has taken out. What is being handled can still be settled.
@@ -219,7 +234,7 @@ impl Intake {
     async fn close_when_done(&self) {
         let is_done = {
             let state = self.state.lock();
-            state.is_closed && state.in_flight == 0
+            state.is_closed && state.in_flight.is_empty()
         };
         if is_done {
             self.channel.close(200, "done".into()).await.ok();

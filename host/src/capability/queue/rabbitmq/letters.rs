@@ -1,5 +1,7 @@
 //! Dead letters and figures, read from the broker itself.
 
+use std::sync::Arc;
+
 use chrono::DateTime;
 use lapin::Channel;
 use lapin::message::BasicGetMessage;
@@ -27,14 +29,16 @@ impl RabbitMq {
             link.declare_queue(&plugin).await?;
             let ready = count(&channel, link.queue(&plugin)).await?;
             let dead_letters = count(&channel, link.dead_letter_queue(&plugin)).await?;
-            // What is sent ahead to other hosts is not known here.
-            let (unsettled, in_flight) = self.intakes.get(&plugin).map_or((0, 0), |intake| intake.counts());
+            // What is sent ahead to other hosts is not known here. The broker sends in order, so that the oldest message is
+            // among what was sent ahead, wherever the plugin consumes.
+            let intake = self.intakes.get(&plugin).map(|intake| Arc::clone(&intake));
+            let (unsettled, in_flight) = intake.as_ref().map_or((0, 0), |intake| intake.counts());
             stats.push(QueueStats {
                 plugin,
                 depth: ready + unsettled as u64,
                 in_flight: in_flight as u64,
                 dead_letters,
-                oldest_at: None,
+                oldest_at: intake.and_then(|intake| intake.oldest_at()),
             });
         }
         channel.close(200, "done".into()).await.ok();

@@ -138,6 +138,38 @@ async fn events_and_private_messages_reach_their_queues_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lag_is_that_of_the_oldest_message_that_was_sent_ahead() {
+    let Some(bench) = Bench::open().await else { return };
+    bench.bind("execution", &[]).await;
+    let oldest = async || {
+        let stats = bench.room.stats().await.unwrap();
+        stats.into_iter().find(|stats| stats.plugin == "execution").unwrap().oldest_at
+    };
+    assert_eq!(oldest().await, None);
+    bench.publish(work(1)).await;
+    bench.publish(work(2)).await;
+    bench.rabbit.open_intake(&"execution".into()).await.unwrap();
+    let waiting = async {
+        loop {
+            if let Some(oldest) = oldest().await {
+                return oldest;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waiting = tokio::time::timeout(LONG, waiting).await.expect("a message that was sent ahead");
+    let first = bench.next("execution").await;
+    assert_eq!(waiting, first.message.published_at);
+    assert_eq!(oldest().await, Some(waiting), "it is being handled");
+    bench.rabbit.acknowledge(&first).await.unwrap();
+    let second = bench.next("execution").await;
+    assert_eq!(oldest().await, Some(second.message.published_at));
+    bench.rabbit.acknowledge(&second).await.unwrap();
+    assert_eq!(oldest().await, None);
+    bench.discard(&["execution"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_brings_back_what_was_not_acknowledged() {
     let Some(bench) = Bench::open().await else { return };
     for number in 0..3 {

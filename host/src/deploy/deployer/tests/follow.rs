@@ -74,6 +74,40 @@ async fn a_build_that_cannot_be_loaded_leaves_the_old_one_and_is_written_down_on
 }
 
 #[tokio::test]
+async fn a_build_that_is_bad_on_one_host_goes_from_all_of_them_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for (here, there) in pairs(folder.path()).await {
+        here.deploy(component("1")).await.unwrap();
+        there.looks("the first build", || there.serves() == Some((1, "1".into()))).await;
+        let options = |watch| DeployOptions { watch: Some(Duration::from_secs(watch)), ..by("operator") };
+        here.deployer.deploy("plans", component("2"), options(3_600)).await.unwrap();
+        there.looks("the second build", || there.serves() == Some((2, "2".into()))).await;
+        assert!(there.deployer.plugins()[0].watch_ms > Some(3_000_000), "the other host watches it too");
+        // Nobody asks the host that took it.
+        super::trials::answer(&there.serving().unwrap(), 500, 10);
+        until("the old build serves there", || there.serves() == Some((1, "1".into()))).await;
+        here.looks("the revert", || here.serves() == Some((1, "1".into()))).await;
+        assert_eq!(here.deployer.plugins()[0].watch_ms, None);
+
+        // Found bad by both in the same moment.
+        here.deployer.deploy("plans", component("3"), options(3_600)).await.unwrap();
+        there.looks("the third build", || there.serves() == Some((3, "3".into()))).await;
+        for host in [&here, &there] {
+            super::trials::answer(&host.serving().unwrap(), 500, 10);
+        }
+        for host in [&here, &there] {
+            host.looks("the second revert", || host.serves() == Some((1, "1".into()))).await;
+        }
+        let lines = here.history().await;
+        assert_eq!(lines.iter().filter(|line| line.starts_with("rollback")).count(), 2, "{lines:?}");
+        // Who does not want it watched is heard everywhere.
+        here.deployer.deploy("plans", component("4"), options(0)).await.unwrap();
+        there.looks("the fourth build", || there.serves() == Some((4, "4".into()))).await;
+        assert_eq!(there.deployer.plugins()[0].watch_ms, None);
+    }
+}
+
+#[tokio::test]
 async fn a_trial_begins_and_ends_on_every_host() {
     let folder = tempfile::tempdir().unwrap();
     for (here, there) in pairs(folder.path()).await {

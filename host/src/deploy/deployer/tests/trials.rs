@@ -10,7 +10,7 @@ fn canary(shares: &str, every: &str) -> DeployOptions {
 }
 
 /// Counts answers as the gateway would.
-fn answer(build: &FakeBuild, status: u16, count: usize) {
+pub(super) fn answer(build: &FakeBuild, status: u16, count: usize) {
     (0..count).for_each(|_| build.meter().note(Some(status), Duration::from_millis(1)));
 }
 
@@ -50,6 +50,49 @@ async fn a_bad_build_is_reverted_by_itself_without_a_compile() {
     assert!(line.reason.unwrap().contains("5 of 25 requests failed"));
     assert_eq!(host.events().await.last().map(String::as_str), Some("host.plugin.rolled_back"));
     until("nobody is watched any more", || host.deployer.plugins()[0].watch_ms.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_bad_build_goes_when_the_database_is_back_however_late_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::two_builds(folder.path()).await;
+    let options = DeployOptions { watch: Some(Duration::from_secs(1)), ..by("operator") };
+    host.deployer.deploy("plans", component("2"), options).await.unwrap();
+    host.database.execute("ALTER TABLE berth_plugins RENAME TO gone", &[]).await.unwrap();
+    answer(&host.serving().unwrap(), 500, 10);
+    let left = || host.deployer.plugins()[0].watch_ms;
+    until("the time to watch is over, and the verdict is not", || left() == Some(0)).await;
+    assert_eq!(host.serves(), Some((2, "2".into())));
+    host.database.execute("ALTER TABLE gone RENAME TO berth_plugins", &[]).await.unwrap();
+    until("the old build serves again", || host.serves() == Some((1, "1".into()))).await;
+    until("nobody is watched any more", || left().is_none()).await;
+}
+
+#[tokio::test]
+async fn a_watch_outlives_a_restart_and_goes_by_the_same_past() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Host::two_builds(folder.path()).await;
+    answer(&first.serving().unwrap(), 200, 470);
+    answer(&first.serving().unwrap(), 500, 30);
+    let options = DeployOptions { watch: Some(Duration::from_secs(3600)), ..by("operator") };
+    first.deployer.deploy("plans", component("2"), options).await.unwrap();
+    first.deployer.stop(Duration::from_secs(1)).await;
+    drop(first);
+    let start = async || {
+        let host = host(folder.path(), vec![plugin("plans", PATIENCE)]).await;
+        host.deployer.start().await.unwrap();
+        host
+    };
+    let second = start().await;
+    assert_eq!(second.serves(), Some((2, "2".into())));
+    assert!(second.deployer.plugins()[0].watch_ms > Some(3_000_000));
+    answer(&second.serving().unwrap(), 500, 10);
+    until("the old build serves again", || second.serves() == Some((1, "1".into()))).await;
+    let reason = second.last_line().await.reason.unwrap();
+    assert_eq!(reason, "10 of 10 requests failed, with the build before it 30 of 500");
+    drop(second);
+    let third = start().await;
+    assert_eq!((third.serves(), third.deployer.plugins()[0].watch_ms), (Some((1, "1".into())), None));
 }
 
 #[tokio::test]
