@@ -5,26 +5,14 @@ use std::sync::Arc;
 
 use berth_tests::answer::text;
 use berth_tests::listener::{Listener, Received};
-use berth_tests::workflows::{active, approval, becomes, count, decide, execute, history, named, runs, steps};
+use berth_tests::workflows::{active, approval, becomes, count, decide, execute, history, named, near, runs, steps};
 use berth_tests::{Client, Host, Manifest, eventually, guests, members, plans};
 use serde_json::{Value, json};
 
 const ROUTES: &str = "/api/workflows";
 
-/// The services with timers that do not keep a test waiting, and loopback as a place that steps may call.
-fn manifest(listener: Option<&Listener>) -> Manifest {
-    let names: Vec<String> = listener.iter().map(|listener| format!("{:?}", listener.address())).collect();
-    let outbound = format!("outbound = [{}]\noutbound_private = [\"127.0.0.1\"]", names.join(", "));
-    Manifest::services()
-        .with(
-            "outbound = []\n# The host checks the signatures of webhooks",
-            &format!("{outbound}\n# The host checks the signatures of webhooks"),
-        )
-        .with("schedules = \"1m\"\ntimeouts = \"1m\"", "schedules = \"1s\"\ntimeouts = \"1s\"")
-}
-
 async fn host_with_ada() -> (Host, Client) {
-    let host = Host::with(manifest(None)).start().await;
+    let host = Host::with(near(Manifest::services(), &[])).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     (host, ada)
 }
@@ -35,7 +23,7 @@ async fn host_with_ada() -> (Host, Client) {
 async fn a_run_completes_once_over_a_kill_and_a_swap() {
     let respond = |received: &Received| (200, json!({"seen": received.target, "ticket": 7}).to_string());
     let listener = Listener::answering(Arc::new(respond)).await;
-    let host = Host::with(manifest(Some(&listener))).start().await;
+    let host = Host::with(near(Manifest::services(), &[listener.address()])).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
     let agent = text(&ada.post("/api/ai/agents", &json!({"name": "Looker", "model": "echo"})).await.expect(201), "id");
@@ -104,7 +92,13 @@ async fn many_runs_survive_kill_9_and_repeat_nothing() {
     let chain: Vec<Value> = (0..15)
         .map(|number| {
             let waits: Vec<String> = (number > 0).then(|| format!("s{}", number - 1)).into_iter().collect();
-            json!({"id": format!("s{number}"), "type": "action", "action": "transform", "dependencies": waits, "input": {"value": number}})
+            // None is over before the host is killed.
+            let mut step = json!({"id": format!("s{number}"), "type": "delay", "input": {"duration": "3s"}});
+            if number != 9 {
+                step = json!({"id": format!("s{number}"), "type": "action", "action": "transform", "input": {"value": number}});
+            }
+            step["dependencies"] = json!(waits);
+            step
         })
         .collect();
     let id = active(&ada, named("Chain", json!(chain))).await;
@@ -113,11 +107,12 @@ async fn many_runs_survive_kill_9_and_repeat_nothing() {
         ids.push(execute(&ada, &id, json!({})).await);
     }
     let first = format!("{ROUTES}/runs/{}", ids[0]);
-    eventually("some steps", async || {
+    let run = eventually("some steps", async || {
         let run = ada.get(&first).await.expect(200);
-        (run["eventSequence"].as_u64()? > 6).then_some(())
+        (run["eventSequence"].as_u64()? > 6).then_some(run)
     })
     .await;
+    assert!(["running", "waiting"].contains(&text(&run, "status").as_str()), "{run}");
     let host = host.kill().await.start().await;
     let ada = host.client().with_token(ada.token());
     for run_id in &ids {
@@ -247,7 +242,7 @@ async fn retries_are_used_up_and_a_failed_run_goes_on_where_it_failed() {
         (if received.target == "/fine" || number > 4 { 200 } else { 503 }, "{}".to_owned())
     };
     let listener = Listener::answering(Arc::new(respond)).await;
-    let host = Host::with(manifest(Some(&listener))).start().await;
+    let host = Host::with(near(Manifest::services(), &[listener.address()])).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let http = |id: &str, path: &str, waits: Value| {
         json!({"id": id, "type": "action", "action": "http.request",
@@ -554,7 +549,7 @@ async fn items_children_and_delays_are_waited_for() {
 
 #[tokio::test]
 async fn a_step_waits_for_an_execution_and_fails_where_nobody_is() {
-    let host = Host::with(manifest(None).bereft_of("messaging")).start().await;
+    let host = Host::with(near(Manifest::services(), &[]).bereft_of("messaging")).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let plan_id = plans::ready_plan(&ada, &plans::three_steps()).await;
     let steps = json!([
@@ -572,28 +567,4 @@ async fn a_step_waits_for_an_execution_and_fails_where_nobody_is() {
     let tool = active(&ada, named("Nobody", tool)).await;
     let run_id = execute(&ada, &tool, json!({})).await;
     assert_eq!(becomes(&ada, &run_id, "failed").await["error"]["code"], "SERVICE_UNAVAILABLE");
-}
-
-#[tokio::test]
-async fn a_schedule_starts_runs_and_what_was_missed_runs_once() {
-    let (host, ada) = host_with_ada().await;
-    let body = json!({"name": "Clock", "trigger": {"type": "schedule", "cron": "* * * * *"}, "definition": {"steps": [{"id": "a", "type": "parallel"}]}});
-    let id = active(&ada, body).await;
-    // The minute comes while the host is away.
-    let stopped = host.stop().await;
-    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("now").as_secs() % 60;
-    tokio::time::sleep(std::time::Duration::from_secs(61 - seconds)).await;
-    let host = stopped.start().await;
-    let ada = host.client().with_token(ada.token());
-    let path = format!("{ROUTES}/{id}/runs");
-    let run = eventually("a scheduled run", async || {
-        let page = ada.get(&path).await.expect(200);
-        page["items"].as_array().and_then(|items| items.first().cloned())
-    })
-    .await;
-    assert_eq!(run["triggerType"], "schedule", "{run}");
-    becomes(&ada, &text(&run, "id"), "completed").await;
-    ada.post(&format!("{ROUTES}/{id}/pause"), &json!({})).await.done(200);
-    let total = ada.get(&path).await.expect(200)["total"].as_i64().unwrap_or(0);
-    assert!((1..=2).contains(&total), "one a minute: {total}");
 }

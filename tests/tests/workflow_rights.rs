@@ -2,7 +2,7 @@
 
 use berth_tests::answer::text;
 use berth_tests::workflows::{active, approval, becomes, decide, execute, named, runs, steps};
-use berth_tests::{Client, Host, Manifest, members, plans};
+use berth_tests::{Client, Host, Manifest, eventually, members, plans};
 use serde_json::{Value, json};
 
 const ROUTES: &str = "/api/workflows";
@@ -148,4 +148,88 @@ async fn a_step_does_no_more_than_the_runs_user_may() {
     let error = failed(&ring(&host, &path).await).await;
     assert_eq!((&error["code"], &error["stepId"]), (&json!("ACTING_DENIED"), &json!("value")), "{error}");
     assert!(text(&error, "message").contains("is gone, suspended or no member of the organization"), "{error}");
+}
+
+/// What happens in a private project starts a workflow only for who sees the project, and nothing of its runs is there for others.
+#[tokio::test]
+async fn what_happens_in_a_private_project_is_for_who_sees_it() {
+    let (_host, ada, bob) = host_with_members().await;
+    let open = plans::project(&ada, "Open").await;
+    let hidden = json!({"name": "Hidden", "visibility": "private"});
+    let hidden = text(&ada.post("/api/projects", &hidden).await.expect(201), "id");
+    let listens = |name: &str| {
+        let gate = json!({"id": "gate", "type": "human_gate", "humanGate": {"message": "{{trigger.data.title}}?"}});
+        json!({"name": name, "trigger": {"type": "event", "preset": "incident_declared"}, "definition": {"steps": [gate]}})
+    };
+    let (adas, bobs) = (active(&ada, listens("Ada's")).await, active(&bob, listens("Bob's")).await);
+    let declare = async |project: &str, title: &str| {
+        let body = json!({"projectId": project, "title": title, "severity": "high"});
+        ada.post("/api/incidents", &body).await.done(201);
+    };
+    declare(&hidden, "Flood").await;
+    declare(&open, "Rain").await;
+    let all = runs(&ada, &adas, 2).await;
+    runs(&bob, &bobs, 1).await;
+    // Whatever the first one could have started would be there before what the third one starts.
+    declare(&open, "Hail").await;
+    for run in runs(&bob, &bobs, 2).await {
+        let run = bob.get(&format!("{ROUTES}/runs/{}", text(&run, "id"))).await.expect(200);
+        assert_eq!((&run["projectId"], &run["actsFor"]), (&json!(open), &json!(members::id(&bob))), "{run}");
+    }
+    runs(&ada, &adas, 3).await;
+    let mine =
+        all.iter().find(|run| run["projectId"] == hidden.as_str()).map(|run| text(run, "id")).unwrap_or_default();
+    let run = becomes(&ada, &mine, "waiting").await;
+    assert_eq!(run["triggerPayload"]["data"]["title"], "Flood", "{run}");
+    assert_eq!(runs(&bob, &adas, 2).await.iter().filter(|run| run["id"] == mine.as_str()).count(), 0);
+    assert_eq!(bob.get(&format!("{ROUTES}/runs")).await.expect(200)["total"], 4);
+    let mine = format!("{ROUTES}/runs/{mine}");
+    for read in [mine.clone(), format!("{mine}/steps"), format!("{mine}/events")] {
+        bob.get(&read).await.problem(404, "NOT_FOUND");
+        ada.get(&read).await.done(200);
+    }
+    bob.post(&format!("{mine}/cancel"), &json!({})).await.problem(404, "NOT_FOUND");
+    bob.post(&format!("{mine}/retry"), &json!({})).await.problem(404, "NOT_FOUND");
+    // Nobody is named by the gate: whoever may update workflows decides, where they see the run.
+    let asked = async |client: &Client| {
+        let page = client.get(&format!("{ROUTES}/approvals")).await.expect(200);
+        page["items"].as_array().cloned().unwrap_or_default()
+    };
+    eventually("five gates", async || (asked(&ada).await.len() == 5).then_some(())).await;
+    assert_eq!(asked(&bob).await.len(), 4);
+    let flood = asked(&ada).await.into_iter().find(|approval| approval["message"] == "Flood?").unwrap_or_default();
+    decide(&bob, &flood, "approve").await.problem(404, "NOT_FOUND");
+    decide(&ada, &flood, "approve").await.done(200);
+    // A workflow of a project is the project's.
+    let mut own = named("Own", json!([act("a", "transform", json!({"value": 1}), &[])]));
+    own["projectId"] = json!(hidden);
+    bob.post(ROUTES, &own).await.problem(404, "NOT_FOUND");
+    let own = active(&ada, own).await;
+    let path = format!("{ROUTES}/{own}");
+    bob.get(&path).await.problem(404, "NOT_FOUND");
+    bob.post(&format!("{path}/execute"), &json!({})).await.problem(404, "NOT_FOUND");
+    bob.delete(&path).await.problem(404, "NOT_FOUND");
+    assert_eq!(bob.get(ROUTES).await.expect(200)["total"], 2);
+    let run = execute(&ada, &own, json!({})).await;
+    bob.get(&format!("{ROUTES}/runs/{run}")).await.problem(404, "NOT_FOUND");
+    becomes(&ada, &run, "completed").await;
+    let below = json!({"id": "s", "type": "subworkflow", "input": {"workflowId": own}});
+    let above = execute(&bob, &active(&bob, named("Above", json!([below]))).await, json!({})).await;
+    assert_eq!(becomes(&bob, &above, "failed").await["error"]["code"], "NOT_FOUND");
+}
+
+/// What a key may do ends with the start: the run is its owner's.
+#[tokio::test]
+async fn an_api_key_starts_runs_as_its_owner() {
+    let (host, ada, bob) = host_with_members().await;
+    let open = plans::project(&ada, "Open").await;
+    let make = act("task", "task.create", json!({"title": "Paint", "projectId": open}), &[]);
+    let id = active(&ada, named("Makes", json!([make]))).await;
+    let key = json!({"name": "CI", "permissions": ["workflows.*"], "expiresInDays": 7});
+    let key = bob.post("/api/users/me/api-keys", &key).await.expect(201);
+    let program = host.client().with_token(&text(&key, "key"));
+    program.post("/api/tasks", &json!({"title": "Own", "projectId": open})).await.problem(403, "FORBIDDEN");
+    let run = becomes(&ada, &execute(&program, &id, json!({})).await, "completed").await;
+    assert_eq!(run["actsFor"], json!(members::id(&bob)), "{run}");
+    assert_eq!(ada.get("/api/tasks").await.expect(200)["items"][0]["createdBy"], json!(members::id(&bob)));
 }

@@ -14,7 +14,8 @@ use crate::{
     history::{self, EventQuery},
     machine::{Effect, StepStatus},
     run::Run,
-    run_row::{RunBrief, RunRow, RunStatus, TriggerType},
+    run_row::{self, RunBrief, RunRow, RunStatus, TriggerType},
+    sight,
     start::{self, Order, Started},
     step_run::StepRun,
     sweep,
@@ -53,9 +54,11 @@ pub fn execute(Params(id): Params<Id>, body: Option<Json<Execute>>) -> Result<Ac
     if payload.to_string().len() > INPUT_BYTES_MAX {
         return Err(Problem::too_large(format!("The input has at most {INPUT_BYTES_MAX} bytes.")));
     }
+    sight::look();
     let started = database::transaction(|transaction| {
         let order = Order {
             workflow_id: id,
+            project_id: None,
             trigger_type: TriggerType::Manual,
             payload,
             trigger_key: None,
@@ -128,24 +131,26 @@ pub fn runs(query: PageQuery) -> Result<JsonText<Page<Stored<RunBrief>>>> {
 
 /// `GET /api/workflows/runs/{runId}`.
 pub fn run(Params(id): Params<Id>) -> Result<JsonText<Stored<RunRow>>> {
+    run_row::require(&id)?;
     let (text, version) = entity::read_text::<RunRow>(&id)?;
     Ok(JsonText::new(200, text).with_version(version))
 }
 
 /// `GET …/runs/{runId}/steps`: with the items of a `foreach` after it.
 pub fn steps(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<Stored<StepRun>>>> {
-    entity::read::<RunRow>(&Pool, &id)?;
+    run_row::require(&id)?;
     Select::<StepRun>::new().equal("run_id", id).page(&Pool, &query)
 }
 
 /// `GET …/runs/{runId}/events`.
 pub fn events(Params(id): Params<Id>, Query(query): Query<EventQuery>) -> Result<JsonText<Page<history::Event>>> {
-    entity::read::<RunRow>(&Pool, &id)?;
+    run_row::require(&id)?;
     history::page(&id, &query)
 }
 
 /// `POST …/runs/{runId}/cancel`: repeating it changes nothing.
 pub fn cancel(Params(id): Params<Id>) -> Result<Stored<RunRow>> {
+    run_row::require(&id)?;
     database::transaction(|transaction| {
         let mut run = Run::lock(transaction, &id)?;
         match run.row.status {
@@ -164,6 +169,7 @@ fn over(status: RunStatus) -> Problem {
 
 /// `POST …/runs/{runId}/retry`: a failed run goes on where it failed.
 pub fn retry(Params(id): Params<Id>) -> Result<Response> {
+    run_row::require(&id)?;
     let row = database::transaction(|transaction| {
         let mut run = Run::lock(transaction, &id)?;
         if !matches!(run.row.status, RunStatus::Failed | RunStatus::Timeout) {

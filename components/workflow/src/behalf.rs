@@ -3,7 +3,7 @@
 
 use berth_sdk::prelude::*;
 
-use crate::{failure::Failure, version, workflow::Workflow};
+use crate::{definition::StepType, failure::Failure, sight, version, workflow::Workflow};
 
 /// The code of a failure for want of somebody to act for.
 const DENIED: &str = "ACTING_DENIED";
@@ -21,16 +21,43 @@ pub fn caller() -> Option<Id> {
     auth::principal().user_id.map(Id::from)
 }
 
-/// Goes on as the user of a run, to the end of the message. A failure where that cannot be; nothing has changed then.
-pub fn go_on(run_id: &Id) -> Result<Option<Failure>> {
+/// Goes on as the user of a run, to the end of the message about one of its steps. A failure where that cannot be; nothing
+/// has changed then.
+pub fn go_on(run_id: &Id, key: &str) -> Result<Option<Failure>> {
     let found = database::query_one(
-        "SELECT COALESCE(r.acts_for, v.created_by) AS user_id FROM workflow_runs r LEFT JOIN workflow_versions v \
-         ON v.workflow_id = r.workflow_id AND v.version = r.version WHERE r.organization_id = $1 AND r.id = $2",
-        params![auth::organization_id()?, run_id],
+        "SELECT COALESCE(r.acts_for, v.created_by) AS user_id, s.type AS kind FROM workflow_runs r \
+         LEFT JOIN workflow_versions v ON v.workflow_id = r.workflow_id AND v.version = r.version \
+         LEFT JOIN workflow_step_runs s ON s.run_id = r.id AND s.\"key\" = $3 WHERE r.organization_id = $1 AND r.id = $2",
+        params![auth::organization_id()?, run_id, key],
     )?;
     // Without a run there is nothing to do, for nobody.
     let Some(found) = found else { return Ok(None) };
-    act_for(found.get("user_id")?)
+    let failure = act_for(found.get("user_id")?)?;
+    let kind: Option<String> = found.get("kind")?;
+    // Such a step may start a workflow: one of a project that the user does not see is not there for them.
+    if failure.is_none()
+        && matches!(kind.as_deref().and_then(StepType::parse), Some(StepType::Subworkflow | StepType::Foreach))
+    {
+        sight::look();
+    }
+    Ok(failure)
+}
+
+/// Goes on as the user for whom a workflow acts, to the end of the message. Whether that can be, and they see the project;
+/// 503 while planning does not say.
+pub fn sees(workflow_id: &Id, project_id: &Id) -> Result<bool> {
+    let Some(workflow) = entity::find::<Workflow>(&Pool, workflow_id)? else { return Ok(false) };
+    if act_for(of_workflow(&Pool, &workflow)?)?.is_some() {
+        return Ok(false);
+    }
+    match people::scope::require(project_id) {
+        Ok(()) => {
+            sight::look();
+            Ok(true)
+        }
+        Err(problem) if problem.status < 500 => Ok(false),
+        Err(problem) => Err(problem),
+    }
 }
 
 fn act_for(user_id: Option<Id>) -> Result<Option<Failure>> {

@@ -47,7 +47,7 @@ pub fn run_step(envelope: &Envelope) -> Result<()> {
 }
 
 fn move_step(message: &StepMessage, message_id: &str) -> Result<()> {
-    if let Some(failure) = behalf::go_on(&message.run_id)? {
+    if let Some(failure) = behalf::go_on(&message.run_id, &message.key)? {
         return refuse(message, failure);
     }
     let errand = database::transaction(|transaction| {

@@ -15,6 +15,8 @@ use crate::{
     failure::Failure,
     machine::{End, StepStatus},
     run::{Cause, Run},
+    run_row::{self, RunRow},
+    sight,
     step_run::StepRun,
     template,
     workflow::Workflow,
@@ -173,7 +175,7 @@ fn announce(run: &mut Run<'_>, approval: &Stored<Approval>) -> Result<()> {
     Ok(())
 }
 
-/// Who is told: the approvers; where nobody is named, who made the workflow.
+/// Who is told: the approvers; where nobody is named, who made the workflow, or for whom a run of a project acts.
 fn audience(approvers: &[Id], author: Option<&str>) -> Vec<Id> {
     let author = author.map(Id::from).filter(|_| approvers.is_empty());
     approvers.iter().cloned().chain(author).collect()
@@ -192,7 +194,12 @@ pub fn notify(envelope: &Envelope) -> Result<()> {
     if approval.status != ApprovalStatus::Pending {
         return Ok(());
     }
-    let author = entity::find::<Workflow>(&Pool, &approval.workflow_id)?.and_then(|row| row.created_by);
+    let run = entity::find::<RunRow>(&Pool, &approval.run_id)?;
+    let author = match run.filter(|run| run.project_id.is_some()) {
+        // Who made the workflow need not see the project.
+        Some(run) => run.acts_for.clone().map(Id::into_string),
+        None => entity::find::<Workflow>(&Pool, &approval.workflow_id)?.and_then(|row| row.created_by),
+    };
     let key = format!("wf-approval-{}-{}", approval.id, work.is_escalated);
     let ids = json!({ "approvalId": approval.id, "runId": approval.run_id, "stepId": approval.step_id });
     Notice::new("workflow.approval.requested", "A workflow waits for your approval", Criticality::High)
@@ -215,9 +222,13 @@ pub struct Word {
 /// Takes somebody's word. 403 for who is not asked, 409 when it is decided already; repeating one's word changes nothing.
 pub fn decide(id: &Id, is_approved: bool, comment: Option<String>) -> Result<Stored<Approval>> {
     let user_id = auth::user_id()?;
+    let asked = entity::read::<Approval>(&Pool, id)?;
+    // Whoever is named may know what they are asked; for others it is a part of the run.
+    if !asked.required_approvers.contains(&user_id) {
+        run_row::require(&asked.run_id)?;
+    }
     database::transaction(|transaction| {
-        let run_id = entity::read::<Approval>(transaction, id)?.run_id.clone();
-        let mut run = Run::lock(transaction, &run_id)?;
+        let mut run = Run::lock(transaction, &asked.run_id)?;
         // Read again: somebody may have decided while this one waited for the run.
         let mut approval = entity::read::<Approval>(transaction, id)?;
         require_word(&approval, &user_id)?;
@@ -345,8 +356,13 @@ pub fn waiting(query: &PageQuery) -> Result<JsonText<Page<Stored<Approval>>>> {
     let pattern = format!("% {} %", user_id.replace('_', "\\_"));
     let select = Select::<Approval>::new();
     let select = if auth::has(DECIDE) {
-        let open = "approver_words LIKE ? ESCAPE '\\' OR approver_words = ' ' OR (is_escalated = ? AND CAST(escalate_to AS TEXT) = '[]')";
-        select.condition(open, [database::Value::from(pattern), database::Value::from(true)])
+        let mut open = String::from("approver_words = ' ' OR (is_escalated = ? AND CAST(escalate_to AS TEXT) = '[]')");
+        let mut values = vec![database::Value::from(pattern), database::Value::from(true)];
+        if let Some(seen) = sight::runs() {
+            open = format!("({open}) AND run_id IN (SELECT workflow_runs.id FROM workflow_runs WHERE {})", seen.sql);
+            values.extend(seen.values);
+        }
+        select.condition(&format!("approver_words LIKE ? ESCAPE '\\' OR ({open})"), values)
     } else {
         select.condition("approver_words LIKE ? ESCAPE '\\'", [pattern])
     };

@@ -14,6 +14,7 @@ use berth_sdk::{
 use crate::{
     run_row::TriggerType,
     schedule::RUN_START,
+    sight,
     trigger::Trigger,
     workflow::{Workflow, WorkflowStatus},
 };
@@ -85,6 +86,7 @@ pub struct Made {
 /// `POST /api/workflows/{id}/hooks`: whoever opens a door answers for what it starts.
 pub fn create(Params(id): Params<Id>, input: Option<Json<NewHook>>) -> Result<Created<Made>> {
     let input = input.map(|Json(input)| input).unwrap_or(NewHook { name: None, secret_id: None });
+    sight::look();
     let token = format!("wh_{}", secrets::random(32)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     let row = database::transaction(|transaction| {
         let mut workflow = entity::read::<Workflow>(transaction, &id)?;
@@ -134,6 +136,7 @@ pub fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<St
 
 /// `DELETE /api/workflows/{id}/hooks/{hookId}`.
 pub fn remove(Params((id, hook_id)): Params<(Id, Id)>, if_match: IfMatch) -> Result<NoContent> {
+    entity::read::<Workflow>(&Pool, &id)?;
     database::transaction(|transaction| {
         let hook = entity::read::<Hook>(transaction, &hook_id)?;
         if hook.workflow_id != id {

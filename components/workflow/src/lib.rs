@@ -23,6 +23,7 @@ pub mod resume;
 pub mod run;
 pub mod run_row;
 pub mod schedule;
+pub mod sight;
 pub mod span;
 pub mod start;
 pub mod step_run;
@@ -42,7 +43,8 @@ pub fn service() -> Service {
     Service::new("workflow", env!("CARGO_PKG_VERSION"))
         .migrations(migrations::embed![
             "../../../migrations/workflow/0001_workflows.sql",
-            "../../../migrations/workflow/0002_acting.sql"
+            "../../../migrations/workflow/0002_acting.sql",
+            "../../../migrations/workflow/0003_projects.sql"
         ])
         .routes(workflows().merge(runs()).merge(gates()))
         .on("#", trigger::consume)

@@ -146,6 +146,9 @@ impl<'t> Run<'t> {
             "runId": self.row.id, "workflowId": self.row.workflow_id, "workflowVersion": self.row.data.version,
             "sequence": self.row.event_sequence, "depth": self.row.depth,
         });
+        if let Some(project_id) = &self.row.project_id {
+            data = with(data, json!({ "projectId": project_id }));
+        }
         if let Some(step_id) = step_id {
             data = with(data, json!({ "stepId": step_id }));
         }

@@ -5,7 +5,7 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
-use crate::machine::End;
+use crate::{machine::End, sight};
 
 /// How far a run is.
 #[choice]
@@ -51,6 +51,8 @@ pub enum TriggerType {
 pub struct RunRow {
     /// The workflow.
     pub workflow_id: Id,
+    /// The project that it tells of: of the event that started it, of the run whose step did, or else of the workflow.
+    pub project_id: Option<Id>,
     /// The version of the definition that it keeps. Of a stored run this is `row.data.version`: `row.version` is its lock.
     pub version: i64,
     /// What started it.
@@ -103,13 +105,16 @@ pub struct RunRow {
     pub event_sequence: i64,
 }
 
+/// Messages are about every run: what people may see is asked of [`RunBrief`].
 impl Rules for RunRow {}
 
-/// A run as lists show it: without payload, variables and result, which may be large.
+/// A run as lists show it: without payload, variables and result, which may be large; and only where the caller may see it.
 #[entity(table = "workflow_runs", name = "run", sort = "-createdAt")]
 pub struct RunBrief {
     /// The workflow.
     pub workflow_id: Id,
+    /// The project that it tells of.
+    pub project_id: Option<Id>,
     /// The version of the definition that it keeps.
     pub version: i64,
     /// What started it.
@@ -136,7 +141,16 @@ pub struct RunBrief {
     pub is_queued: bool,
 }
 
-impl Rules for RunBrief {}
+impl Rules for RunBrief {
+    fn scope() -> Option<Condition> {
+        sight::runs()
+    }
+}
+
+/// 404 unless the caller may see the run. Not inside a transaction.
+pub fn require(id: &Id) -> Result<()> {
+    entity::read::<RunBrief>(&Pool, id).map(drop)
+}
 
 impl RunRow {
     /// How it ended, as the machine sees it; the step that failed does not matter any more.

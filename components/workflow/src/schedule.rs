@@ -77,10 +77,14 @@ pub fn tick(_: &Envelope) -> Result<()> {
     Ok(())
 }
 
+/// When a schedule that is due runs after the run that starts now: the first moment after now, however many have gone by. An
+/// expression is judged when it is saved; one that makes no sense any more rests for a day.
+fn moved(cron: &str, timezone: &str, now: Timestamp) -> Timestamp {
+    next(cron, Some(timezone), now).unwrap_or_else(|_| now.plus(Duration::from_secs(24 * 60 * 60)))
+}
+
 fn claim(schedule: &Due, now: Timestamp) -> Result<()> {
-    // An expression is judged when it is saved; one that makes no sense any more rests for a day.
-    let next = next(&schedule.cron, Some(&schedule.timezone), now)
-        .unwrap_or_else(|_| now.plus(Duration::from_secs(24 * 60 * 60)));
+    let next = moved(&schedule.cron, &schedule.timezone, now);
     database::transaction(|transaction| {
         let moved = transaction.execute(
             "UPDATE workflow_schedules SET next_run_at = $3, updated_at = $4, version = version + 1 WHERE id = $1 AND next_run_at = $2",
@@ -97,4 +101,22 @@ fn claim(schedule: &Due, now: Timestamp) -> Result<()> {
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_sdk::clock::Timestamp;
+
+    use super::moved;
+
+    #[test]
+    fn whatever_was_missed_a_schedule_goes_on_after_now() {
+        let at = |text: &str| Timestamp::parse(text).unwrap();
+        let now = at("2026-03-02T10:07:30Z");
+        assert_eq!(moved("* * * * *", "UTC", now), at("2026-03-02T10:08:00Z"));
+        assert_eq!(moved("0 9 * * *", "Europe/Berlin", now), at("2026-03-03T08:00:00Z"));
+        // Due at this very moment, it has its run already.
+        assert_eq!(moved("7 10 * * *", "UTC", at("2026-03-02T10:07:00Z")), at("2026-03-03T10:07:00Z"));
+        assert_eq!(moved("never", "UTC", now), at("2026-03-03T10:07:30Z"));
+    }
 }

@@ -37,6 +37,8 @@ pub struct Parent {
 pub struct Order {
     /// The workflow.
     pub workflow_id: Id,
+    /// The project that what starts it tells of; none: that of the workflow, if it has one.
+    pub project_id: Option<Id>,
     /// What starts it.
     pub trigger_type: TriggerType,
     /// What is known.
@@ -114,11 +116,26 @@ pub fn begin(transaction: &Transaction, order: Order) -> Result<Started> {
     Ok(Started::Run(Box::new(row)))
 }
 
+#[derive(Debug, PartialEq)]
 enum Room {
     Free,
     Later,
     None(Id),
     Full,
+}
+
+/// What a policy says to a start while these runs are active. `is_below` says whether one of them waits for the run that is
+/// to be started.
+fn room(policy: Concurrency, active: &[Id], is_below: impl Fn() -> bool) -> Room {
+    let Some(first) = active.first() else { return Room::Free };
+    match policy {
+        Concurrency::Allow => Room::Free,
+        Concurrency::Skip => Room::None(first.clone()),
+        Concurrency::Queue | Concurrency::Replace if active.len() > QUEUED_MAX => Room::Full,
+        // A run that waits for a run of its own workflow would wait for ever.
+        Concurrency::Queue | Concurrency::Replace if is_below() => Room::None(first.clone()),
+        Concurrency::Queue | Concurrency::Replace => Room::Later,
+    }
 }
 
 /// Looks whether others of the same workflow are in the way. The workflow's row is held meanwhile, so that two starts see
@@ -140,23 +157,15 @@ fn make_room(transaction: &Transaction, workflow: &Stored<Workflow>, order: &Ord
         .into_iter()
         .map(|row| row.get("id"))
         .collect::<Result<_, Fault>>()?;
-    let Some(first) = active.first() else { return Ok(Room::Free) };
-    match workflow.concurrency {
-        Concurrency::Skip => Ok(Room::None(first.clone())),
-        _ if active.len() > QUEUED_MAX => Ok(Room::Full),
-        // A run that waits for a run of its own workflow would wait for ever.
-        _ if order.parent.is_some() && active.iter().any(|id| is_ancestor(transaction, order, id)) => {
-            Ok(Room::None(first.clone()))
+    let is_below = || order.parent.is_some() && active.iter().any(|id| is_ancestor(transaction, order, id));
+    let room = room(workflow.concurrency, &active, is_below);
+    if room == Room::Later && workflow.concurrency == Concurrency::Replace {
+        for run_id in active {
+            let message = CancelMessage { run_id, reason: "A later run takes its place.".into() };
+            transaction.enqueue(RUN_CANCEL, &message, Duration::ZERO)?;
         }
-        Concurrency::Replace => {
-            for run_id in active {
-                let message = CancelMessage { run_id, reason: "A later run takes its place.".into() };
-                transaction.enqueue(RUN_CANCEL, &message, Duration::ZERO)?;
-            }
-            Ok(Room::Later)
-        }
-        Concurrency::Queue | Concurrency::Allow => Ok(Room::Later),
     }
+    Ok(room)
 }
 
 /// Whether a run is among those that wait for the one that is to be started.
@@ -210,6 +219,7 @@ fn insert(
     };
     let row = RunRow {
         workflow_id: workflow.id.clone(),
+        project_id: order.project_id.or_else(|| workflow.project_id.clone()),
         version: workflow.definition_version,
         trigger_type: order.trigger_type,
         variables: variables(&workflow.definition.variables, &order.payload),
@@ -235,10 +245,15 @@ fn insert(
     };
     let now = clock::now();
     // Once a second is often enough for a moment that people look at, and keeps starts from waiting for each other.
-    transaction.execute(
+    let is_held = transaction.execute(
         "UPDATE workflow_workflows SET last_run_at = $2 WHERE id = $1 AND (last_run_at IS NULL OR last_run_at < $3)",
         params![&workflow.id, now, now.minus(Duration::from_secs(1))],
-    )?;
+    )? > 0;
+    // Whoever deletes the workflow waits for this run and finds it, or has deleted it before.
+    let share = "SELECT id FROM workflow_workflows WHERE id = $1 FOR SHARE";
+    if !is_held && transaction.query_one(share, params![&workflow.id])?.is_none() {
+        return Err(Problem::missing("workflow"));
+    }
     entity::create_as(transaction, order.run_id.unwrap_or_else(Id::new), row)
 }
 
@@ -316,4 +331,30 @@ pub fn next(envelope: &Envelope) -> Result<()> {
 struct Turn {
     id: Id,
     is_queued: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_says_what_becomes_of_a_start_while_others_are_active() {
+        use Concurrency::{Allow, Queue, Replace, Skip};
+        let active = |count: usize| (0..count).map(|number| Id::from(format!("r{number}"))).collect::<Vec<_>>();
+        for policy in [Allow, Skip, Queue, Replace] {
+            assert_eq!(room(policy, &[], || true), Room::Free, "{policy}: nothing is in the way");
+        }
+        assert_eq!(room(Allow, &active(2), || true), Room::Free);
+        assert_eq!(room(Skip, &active(2), || false), Room::None("r0".into()));
+        for policy in [Queue, Replace] {
+            // One runs and the others wait.
+            assert_eq!(room(policy, &active(QUEUED_MAX), || false), Room::Later, "{policy}");
+            assert_eq!(room(policy, &active(QUEUED_MAX + 1), || false), Room::Full, "{policy}");
+            assert_eq!(
+                room(policy, &active(1), || true),
+                Room::None("r0".into()),
+                "{policy}: it would wait for itself"
+            );
+        }
+    }
 }

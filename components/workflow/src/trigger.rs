@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use berth_sdk::{cache, prelude::*, serde_json::Value, validate::FieldError};
+use berth_sdk::{cache, events::Message, prelude::*, serde_json::Value, validate::FieldError};
 
 use crate::{
+    behalf,
     condition::Condition,
     expression::{self, Path},
     guard, resume,
     run_row::{RunRow, TriggerType},
-    schedule,
+    schedule, sight,
     start::{self, Order, Started},
     workflow::{Workflow, WorkflowStatus},
 };
@@ -199,16 +200,22 @@ pub fn forget(transaction: &Transaction) {
 }
 
 fn index(database: &dyn Executor) -> Result<Vec<Entry>> {
+    #[data]
+    struct Active {
+        id: Id,
+        trigger: Trigger,
+    }
+    // Every one of the organization, whoever calls at this moment: what they may know is judged when a run is to start.
+    let sql = format!(
+        "SELECT id AS \"id\", \"trigger\" AS \"trigger\" FROM workflow_workflows WHERE organization_id = $1 \
+         AND status = $2 AND trigger_type = $3 ORDER BY created_at LIMIT {TRIGGERS_MAX}"
+    );
     cache::remember(CACHE_KEY, CACHED, || {
-        let rows = Select::<Workflow>::new()
-            .equal("status", WorkflowStatus::Active)
-            .equal("trigger_type", TriggerType::Event)
-            .sort("createdAt")
-            .limit(TRIGGERS_MAX)
-            .all(database)?;
-        let entry = |row: Stored<Workflow>| {
-            let pattern = row.trigger.pattern()?;
-            Some(Entry { workflow_id: row.id.clone(), pattern, trigger: row.data.trigger })
+        let values = params![auth::organization_id()?, WorkflowStatus::Active, TriggerType::Event];
+        let rows: Vec<Active> = database::query_as(database, &sql, values)?;
+        let entry = |Active { id, trigger }| {
+            let pattern = trigger.pattern()?;
+            Some(Entry { workflow_id: id, pattern, trigger })
         };
         Ok(rows.into_iter().filter_map(entry).collect())
     })
@@ -254,16 +261,20 @@ pub fn consume(envelope: &Envelope) -> Result<()> {
     if !found.is_empty() && cause.is_none() {
         cause = guard::by_thing(envelope, &incoming.data)?;
     }
-    start_all(&found, &incoming, cause.as_ref(), envelope.correlation_id.as_deref())
+    let project_id = sight::project_of(&incoming.r#type, &incoming.data);
+    start_all(&found, &incoming, project_id.as_ref(), cause.as_ref(), envelope.correlation_id.as_deref())
 }
 
 fn fits(entry: &Entry, incoming: &Incoming) -> bool {
     events::matches(&entry.pattern, &incoming.r#type)
 }
 
+/// Starts what waits for an event. One that tells of a project is for whoever sees the project: that is asked as the user
+/// for whom a workflow acts, and as a message acts for one user only, each workflow gets a message of its own.
 fn start_all(
     found: &[&Entry],
     incoming: &Incoming,
+    project_id: Option<&Id>,
     cause: Option<&guard::Cause>,
     correlation_id: Option<&str>,
 ) -> Result<()> {
@@ -277,27 +288,25 @@ fn start_all(
             );
             continue;
         }
-        let order = Order {
+        let message = StartMessage {
             workflow_id: entry.workflow_id.clone(),
             trigger_type: TriggerType::Event,
             payload: payload.clone(),
-            trigger_key: Some(format!("event-{}", incoming.id)),
-            depth: cause.map_or(0, |cause| cause.depth + 1),
-            caused_by: cause.map(|cause| cause.run_id.clone()),
-            correlation_id: correlation_id.map(ToString::to_string),
-            parent: None,
-            acts_for: None,
+            trigger_key: format!("event-{}", incoming.id),
             run_id: None,
+            project_id: project_id.cloned(),
+            depth: cause.map(|cause| cause.depth + 1),
+            caused_by: cause.map(|cause| cause.run_id.clone()),
         };
-        let started = database::transaction(|transaction| {
-            // What the cache remembers may be off by now.
-            let is_meant = entity::find::<Workflow>(transaction, &entry.workflow_id)?.is_some_and(|row| {
-                row.trigger.pattern().is_some_and(|pattern| events::matches(&pattern, &incoming.r#type))
-            });
-            if is_meant { start::begin(transaction, order).map(Some) } else { Ok(None) }
-        })?;
-        if let Some(Started::Refused(problem)) = started {
-            logging::info!("an event starts no run", workflow_id = entry.workflow_id, problem = problem);
+        if project_id.is_none() {
+            begin(message, correlation_id)?;
+            continue;
+        }
+        match Message::new(schedule::RUN_START, &message) {
+            Ok(message) => events::enqueue_message(&message).map(drop)?,
+            Err(problem) => {
+                logging::warn!("an event starts no run", workflow_id = entry.workflow_id, problem = problem);
+            }
         }
     }
     Ok(())
@@ -308,6 +317,8 @@ fn start_all(
 struct OwnEvent {
     run_id: Id,
     workflow_id: Id,
+    /// Of the run: whatever it tells, it tells of this.
+    project_id: Option<Id>,
     depth: i64,
     event: Incoming,
 }
@@ -329,7 +340,13 @@ pub fn offer_own(transaction: &Transaction, run: &Stored<RunRow>, kind: &str, da
         user_id: auth::principal().user_id,
         data: data.clone(),
     };
-    let own = OwnEvent { run_id: run.id.clone(), workflow_id: run.workflow_id.clone(), depth: run.depth, event };
+    let own = OwnEvent {
+        run_id: run.id.clone(),
+        workflow_id: run.workflow_id.clone(),
+        project_id: run.project_id.clone(),
+        depth: run.depth,
+        event,
+    };
     transaction.enqueue(OWN_EVENT, &own, Duration::ZERO)?;
     Ok(())
 }
@@ -340,7 +357,8 @@ pub fn consume_own(envelope: &Envelope) -> Result<()> {
     let cause = guard::Cause { run_id: own.run_id, workflow_id: own.workflow_id, depth: own.depth };
     let index = index(&Pool)?;
     let found: Vec<&Entry> = index.iter().filter(|entry| fits(entry, &own.event)).collect();
-    start_all(&found, &own.event, Some(&cause), envelope.correlation_id.as_deref())
+    let project_id = own.project_id.or_else(|| sight::project_of(&own.event.r#type, &own.event.data));
+    start_all(&found, &own.event, project_id.as_ref(), Some(&cause), envelope.correlation_id.as_deref())
 }
 
 /// What `workflow.run.start` carries.
@@ -351,29 +369,62 @@ struct StartMessage {
     payload: Value,
     trigger_key: String,
     run_id: Option<Id>,
+    /// The project that it tells of.
+    project_id: Option<Id>,
+    /// How many runs led to it, when any did.
+    depth: Option<i64>,
+    /// The last of them.
+    caused_by: Option<Id>,
 }
 
-/// Handles `workflow.run.start`: a schedule or a call from outside starts a run.
+/// Handles `workflow.run.start`: a schedule, a call from outside or an event of a project starts a run.
 pub fn start_run(envelope: &Envelope) -> Result<()> {
     let message: StartMessage = envelope.data()?;
+    if let Some(project_id) = &message.project_id
+        && !behalf::sees(&message.workflow_id, project_id)?
+    {
+        logging::info!(
+            "an event of a project starts no run for who does not see it",
+            workflow_id = message.workflow_id,
+            project_id = project_id
+        );
+        return Ok(());
+    }
+    begin(message, envelope.correlation_id.as_deref())
+}
+
+fn begin(message: StartMessage, correlation_id: Option<&str>) -> Result<()> {
     let workflow_id = message.workflow_id.clone();
     let order = Order {
         workflow_id: message.workflow_id,
+        project_id: message.project_id,
         trigger_type: message.trigger_type,
         payload: message.payload,
         trigger_key: Some(message.trigger_key),
-        depth: 0,
-        caused_by: None,
-        correlation_id: envelope.correlation_id.clone(),
+        depth: message.depth.unwrap_or(0),
+        caused_by: message.caused_by,
+        correlation_id: correlation_id.map(ToString::to_string),
         parent: None,
         acts_for: None,
         run_id: message.run_id,
     };
-    let started = database::transaction(|transaction| start::begin(transaction, order))?;
-    if let Started::Refused(problem) = started {
+    let started = database::transaction(|transaction| {
+        if is_meant(transaction, &order)? { start::begin(transaction, order).map(Some) } else { Ok(None) }
+    })?;
+    if let Some(Started::Refused(problem)) = started {
         logging::info!("a trigger starts no run", workflow_id = workflow_id, problem = problem);
     }
     Ok(())
+}
+
+/// Whether a workflow still waits for an event: what the cache remembers may be off by now.
+fn is_meant(transaction: &Transaction, order: &Order) -> Result<bool> {
+    if order.trigger_type != TriggerType::Event {
+        return Ok(true);
+    }
+    let kind = order.payload.get("type").and_then(Value::as_str).unwrap_or_default();
+    let pattern = entity::find::<Workflow>(transaction, &order.workflow_id)?.and_then(|row| row.trigger.pattern());
+    Ok(pattern.is_some_and(|pattern| events::matches(&pattern, kind)))
 }
 
 #[cfg(test)]
@@ -422,5 +473,11 @@ mod tests {
         assert_eq!(fire.pattern().as_deref(), Some("incident.created"));
         assert!(fire.holds(&json!({"type": "incident.created", "data": {"severity": 3}})));
         assert!(!fire.holds(&json!({"type": "incident.created", "data": {"severity": 1}})));
+        let types: Vec<String> = ["plan_validated", "code_committed", "test_failed", "deployment_started"]
+            .iter()
+            .filter_map(|preset| trigger(json!({"type": "event", "preset": preset})).pattern())
+            .collect();
+        let custom = ["custom.code.committed", "custom.test.failed", "custom.deployment.started"];
+        assert_eq!(types, [&["planning.plan.validated"], &custom[..]].concat());
     }
 }

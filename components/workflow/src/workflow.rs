@@ -11,7 +11,7 @@ use crate::{
     behalf, check, child,
     definition::{Definition, Step},
     run_row::TriggerType,
-    schedule,
+    schedule, sight, start,
     trigger::{self, MANAGE, Trigger},
     version,
 };
@@ -63,7 +63,7 @@ pub struct Workflow {
     /// What it is for.
     #[field(max = 5_000)]
     pub description: Option<String>,
-    /// The project that it belongs to.
+    /// The project that it belongs to: it exists for whoever sees the project, and so do its runs.
     pub project_id: Option<Id>,
     /// Whether it is on.
     #[field(readonly, default = WorkflowStatus::Draft)]
@@ -100,6 +100,17 @@ impl Column for Trigger {
 }
 
 impl Rules for Workflow {
+    fn scope() -> Option<Condition> {
+        sight::workflows()
+    }
+
+    /// Which projects the caller sees, planning is asked here.
+    fn before_transaction(fields: &Map<String, Value>) -> Result<()> {
+        people::scope::require_named(fields.get("projectId").and_then(Value::as_str))?;
+        sight::look();
+        Ok(())
+    }
+
     fn before_create(&mut self, _: &Transaction) -> Result<()> {
         self.status = WorkflowStatus::Draft;
         self.definition_version = 1;
@@ -143,6 +154,8 @@ impl Rules for Workflow {
     }
 
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        // A run that begins at this moment is found, or finds nothing to run any more.
+        start::hold(transaction, &row.id)?;
         let active = transaction.query_one(
             "SELECT id FROM workflow_runs WHERE workflow_id = $1 AND status IN ('pending', 'running', 'waiting') LIMIT 1",
             params![&row.id],
@@ -257,6 +270,7 @@ pub fn judge(status: WorkflowStatus, command: Command) -> Result<Option<Workflow
 
 /// Turns a workflow on or off.
 pub fn command(id: &Id, command: Command, if_match: IfMatch) -> Result<Stored<Workflow>> {
+    sight::look();
     database::transaction(|transaction| {
         let mut row = entity::read::<Workflow>(transaction, id)?;
         if_match.check(row.version)?;
@@ -284,6 +298,7 @@ pub struct Copy {
 
 /// Copies a workflow; the copy is a draft.
 pub fn duplicate(id: &Id, copy: Option<Copy>) -> Result<Stored<Workflow>> {
+    sight::look();
     database::transaction(|transaction| {
         let row = entity::read::<Workflow>(transaction, id)?;
         let named = copy.and_then(|copy| copy.name);
