@@ -88,7 +88,13 @@ async fn steps_come_in_their_order_and_the_last_one_completes_the_path_once() {
     let begun = bob.put(&format!("{steps}/{second}"), &json!({"status": "in_progress"})).await.expect(200);
     assert_eq!(begun["status"], "in_progress", "{begun}");
     bob.put(&format!("{steps}/{first}"), &json!({"status": "pending"})).await.problem(409, "STEP_COMPLETED");
-    complete(&bob, &id, &second).await.done(200);
+    // An id of his own belongs to one record.
+    let named = async |step: &str| {
+        let body = json!({"stepId": step, "minutes": 10, "eventId": "mine"});
+        bob.post(&format!("{PATHS}/{id}/complete-step"), &body).await
+    };
+    named(&second).await.done(200);
+    named(&third).await.problem(409, "EVENT_ID_USED");
     // How far Bob is, is Bob's: Ada has done nothing.
     let shown = |page: Value| -> Vec<Value> {
         page["items"].as_array().into_iter().flatten().map(|step| step["status"].clone()).collect()
@@ -213,7 +219,8 @@ async fn what_is_ones_own_or_a_teams_is_nobody_elses() {
     assert_eq!(progress(&ada, &given).await["userId"], members::id(&bob));
 
     let team = text(&ada.post("/api/teams", &json!({"name": "Crane"})).await.expect(201), "id");
-    let body = json!({"title": "Ours", "url": "https://example.com/ours", "resourceType": "video", "teamId": team});
+    let body = json!({"title": "Ours", "url": "https://example.com/ours", "resourceType": "video", "teamId": team,
+        "skills": ["Rust"]});
     assert_eq!(bob.post(RESOURCES, &body).await.faulty_fields(), ["teamId"]);
     let ours = made(&ada, RESOURCES, &body).await;
     bob.get(&format!("{RESOURCES}/{ours}")).await.problem(404, "NOT_FOUND");
@@ -233,6 +240,32 @@ async fn what_is_ones_own_or_a_teams_is_nobody_elses() {
     assert_eq!(vic.get(&format!("/api/learning/skills?userId={}", members::id(&bob))).await.expect(200)["total"], 0);
     assert_eq!(vic.get("/api/learning/enrollments").await.expect(200)["total"], 0);
     assert_eq!(bob.get("/api/learning/enrollments").await.expect(200)["total"], 1);
+    // What is recommended is remembered, and not for those who are not in the team any more.
+    let recommended = async || bob.get("/api/learning/recommendations").await.expect(200)["resources"].clone();
+    assert_eq!(recommended().await[0]["id"], ours.as_str());
+    ada.delete(&format!("/api/teams/{team}/members/{}", members::id(&bob))).await.done(204);
+    assert_eq!(recommended().await, json!([]));
+
+    // Whoever is on a path pauses, drops out and comes back; what was done stays done.
+    let open = path(&ada, json!({})).await;
+    let first = step(&ada, &open, "a", &[]).await;
+    step(&ada, &open, "b", &[]).await;
+    let enrolled = format!("{PATHS}/{open}/enroll");
+    let change = async |status: &str| bob.put(&enrolled, &json!({ "status": status })).await;
+    change("paused").await.problem(404, "NOT_FOUND");
+    complete(&bob, &open, &first).await.done(200);
+    for status in ["paused", "dropped", "active"] {
+        let now = change(status).await.expect(200);
+        assert_eq!((&now["status"], &now["progress"]), (&json!(status), &json!(0.5)), "{now}");
+    }
+    assert_eq!(change("completed").await.faulty_fields(), ["status"]);
+    change("dropped").await.done(200);
+    assert_eq!(bob.get(&format!("{PATHS}?mine=true")).await.expect(200)["total"], 2, "his own two, and not this one");
+    let back = bob.post(&enrolled, &json!({})).await.expect(200);
+    assert_eq!((&back["status"], &back["completedSteps"]), (&json!("active"), &json!(1)), "{back}");
+    ada.put(&format!("{PATHS}/{open}"), &json!({"status": "paused"})).await.done(200);
+    change("paused").await.done(200);
+    change("active").await.problem(409, "PATH_NOT_OPEN");
 }
 
 #[tokio::test]
@@ -297,6 +330,13 @@ async fn progress_on_a_resource_never_falls() {
         (json!("The last book"), json!("The last book"))
     );
     assert_eq!(ada.get(&format!("{RESOURCES}?tag=50_")).await.expect(200)["total"], 0, "no letter stands for others");
+    // Capitals are capitals beyond ASCII too.
+    let words = json!({"title": "Die Übung", "tags": ["ÜBUNG am Kai"], "skills": ["Ölkunde"]});
+    ada.put(&row, &words).await.done(200);
+    for query in ["tag=ÜBUNG am Kai", "tag=übung am kai", "skill=Ölkunde", "skill=ÖLKUNDE", "q=die Übung", "q=ÜBUNG"]
+    {
+        assert_eq!(ada.get(&format!("{RESOURCES}?{query}")).await.expect(200)["total"], 1, "{query}");
+    }
 
     // A step that used it stays when it goes.
     let course = path(&ada, json!({})).await;

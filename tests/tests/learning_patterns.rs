@@ -99,7 +99,7 @@ async fn a_pattern_is_found_by_those_who_may_see_it() {
     let open = pattern(
         &bob,
         json!({"name": "Retry with backoff", "description": "Wait longer every time.",
-        "tags": ["resilience"], "language": "Rust"}),
+        "tags": ["resilience", "Übung"], "language": "Rust"}),
     )
     .await;
     let own = pattern(&bob, json!({"name": "Secret retry", "isPublic": false})).await;
@@ -121,6 +121,8 @@ async fn a_pattern_is_found_by_those_who_may_see_it() {
         found(&vic, "q=resilience&language=rust&patternType=code-structure&tag=RESILIENCE").await,
         [open.as_str()]
     );
+    assert_eq!(found(&vic, "q=retry&tag=ÜBUNG").await, [open.as_str()], "capitals beyond ASCII too");
+    assert_eq!(vic.get(&format!("{PATTERNS}?tag=Übung")).await.expect(200)["total"], 1);
     assert_eq!(found(&vic, "q=longer&language=go").await, Vec::<String>::new());
     assert!(found(&eve, "q=retry").await.is_empty());
     assert_eq!(vic.get(PATTERNS).await.expect(200)["total"], 1);

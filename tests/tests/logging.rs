@@ -6,7 +6,7 @@ use std::path::Path;
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
-use berth_tests::{Client, Host, eventually, members, plans};
+use berth_tests::{Client, Host, Store, eventually, members, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -108,15 +108,19 @@ async fn lines_are_taken_cleaned_and_found() {
     member.delete("/api/logs?before=2099-01-01T00:00:00Z").await.problem(403, "FORBIDDEN");
     ada.delete("/api/logs?before=2099-01-01T00:00:00Z").await.done(204);
     assert_eq!(ada.get("/api/logs").await.expect(200)["total"], 0);
+    let noted = ada.get("/api/audit-logs?action=logs.deleted").await.expect(200);
+    assert_eq!((&noted["total"], &noted["items"][0]["userId"]), (&json!(1), &json!(members::id(&ada))), "{noted}");
 }
 
 #[tokio::test]
-async fn words_beyond_ascii_are_found_as_they_are_written() {
+async fn words_beyond_ascii_are_found_whatever_their_case() {
     let (_host, ada) = host_with_ada().await;
     ada.post("/api/logs", &json!([line("Überlauf am Kai"), line("ein überlauf")])).await.done(202);
     assert_eq!(search(&ada, "Überlauf kai").await, ["Überlauf am Kai"]);
     assert_eq!(search(&ada, "\"Überlauf AM\"").await, ["Überlauf am Kai"]);
-    assert!(search(&ada, "überlauf").await.contains(&"ein überlauf".to_owned()));
+    for whatever_case in ["überlauf", "ÜBERLAUF"] {
+        assert_eq!(search(&ada, whatever_case).await.len(), 2, "{whatever_case}");
+    }
 }
 
 #[tokio::test]
@@ -254,8 +258,7 @@ fn forge(file: &Path, from: &str, to: &str) {
 
 #[tokio::test]
 async fn one_altered_byte_in_the_database_is_found_and_located() {
-    let host = Host::with(Manifest::services()).embedded().start().await;
-    let ada = host.client().register("ada@example.com", "Harbour").await;
+    let (host, ada) = host_with_ada().await;
     for batch in 0..10 {
         let entries: Vec<Value> = (0..1_000)
             .map(|number| json!({"action": "crane.moved", "message": format!("move number {:05} of the day", batch * 1_000 + number)}))
@@ -270,7 +273,14 @@ async fn one_altered_byte_in_the_database_is_found_and_located() {
     let (id, sequence) = (text(&wanted["items"][0], "id"), wanted["items"][0]["sequence"].clone());
     let stopped = host.stop().await;
     // An early row: what was written last may still be in the journal, which has sums of its own.
-    forge(&stopped.data().join("berth.db"), "move number 01234 of the day", "move number 01234 of the dax");
+    let (from, to) = ("move number 01234 of the day", "move number 01234 of the dax");
+    match stopped.store() {
+        Store::File(file) => forge(&file, from, to),
+        store @ Store::Space(_) => {
+            let forge = format!("UPDATE audit_logs SET message = '{to}' WHERE message = '{from}'");
+            assert_eq!(store.change(&forge).await, 1);
+        }
+    }
     let host = stopped.start().await;
     let ada = host.client().login("ada@example.com").await;
     let verdict = verify(&ada, json!({})).await;
@@ -296,7 +306,7 @@ async fn one_altered_byte_in_the_database_is_found_and_located() {
 
 #[tokio::test]
 async fn events_of_other_services_become_entries_once() {
-    let (_host, ada) = host_with_ada().await;
+    let (host, ada) = host_with_ada().await;
     let plan = plans::ready_plan(&ada, &plans::three_steps()).await;
     let entry = eventually("an entry about the plan", async || {
         let page =
@@ -321,6 +331,20 @@ async fn events_of_other_services_become_entries_once() {
     .await;
     let verdict = verify(&ada, json!({})).await;
     assert_eq!(verdict["valid"], true, "{verdict}");
+    // What concerns no organization is a chain of its own, for the platform alone.
+    let nobody = json!({"email": "nobody@example.com", "password": "a long guess of nobody's"});
+    host.client().post("/api/auth/login", &nobody).await.problem(401, "UNAUTHORIZED");
+    eventually("the sign-in of nobody", async || {
+        let page = ada.get("/api/audit-logs?scope=GLOBAL&action=auth.*").await.expect(200);
+        (page["total"].as_i64() > Some(0)).then_some(())
+    })
+    .await;
+    let verdict = verify(&ada, json!({"scope": "GLOBAL"})).await;
+    assert_eq!(verdict["valid"], true, "{verdict}");
+    // The first organization is the platform's; another one's administrators are not.
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    eve.get("/api/audit-logs?scope=GLOBAL").await.problem(403, "FORBIDDEN");
+    eve.post("/api/audit-logs/verification/verify", &json!({"scope": "GLOBAL"})).await.problem(403, "FORBIDDEN");
 }
 
 #[tokio::test]
@@ -353,9 +377,43 @@ async fn checkpoints_are_made_by_hand_and_by_the_clock() {
     let other = json!({"anchor": {"sequence": last["sequence"], "hash": "0".repeat(64)}});
     let verdict = verify(&ada, other).await;
     assert_eq!((&verdict["valid"], &verdict["reason"]), (&json!(false), &json!("REWRITTEN")), "{verdict}");
+    let beside = json!({"anchor": {"sequence": made["lastSequence"], "hash": "0".repeat(64)}});
+    assert_eq!(verify(&ada, beside).await["reason"], "REWRITTEN", "also where there is a checkpoint");
     let eve = host.client().register("eve@example.com", "Reef").await;
     let foreign = format!("/api/audit-logs/verification/checkpoint/{}/verify", text(&made, "id"));
     eve.post(&foreign, &json!({})).await.problem(404, "NOT_FOUND");
+}
+
+/// An export that is finished: its path, and what it says of itself.
+async fn exported(client: &Client, format: &str, filters: &Value) -> (String, Value) {
+    let wanted = json!({"format": format, "filters": filters});
+    let started = client.post("/api/audit-logs/export", &wanted).await.expect(202);
+    let path = format!("/api/audit-logs/export/{}", text(&started, "id"));
+    let done = eventually("the export", async || {
+        let export = client.get(&path).await.expect(200);
+        (export["status"] == "COMPLETED").then_some(export)
+    })
+    .await;
+    (path, done)
+}
+
+/// Runs the script of the README on an export of the whole chain, as it is and with one letter changed. It needs python3.
+async fn check_as_the_readme_says(ada: &Client) {
+    let numbers =
+        json!({"small": 0.000_02, "smaller": 0.000_000_1, "large": 1e20, "word": "Äpfel \u{7}\u{1f}\u{7f}\u{2028}"});
+    ada.post("/api/audit-logs", &json!({"action": "crane.weighed", "metadata": numbers})).await.done(201);
+    let readme = include_str!("../../components/logging/README.md");
+    let (_, script) = readme.split_once("```python\n").expect("a script");
+    let (script, _) = script.split_once("```").expect("its end");
+    let (path, _) = exported(ada, "JSON", &json!({})).await;
+    let rows = ada.get(&format!("{path}/download")).await.text();
+    let folder = tempfile::tempdir().expect("a folder");
+    for (rows, is_right) in [(rows.clone(), true), (rows.replacen("1e-7", "2e-7", 2), false)] {
+        std::fs::write(folder.path().join("audit-logs.json"), rows).expect("written");
+        let output = std::process::Command::new("python3").args(["-c", script]).current_dir(folder.path()).output();
+        let output = output.expect("python3");
+        assert_eq!(output.status.success(), is_right, "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[tokio::test]
@@ -369,17 +427,8 @@ async fn exports_are_written_in_parts_and_fetched_whole() {
         ada.post("/api/audit-logs/batch", &json!(entries)).await.done(201);
     }
     member.post("/api/audit-logs", &json!({"action": "crane.moved"})).await.done(201);
-    let export = async |client: &Client, format: &str| {
-        let wanted = json!({"format": format, "filters": {"action": "crane.*"}});
-        let started = client.post("/api/audit-logs/export", &wanted).await.expect(202);
-        let path = format!("/api/audit-logs/export/{}", text(&started, "id"));
-        let done = eventually("the export", async || {
-            let export = client.get(&path).await.expect(200);
-            (export["status"] == "COMPLETED").then_some(export)
-        })
-        .await;
-        (path, done)
-    };
+    let crane = json!({"action": "crane.*"});
+    let export = async |client: &Client, format: &str| exported(client, format, &crane).await;
     let (path, done) = export(&ada, "CSV").await;
     assert_eq!((&done["totalRecords"], &done["progress"]), (&json!(2_501), &json!(1.0)), "{done}");
     let csv = ada.get(&format!("{path}/download")).await;
@@ -397,6 +446,11 @@ async fn exports_are_written_in_parts_and_fetched_whole() {
     let numbers: Vec<i64> = rows.as_array().into_iter().flatten().filter_map(|row| row["sequence"].as_i64()).collect();
     assert_eq!(numbers.len(), 2_501);
     assert!(numbers.is_sorted());
+    // Anybody can check a whole one without Berth.
+    check_as_the_readme_says(&ada).await;
+    let gone = "UPDATE audit_exports SET expires_at = '2020-01-01T00:00:00.000Z'";
+    assert!(host.store().change(gone).await >= 4);
+    ada.get(&format!("{path}/download")).await.problem(410, "GONE");
     ada.delete(&path).await.done(204);
     ada.get(&format!("{path}/download")).await.problem(404, "NOT_FOUND");
     ada.post("/api/audit-logs/export", &json!({"format": "XML"})).await.problem(400, "VALIDATION_ERROR");
@@ -479,4 +533,18 @@ async fn alert_rules_speak_of_what_they_are_about() {
     ada.put(&pattern, &json!({"enabled": false})).await.done(200);
     ada.post("/api/audit-logs", &json!({"action": "crane.moved", "severity": "CRITICAL"})).await.done(201);
     assert_eq!(count(&pattern).await, 1, "a disabled rule is silent");
+    // More than usual: nothing is usual of what never happened, and a few are no crowd.
+    let anomaly = json!({"name": "Odd", "type": "ANOMALY", "conditions": {"action": "hook.*", "minimum": 3}});
+    let anomaly = format!("{rules}/{}", text(&ada.post(rules, &anomaly).await.expect(201), "id"));
+    let counts = [0, 0, 1, 1];
+    for expected in counts {
+        ada.post("/api/audit-logs", &json!({"action": "hook.lost"})).await.done(201);
+        assert_eq!(count(&anomaly).await, expected);
+    }
+    // Every group of a batch is counted, however many there are.
+    let each = json!({"name": "Each", "type": "THRESHOLD", "conditions": {"action": "gate.*", "threshold": 2, "groupBy": "action"}});
+    let each = format!("{rules}/{}", text(&ada.post(rules, &each).await.expect(201), "id"));
+    let batch: Vec<Value> = (0..59).map(|number| json!({"action": format!("gate.{}", number / 2)})).collect();
+    ada.post("/api/audit-logs/batch", &json!(batch)).await.done(201);
+    assert_eq!(count(&each).await, 29, "of thirty groups the last has one entry");
 }

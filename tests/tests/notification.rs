@@ -327,6 +327,7 @@ async fn mail_goes_out_in_the_recipients_words_and_in_digests() {
     becomes(&bob, &id, "DELIVERED").await;
     let mail = mailbox.mails().into_iter().find(|mail| mail.contains("Neu: Fog")).unwrap_or_default();
     assert!(mail.contains("RCPT TO:<bob@example.com>") && mail.contains("Hallo The bob, Stay in."), "{mail}");
+    assert!(host.log().contains("a template misses values"), "what was missing is in the log");
 
     bob.put(
         &format!("{ROUTES}/preferences/USER"),
@@ -408,34 +409,6 @@ async fn another_provider_and_then_another_channel_stand_in() {
         .expect(200);
     assert_eq!(tested["code"], "SECRET_UNAVAILABLE", "{tested}");
     assert!(working.received().iter().all(|request| !request.line.contains("/push")));
-}
-
-#[tokio::test]
-async fn what_nobody_notes_goes_up_the_chain() {
-    let (host, ada) = host_with_ada().await;
-    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
-    let levels = json!([
-        {"level": 1, "delayMinutes": 0, "channels": ["IN_APP"]},
-        {"level": 2, "delayMinutes": 0, "channels": ["IN_APP"], "recipientType": "USER", "recipientId": members::id(&bob)},
-        {"level": 3, "delayMinutes": 60, "channels": ["IN_APP"], "recipientType": "ROLE", "recipientId": "Member"},
-    ]);
-    let chain =
-        json!({"name": "Storms", "triggerCriticality": "HIGH", "triggerEventTypes": ["storm.#"], "levels": levels});
-    let chain = ada.post(&format!("{ROUTES}/escalation-chains"), &chain).await.expect(201);
-    let calm = send(&ada, &ada, json!({"eventType": "storm.far", "criticality": "MEDIUM"})).await;
-    let id = send(&ada, &ada, json!({"eventType": "storm.near", "criticality": "HIGH"})).await;
-    let copy = arrives(&bob, "storm.near").await;
-    assert_eq!((&copy["escalatedFrom"], &copy["title"]), (&json!(id), &json!("Fog")));
-    let row = eventually("the second level", async || {
-        let row = ada.get(&format!("{ROUTES}/{id}")).await.expect(200);
-        (row["escalationLevel"] == 2).then_some(row)
-    })
-    .await;
-    assert_eq!((&row["escalationChainId"], &row["acknowledgedAt"]), (&chain["id"], &Value::Null));
-    assert_eq!(ada.get(&format!("{ROUTES}/{calm}")).await.expect(200)["escalationLevel"], 0);
-    // Whoever takes note of the copy takes note for all.
-    bob.post(&format!("{ROUTES}/{}/acknowledge", text(&copy, "id")), &json!({})).await.done(200);
-    assert!(ada.get(&format!("{ROUTES}/{id}")).await.expect(200)["acknowledgedAt"].is_string());
 }
 
 #[tokio::test]

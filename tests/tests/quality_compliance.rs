@@ -85,6 +85,13 @@ async fn a_check_never_passes_by_mistake() {
     let viewer = members::bring(&host, &ada, "vic@example.com", "Viewer").await;
     viewer.post(&run, &json!({})).await.problem(403, "FORBIDDEN");
     viewer.get(&path).await.done(200);
+    // What was asked of others is shown to whoever asked, and to administrators.
+    let facts = async |who: &Client| {
+        let runs = who.get(&format!("{asked}/runs")).await.expect(200);
+        runs["items"][0]["evidence"]["facts"].clone()
+    };
+    assert_eq!(facts(&ada).await["audit"], found["evidence"]["facts"]["audit"]);
+    assert_eq!(facts(&viewer).await, json!({}));
     // By schedule it asks as the organization, which sees what a member does not: they neither make nor turn one into that.
     let member = members::bring(&host, &ada, "mo@example.com", "Member").await;
     let mut nightly = check(
@@ -132,7 +139,7 @@ async fn every_fault_of_a_check_is_named() {
 
 #[tokio::test]
 async fn a_check_runs_one_at_a_time() {
-    let (_host, ada) = host_with_ada(Manifest::services()).await;
+    let (host, ada) = host_with_ada(Manifest::services()).await;
     let questions: Vec<Value> =
         (0..10).map(|place| json!({"name": format!("q{place}"), "path": "/api/projects"})).collect();
     let rule = json!({"queries": questions, "assertions": expressions(&["q9.total == 0"])});
@@ -156,7 +163,25 @@ async fn a_check_runs_one_at_a_time() {
     }
     let runs = ada.get(&format!("{path}/runs")).await.expect(200);
     assert!(done >= 1 && runs["total"] == done, "{done} were told that it ran, {} did", runs["total"]);
-    ada.post(&format!("{path}/run"), &json!({})).await.done(200);
+    // While one goes on no other begins, until it counts as one that its host has died with.
+    let (_, id) = path.rsplit_once('/').expect("a path with an id");
+    for (seconds, status) in [(10, 409), (151, 200), (0, 200)] {
+        if seconds > 0 {
+            let begun = (chrono::Utc::now() - chrono::Duration::seconds(seconds))
+                .to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+            let claim = format!(
+                "UPDATE compliance_checks SET run_token = 'other', run_started_at = '{begun}' WHERE id = '{id}'"
+            );
+            assert_eq!(host.store().change(&claim).await, 1);
+        }
+        let answer = ada.post(&format!("{path}/run"), &json!({})).await;
+        match status {
+            409 => drop(answer.problem(409, "CHECK_RUNNING")),
+            _ => answer.done(status),
+        }
+    }
+    let runs = ada.get(&format!("{path}/runs")).await.expect(200);
+    assert_eq!(runs["total"], done + 2, "{runs}");
 }
 
 #[tokio::test]
@@ -221,6 +246,14 @@ async fn certifications_end_by_themselves() {
     let warned = made(&ada, CERTIFICATIONS, &certified("HIPAA", &later.to_rfc3339())).await;
     let quiet = made(&ada, CERTIFICATIONS, &certified("GDPR", "2100-01-01T00:00:00Z")).await;
     eventually("its end", async || (ada.get(&short).await.expect(200)["status"] == "expired").then_some(())).await;
+    eventually("the news of its end", async || {
+        let all = ada.get("/api/herald/events?type=compliance.certification.expiring&limit=200").await.expect(200);
+        let is_it = |item: &&Value| {
+            item["data"]["isExpired"] == true && item["data"]["id"].as_str().is_some_and(|id| short.ends_with(id))
+        };
+        all["items"].as_array()?.iter().find(is_it).map(|_| ())
+    })
+    .await;
     let news = heard(&ada, "compliance.certification.expiring", &warned).await;
     assert_eq!((&news["data"]["daysLeft"], &news["data"]["isExpired"]), (&json!(20), &json!(false)), "{news}");
     let page = ada.get(&format!("{CERTIFICATIONS}?status=expired")).await.expect(200);
@@ -240,6 +273,24 @@ async fn certifications_end_by_themselves() {
     assert_eq!(refused.faulty_fields(), ["expiryDate"]);
     let eve = host.client().register("eve@example.com", "Reef").await;
     eve.get(&quiet).await.problem(404, "NOT_FOUND");
+    // Checks have their time as well: one that can runs by itself, one that somebody must look at is to be looked at again.
+    let mut nightly = check("rule", json!({"facts": {"ok": true}, "assertions": expressions(&["ok"])}));
+    nightly["scheduleCron"] = json!("0 3 * * *");
+    let by_itself = made(&ada, CHECKS, &nightly).await;
+    nightly["checkType"] = json!("manual");
+    let by_hand = made(&ada, CHECKS, &nightly).await;
+    ada.post(&format!("{by_hand}/run"), &json!({"status": "pass"})).await.done(200);
+    let due = "UPDATE compliance_checks SET next_run_at = '2020-01-01T03:00:00.000Z'";
+    assert_eq!(host.store().change(due).await, 2);
+    eventually("what is due", async || {
+        let (ran, again) = (ada.get(&by_itself).await.expect(200), ada.get(&by_hand).await.expect(200));
+        (ran["status"] == "pass" && again["status"] == "not_run").then_some(())
+    })
+    .await;
+    let runs = ada.get(&format!("{by_itself}/runs")).await.expect(200);
+    assert_eq!((&runs["total"], &runs["items"][0]["runBy"]), (&json!(1), &json!("schedule")), "{runs}");
+    let next = text(&ada.get(&by_itself).await.expect(200), "nextRunAt");
+    assert!(next > chrono::Utc::now().to_rfc3339(), "{next}");
 }
 
 #[tokio::test]

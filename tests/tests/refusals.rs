@@ -77,6 +77,18 @@ async fn a_rabbit_that_will_not_do() {
     refused(variable, &with_login(&given, "guest:a-secret-word"), "refuses the user guest or the password");
     refused(variable, &format!("{server}/absent"), "may not use the virtual host absent, or there is none");
     refused(variable, "amqp://nowhere.invalid", "no address is known of its host nowhere.invalid");
+    // What a broker answers that does not know what the host makes there: here because somebody else made something of that name.
+    let namespace = format!("refused_{}", std::process::id());
+    let name = format!("{namespace}.berth.events");
+    let connection = Connection::connect(&given, ConnectionProperties::default()).await.expect("a connection");
+    let channel = connection.create_channel().await.expect("a channel");
+    let (options, arguments) = (ExchangeDeclareOptions::default(), FieldTable::default());
+    channel.exchange_declare(name.clone().into(), ExchangeKind::Fanout, options, arguments).await.expect("an exchange");
+    let host = Host::with(Manifest::hello()).embedded().variable(variable, &given);
+    let output = host.variable("BERTH_NAMESPACE", &namespace).run_to_end();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await.expect("its end");
+    assert!(output.status.code() == Some(1) && said.contains("RabbitMQ 3.10 is the oldest that will do"), "{said}");
     let guarded = Private::start_guarded(Kind::Rabbit).expect("a private RabbitMQ");
     refused(variable, &guarded.url(), "the user guest lacks rights in the virtual host /");
 }

@@ -2,6 +2,8 @@
 //! is followed.
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
+
 use berth_tests::answer::text;
 use berth_tests::days::day;
 use berth_tests::{Client, Host, Manifest, eventually, members};
@@ -139,6 +141,10 @@ async fn what_other_services_tell_is_followed() {
     let Crew { host, ada, bob, cem, dan } = crew(manifest).await;
     planned(&ada, &bob, 40.0, 0, 4).await;
     planned(&ada, &dan, 5.0, 0, 4).await;
+    let team = text(&ada.post("/api/teams", &json!({"name": "Crane"})).await.expect(201), "id");
+    for user in [&bob, &dan] {
+        ada.post(&format!("/api/teams/{team}/members"), &json!({"userId": user, "role": "member"})).await.done(200);
+    }
     // A holiday takes a day of everybody's; who was full has too much to do.
     let holiday = json!({"name": "Harbour day", "startDate": day(1), "endDate": day(1)});
     let holiday = text(&ada.post(&format!("{CAPACITY}/holidays"), &holiday).await.expect(201), "id");
@@ -180,9 +186,32 @@ async fn what_other_services_tell_is_followed() {
             page["items"].as_array().into_iter().flatten().map(|row| text(row, "weekStart")).collect();
         (page["items"][0]["version"].as_i64() > Some(1)).then_some(weeks)
     };
-    let mut weeks = eventually("the snapshots", recorded).await;
-    weeks.dedup();
-    assert_eq!(weeks.len(), 2, "{weeks:?}");
+    let weeks = eventually("the snapshots", recorded).await;
+    assert_eq!((weeks.len(), weeks.iter().collect::<BTreeSet<_>>().len()), (2, 2), "{weeks:?}");
+    // A team's are the sums of its people.
+    let of_team = async || {
+        let page = ada.get(&format!("{CAPACITY}/snapshots?teamId={team}&limit=200")).await.expect(200);
+        let totals: Vec<&Value> = page["items"].as_array().into_iter().flatten().map(|row| &row["total"]).collect();
+        (totals == [60.0, 60.0]).then_some(())
+    };
+    eventually("the snapshots of the team", of_team).await;
+    // So is what reports say of it, however they are grouped.
+    let of_team = format!("from={}&to={}&teamId={team}", day(0), day(6));
+    for group_by in ["team", "month"] {
+        let report = ada.get(&format!("{CAPACITY}/utilization?{of_team}&groupBy={group_by}")).await.expect(200);
+        let groups = report["groups"].as_array().cloned().unwrap_or_default();
+        let sum: f64 = groups.iter().filter_map(|group| group["hours"]["total"].as_f64()).sum();
+        assert_eq!((&report["total"]["total"], sum), (&json!(60.0), 60.0), "{report}");
+        assert!(group_by == "month" || groups[0]["key"] == team.as_str(), "{report}");
+    }
+    // A holiday of one region is that of those who are there.
+    ada.put(&format!("/api/resources/{dan}"), &json!({"region": "DE-BE"})).await.done(200);
+    let regional = json!({"name": "Of Berlin", "startDate": day(2), "endDate": day(2), "region": "DE-BE"});
+    ada.post(&format!("{CAPACITY}/holidays"), &regional).await.done(201);
+    for (user, total) in [(&dan, 16.0), (&bob, 40.0)] {
+        let seen = ada.get(&format!("{CAPACITY}?userId={user}&weekStart={}", day(0))).await.expect(200);
+        assert_eq!(seen["hours"]["total"], total, "{seen}");
+    }
     // Who leaves has nothing planned any more.
     let organization = text(&ada.account["organization"], "id");
     let below = format!("/api/organizations/{organization}/memberships");
@@ -195,5 +224,12 @@ async fn what_other_services_tell_is_followed() {
     };
     eventually("the release", open).await;
     ada.get(&format!("/api/resources/{dan}")).await.problem(404, "NOT_FOUND");
+    for (kind, user) in [("allocated", &bob), ("overallocated", &bob), ("released", &dan)] {
+        eventually(kind, async || {
+            let page = ada.get(&format!("/api/herald/events?type=capacity.{kind}&limit=200")).await.expect(200);
+            page["items"].as_array()?.iter().find(|item| item["data"]["userId"] == user.as_str()).map(|_| ())
+        })
+        .await;
+    }
     drop(host);
 }

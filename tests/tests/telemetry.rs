@@ -23,6 +23,11 @@ fn nanos(millis: i64) -> u64 {
     u64::try_from((chrono::Utc::now().timestamp_millis() + millis) * 1_000_000).expect("a time")
 }
 
+/// A moment as milliseconds since 1970, in a text.
+fn millis(moment: &str) -> String {
+    chrono::DateTime::parse_from_rfc3339(moment).expect("a time").timestamp_millis().to_string()
+}
+
 fn named(service: &str) -> Value {
     json!({"attributes": [{"key": "service.name", "value": {"stringValue": service}}]})
 }
@@ -65,6 +70,17 @@ fn protobuf(service: &str, id: u64, parent: Option<u64>, name: &str) -> Vec<u8> 
 async fn send_protobuf(client: &Client, path: &str, body: Vec<u8>) -> Answer {
     let request = client.request(Method::POST, path).header("content-type", "application/x-protobuf").body(body);
     client.send(request).await
+}
+
+/// What the herald has heard of a type, of what `is_it` says yes to, once there are so many.
+async fn heard(client: &Client, kind: &str, count: usize, is_it: impl Fn(&Value) -> bool) -> Vec<Value> {
+    eventually(kind, async || {
+        let page = client.get(&format!("/api/herald/events?type={kind}&limit=200")).await.expect(200);
+        let data = page["items"].as_array().into_iter().flatten().map(|item| item["data"].clone());
+        let found: Vec<Value> = data.filter(&is_it).collect();
+        (found.len() >= count).then_some(found)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -131,7 +147,18 @@ async fn a_trace_that_comes_late_and_out_of_order_is_read_back_whole() {
     viewer.get(&path).await.done(200);
     viewer.post(&traces, &middle).await.problem(403, "FORBIDDEN");
     let host = host.restart().await;
-    assert_eq!(host.client().login("ada@example.com").await.get(&path).await.expect(200)["spanCount"], 3);
+    let ada = host.client().login("ada@example.com").await;
+    assert_eq!(ada.get(&path).await.expect(200)["spanCount"], 3);
+    // A trace that is almost full takes one more; what it has already is not rejected, however often it comes.
+    let full = format!("UPDATE trace_traces SET span_count = 9999 WHERE trace_id = '{TRACE}'");
+    assert_eq!(host.store().change(&full).await, 1);
+    let known_and_new = ["0000000000000002", "000000000000000a", "000000000000000b"];
+    let more = export("shop", &known_and_new.map(|id| span(id, "0000000000000001", "buy", start, 1)));
+    for _ in 0..2 {
+        assert_eq!(ada.post(&traces, &more).await.expect(200)["partialSuccess"]["rejectedSpans"], 1);
+        let whole = ada.get(&path).await.expect(200);
+        assert_eq!(whole["spans"].as_array().map(Vec::len), Some(4), "{whole}");
+    }
 }
 
 #[tokio::test]
@@ -219,6 +246,21 @@ async fn metrics_are_summed_up_and_a_repeated_export_counts_once() {
     let p95 = last(&series(&ada, "name=latency&agg=p95&step=1h").await[0]);
     assert!((5.0..=10.0).contains(&p95), "{p95}");
     assert!(series(&ada, "name=latency&agg=p95&step=1h&service=nobody").await.is_empty());
+    // A cumulative one says what has come since the point before, not since its process began.
+    let cumulative = |low: u32, high: u32, at: u64| {
+        let buckets = json!({"count": (low + high).to_string(), "sum": 1.0, "bucketCounts": [low.to_string(), high.to_string(), "0"],
+            "explicitBounds": [10.0, 100.0]});
+        json!({"resourceMetrics": [{"resource": named("shop"), "scopeMetrics": [{"metrics": [{"name": "waiting", "histogram": {
+            "aggregationTemporality": 2, "dataPoints": [point(buckets, "/a", at)]}}]}]}]})
+    };
+    let median = async |path: &str| last(&series(&ada, &format!("name=waiting&agg=p50&{path}")).await[0]);
+    ada.post(&metrics, &cumulative(1_000, 0, at - 120_000_000_000)).await.done(200);
+    assert!(median("step=1d").await < 10.0, "the first point is all there is");
+    ada.post(&metrics, &cumulative(1_000, 100, at)).await.done(200);
+    assert!(median("step=1d&service=shop").await > 10.0, "a hundred slow ones came, whatever was before");
+    let lately =
+        (chrono::Utc::now() - chrono::Duration::seconds(60)).to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    assert!(median(&format!("step=1d&from={lately}")).await > 10.0, "compared with the point before the stretch");
     // In our own form.
     let own = json!([{"name": "own", "value": 7, "service": "shop", "labels": {"a": "b"}}, {"name": "", "value": 1}]);
     let reported = ada.post(&format!("{PATH}/metrics"), &own).await.expect(202);
@@ -271,16 +313,36 @@ async fn points_that_are_old_go_and_their_hours_stay() {
     assert_eq!(ada.post(&format!("{PATH}/metrics"), &points).await.expect(202)["accepted"], 7);
     let event = json!({"service": "shop", "type": "flood", "occurredAt": ago(100, 1)});
     ada.post(&format!("{PATH}/events"), &event).await.done(202);
+    // What goes by when it was received or last seen: one that is as old as it may be, and one that is older.
+    let both = [span("0000000000000001", "", "old", nanos(0), 2), span("0000000000000002", "", "kept", nanos(0), 2)];
+    ada.post(&format!("{PATH}/v1/traces"), &export("shop", &both)).await.done(200);
+    let failures = ["old", "kept"].map(|kind| json!({"service": "shop", "type": kind, "severity": "error"}));
+    ada.post(&format!("{PATH}/events"), &json!(failures)).await.done(202);
     let stopped = host.stop().await;
+    let store = stopped.store();
+    for (table, column, name, days) in
+        [("trace_spans", "received_ms", "name", [8, 6]), ("telemetry_errors", "last_seen", "type", [91, 89])]
+    {
+        for (which, days) in ["old", "kept"].into_iter().zip(days) {
+            let at = if column == "last_seen" { format!("'{}'", ago(days, 0)) } else { millis(&ago(days, 0)) };
+            let age = format!("UPDATE {table} SET {column} = {at} WHERE {name} = '{which}'");
+            assert_eq!(store.change(&age).await, 1, "{age}");
+        }
+    }
     stopped.write_manifest(&manifest.with("alerts = \"1m\"", "alerts = \"1s\""));
     let host = stopped.start().await;
     let ada = host.client().login("ada@example.com").await;
     let around = |days: i64| format!("from={}&to={}", ago(days, -60), ago(days, 180));
     eventually("the end of what is old", async || {
         let events = ada.get(&format!("{PATH}/events?{}", around(100))).await.expect(200);
-        (events["total"] == 0).then_some(())
+        let errors = ada.get(&format!("{PATH}/errors?type=old")).await.expect(200);
+        (events["total"] == 0 && errors["total"] == 0).then_some(())
     })
     .await;
+    let trace = ada.get(&format!("{PATH}/traces/{TRACE}")).await.expect(200);
+    let names: Vec<String> = trace["spans"].as_array().into_iter().flatten().map(|span| text(span, "name")).collect();
+    assert_eq!(names, ["kept"], "{trace}");
+    assert_eq!(ada.get(&format!("{PATH}/errors?type=kept")).await.expect(200)["total"], 1);
     let of = async |query: &str| {
         let found = series(&ada, &format!("{}&{query}", around(20))).await;
         let points = found.first().and_then(|series| series["points"].as_array().cloned()).unwrap_or_default();
@@ -298,7 +360,8 @@ async fn points_that_are_old_go_and_their_hours_stay() {
 
 #[tokio::test]
 async fn logs_go_to_logging_and_a_resolved_error_that_returns_has_regressed() {
-    let (host, ada) = host_with_ada().await;
+    let host = Host::with(Manifest::services_and_herald("", "")).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
     let record = |message: &str, number: i64, line: u32| {
         json!({"timeUnixNano": nanos(0).to_string(), "severityNumber": number, "body": {"stringValue": message},
             "traceId": TRACE, "spanId": "0000000000000001", "attributes": [
@@ -333,11 +396,15 @@ async fn logs_go_to_logging_and_a_resolved_error_that_returns_has_regressed() {
     eve.put(&format!("{group}/status"), &json!({"status": "open"})).await.problem(404, "NOT_FOUND");
     let overview = ada.get(PATH).await.expect(200);
     assert_eq!(overview["errors"]["regressed"], 1, "{overview}");
+    let is_it = |data: &Value| group.ends_with(data["errorId"].as_str().unwrap_or("?"));
+    for kind in ["observability.error.new", "observability.error.regressed"] {
+        assert_eq!(heard(&ada, kind, 1, is_it).await.len(), 1, "{kind}");
+    }
 }
 
 #[tokio::test]
 async fn an_alert_fires_once_for_each_set_of_labels_and_resolves_once() {
-    let services = Manifest::services().with("alerts = \"1m\"", "alerts = \"1s\"");
+    let services = Manifest::services_and_herald("", "").with("alerts = \"1m\"", "alerts = \"1s\"");
     let host = Host::with(services).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let depth = async |shard: &str, value: f64| {
@@ -380,16 +447,44 @@ async fn an_alert_fires_once_for_each_set_of_labels_and_resolves_once() {
     let evaluated = ada.get(&format!("{rules}/{silent}")).await.expect(200);
     assert!(evaluated["lastEvaluatedAt"].is_string(), "{evaluated}");
     assert_eq!(ada.get(&alerts).await.expect(200)["total"], 2, "no third one, however often it was evaluated");
+    // Who resolves one by hand is told again where nothing has changed.
+    let open = ada.get(&format!("{alerts}?status=firing")).await.expect(200);
+    let of_b = format!("{alerts}/{}", text(&open["items"][0], "id"));
+    assert_eq!(ada.post(&format!("{of_b}/resolve"), &json!({})).await.expect(200)["status"], "resolved");
+    ada.post(&format!("{of_b}/resolve"), &json!({})).await.problem(409, "CONFLICT");
+    eventually("the third alert", async || (ada.get(&alerts).await.expect(200)["total"] == 3).then_some(())).await;
     // A rule that goes takes its alerts along.
     ada.delete(&format!("{rules}/{rule}")).await.done(204);
-    assert_eq!(ada.get(&format!("{alerts}?status=resolved")).await.expect(200)["total"], 2);
+    assert_eq!(ada.get(&format!("{alerts}?status=resolved")).await.expect(200)["total"], 3);
+    let is_it = |data: &Value| data["ruleId"] == rule.as_str();
+    for kind in ["observability.alert.resolved", "observability.alert.firing"] {
+        assert_eq!(heard(&ada, kind, 3, is_it).await.len(), 3, "{kind}: each once");
+    }
+    // Of spans and of logs, too.
+    let failed = export(
+        "shop",
+        &[span("0000000000000001", "", "buy", nanos(0), 2), span("0000000000000002", "", "buy", nanos(0), 1)],
+    );
+    ada.post(&format!("{PATH}/v1/traces"), &failed).await.done(200);
+    ada.post("/api/logs", &json!({"level": "fatal", "service": "shop", "message": "flooded"})).await.done(202);
+    let of_spans = json!({"name": "Fails", "source": "trace", "query": "error_rate{service=shop}[5m] by (name)", "operator": "gte", "threshold": 0.5});
+    let of_logs = json!({"name": "Flood", "source": "log", "query": "level:fatal flooded [5m]", "operator": "gte", "threshold": 1});
+    for (rule, value, labels) in [(of_spans, 0.5, json!({"name": "buy"})), (of_logs, 1.0, json!({}))] {
+        let rule = text(&ada.post(&rules, &rule).await.expect(201), "id");
+        let alert = eventually("an alert", async || {
+            ada.get(&format!("{alerts}?ruleId={rule}")).await.expect(200)["items"].get(0).cloned()
+        })
+        .await;
+        assert_eq!((&alert["value"], &alert["labels"]), (&json!(value), &labels), "{alert}");
+    }
     host.client().register("eve@example.com", "Reef").await.get(&of_a).await.problem(404, "NOT_FOUND");
 }
 
 #[tokio::test]
 async fn checks_ask_by_the_clock_and_say_what_they_found() {
-    let services =
-        Manifest::services().with("checks = \"30s\"", "checks = \"1s\"").with("alerts = \"1m\"", "alerts = \"1s\"");
+    let services = Manifest::services_and_herald("", "")
+        .with("checks = \"30s\"", "checks = \"1s\"")
+        .with("alerts = \"1m\"", "alerts = \"1s\"");
     let host = Host::with(services).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let checks = format!("{PATH}/checks");
@@ -418,6 +513,9 @@ async fn checks_ask_by_the_clock_and_say_what_they_found() {
         (alerts["total"] == 1 && alerts["items"][0]["labels"]["check"] == "inside").then_some(())
     })
     .await;
+    // However often it is asked, the news is that it has changed.
+    let news = heard(&ada, "observability.health.changed", 1, |_| true).await;
+    assert_eq!((news.len(), &news[0]["checkId"], &news[0]["status"]), (1, &json!(bad), &json!("failed")), "{news:?}");
     let eve = host.client().register("eve@example.com", "Reef").await;
     eve.get(&format!("{checks}/{good}/results")).await.problem(404, "NOT_FOUND");
     let member = members::bring(&host, &ada, "mo@example.com", "Member").await;

@@ -1,4 +1,4 @@
-//! Aggregates: sums of an hour, kept with each event; days, weeks and months, made of the hours by the clock.
+//! Aggregates: sums of an hour, kept with each event; days and months, made of the hours by the clock.
 
 use std::collections::BTreeMap;
 
@@ -37,16 +37,24 @@ impl Granularity {
     }
 }
 
-/// The condition of a statement that reads sums: days before `$2`, hours from there on.
-pub(crate) const HOURS_OR_DAYS: &str = " AND ((granularity = 'HOURLY' AND period_start >= $2) OR \
-    (granularity = 'DAILY' AND period_start < $2))";
-/// How long ago days stand for their hours, which are gone a day later.
-const HOURS_KEPT_DAYS: u64 = 89;
+/// How long the sums of hours and of days are kept, in days; those of months stay.
+pub(crate) const HOURS_KEPT: u64 = 90;
+pub(crate) const DAYS_KEPT: u64 = 730;
+/// The longest month, in days.
+const MONTH: u64 = 31;
 
-/// The beginning of a day from which on hours are read.
-pub(crate) fn hours_from(zone: chrono_tz::Tz) -> Timestamp {
-    let moment = clock::now().minus(std::time::Duration::from_secs(HOURS_KEPT_DAYS * 86_400));
-    period::around(Span::Day, moment, zone).0
+/// The condition of a statement that reads sums, with the values of [`horizons`]: months before `$3`, days from there on,
+/// hours from `$2` on.
+pub(crate) const HOURS_DAYS_OR_MONTHS: &str = " AND ((granularity = 'HOURLY' AND period_start >= $2) OR \
+    (granularity = 'DAILY' AND period_start >= $3 AND period_start < $2) OR \
+    (granularity = 'MONTHLY' AND period_start < $3))";
+
+/// The beginning of a day from which on hours are read, and that of a month from which on days are: a day before the first of
+/// them are gone.
+pub(crate) fn horizons(now: Timestamp, zone: chrono_tz::Tz) -> [Timestamp; 2] {
+    let begin =
+        |span: Span, days: u64| period::around(span, now.minus(std::time::Duration::from_secs(days * 86_400)), zone).0;
+    [begin(Span::Day, HOURS_KEPT - 1), begin(Span::Month, DAYS_KEPT - MONTH - 1)]
 }
 
 /// What is summed up together.
@@ -222,7 +230,7 @@ pub(crate) fn tick(_: &Envelope) -> Result<()> {
     Ok(())
 }
 
-/// Handles `usage.rollup`: days, weeks and months whose hours have changed are summed up anew, whole.
+/// Handles `usage.rollup`: days and months whose hours have changed are summed up anew, whole.
 pub(crate) fn roll_up(envelope: &Envelope) -> Result<()> {
     #[data]
     struct Work {
@@ -241,7 +249,7 @@ pub(crate) fn roll_up(envelope: &Envelope) -> Result<()> {
     let mut periods = std::collections::BTreeSet::new();
     for row in rows {
         let hour: Timestamp = row.get("period_start")?;
-        for granularity in [Granularity::Daily, Granularity::Weekly, Granularity::Monthly] {
+        for granularity in [Granularity::Daily, Granularity::Monthly] {
             let (start, end) = period::around(granularity.span(), hour, zone);
             periods.insert((granularity.as_str(), start, end));
         }
@@ -337,6 +345,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_read_is_still_kept(millis in 1_700_000_000_000_i64..4_102_444_800_000, zone in 0..3_usize) {
+            let zone = [chrono_tz::Tz::UTC, chrono_tz::Tz::Pacific__Kiritimati, chrono_tz::Tz::America__New_York][zone];
+            let now = Timestamp::from_millis(millis);
+            let [hours, days] = horizons(now, zone);
+            let ago = |days: u64| now.minus(std::time::Duration::from_secs(days * 86_400));
+            // From the horizon on every hour and every day is there, and what lies before it is told by whole days and months.
+            prop_assert!(ago(HOURS_KEPT) < hours && hours <= now && ago(DAYS_KEPT) < days && days < hours);
+            prop_assert_eq!(period::around(Span::Day, hours, zone).0, hours);
+            prop_assert_eq!(period::around(Span::Month, days, zone).0, days);
+        }
+
         #[test]
         fn a_sum_of_sums_is_the_sum(parts in proptest::collection::vec((0..1_000_i32, 0..100_i64), 1..30), at in 0..30_usize) {
             let one = |(quantity, cost): &(i32, i64)| Sum {

@@ -13,9 +13,11 @@ use crate::{
 /// Rows that one rebuilding reads at once.
 const ROWS: i64 = 5_000;
 
-/// The name of a counter.
-pub(crate) fn name(organization_id: &str, id: &str, user_id: Option<&str>, start: Timestamp) -> String {
-    format!("{id}|{organization_id}|{}|{}", user_id.unwrap_or_default(), start.millis())
+/// The name of a counter. A limit that is changed has other counters from then on, which are made anew: whoever still counts
+/// by the old one at that moment spoils none of them.
+pub(crate) fn name(organization_id: &str, limit: &Limit, user_id: Option<&str>, start: Timestamp) -> String {
+    let Limit { id, edition, .. } = limit;
+    format!("{id}|{organization_id}|{}|{}|{edition}", user_id.unwrap_or_default(), start.millis())
 }
 
 /// What a limit has used up, without making a counter.
@@ -29,7 +31,7 @@ pub(crate) fn read(
 ) -> Result<f64> {
     let row = database.query_one(
         "SELECT value FROM usage_counters WHERE id = $1",
-        params![name(organization_id, &limit.id, user_id, period.0)],
+        params![name(organization_id, limit, user_id, period.0)],
     )?;
     match row {
         Some(row) => Ok(row.get("value")?),
@@ -67,13 +69,7 @@ pub(crate) fn set(
     Ok(())
 }
 
-/// Removes every counter of a limit.
-pub(crate) fn forget(transaction: &Transaction, id: &str) -> Result<()> {
-    transaction.execute("DELETE FROM usage_counters WHERE id LIKE $1", params![format!("{id}|%")])?;
-    Ok(())
-}
-
-/// The sum of what counts for a limit, from the aggregates: the hours where they are still there, else the days.
+/// The sum of what counts for a limit, from the aggregates: the hours where they are still there, else the days or the months.
 pub(crate) fn rebuilt(
     database: &dyn Executor,
     organization_id: &str,
@@ -89,11 +85,12 @@ pub(crate) fn rebuilt(
     }
     let mut sql = String::from(
         "SELECT id, category_code, metrics, total_cost_micro FROM usage_aggregates WHERE organization_id = $1 \
-         AND period_start >= $3 AND period_start < $4",
+         AND period_start >= $4 AND period_start < $5",
     );
-    sql.push_str(aggregate::HOURS_OR_DAYS);
+    sql.push_str(aggregate::HOURS_DAYS_OR_MONTHS);
+    let [hours, days] = aggregate::horizons(clock::now(), zone);
     let mut values: Vec<database::Value> =
-        vec![organization_id.into(), aggregate::hours_from(zone).into(), period.0.into(), period.1.into()];
+        vec![organization_id.into(), hours.into(), days.into(), period.0.into(), period.1.into()];
     let mut narrow = |sql: &mut String, column: &str, value: &str| {
         values.push(value.into());
         sql.push_str(&format!(" AND {column} = ${}", values.len()));

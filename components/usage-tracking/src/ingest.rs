@@ -42,6 +42,8 @@ struct Incoming {
     user_id: Option<String>,
     occurred_at: Timestamp,
     cost_micro: i64,
+    /// The category it was reported with, where that is none: it is kept as `uncategorized`.
+    unknown: Option<String>,
 }
 
 impl Incoming {
@@ -70,6 +72,9 @@ struct Desk<'a> {
     organization_id: String,
     zone: chrono_tz::Tz,
     limits: Vec<Limit>,
+    prices: &'a [Stored<pricing::Price>],
+    /// What each category is priced by.
+    primary: &'a BTreeMap<String, String>,
     counters: BTreeMap<String, Counted>,
 }
 
@@ -105,31 +110,39 @@ pub(crate) fn run_within(
         Outcome { reported: Reported { accepted: 0, duplicates: 0, rejected: Vec::new() }, reset_at: None };
     let incoming = on_time(events, source, &organization_id, &mut outcome.reported);
     let mut incoming = fresh(transaction, incoming, &mut outcome.reported)?;
-    categorize(transaction, &mut incoming, &mut outcome.reported)?;
-    let mut desk =
-        Desk { transaction, organization_id, zone, limits: limits::all(transaction)?, counters: BTreeMap::new() };
+    let categories = category::all(transaction)?;
+    categorize(&categories, &mut incoming);
     let prices = pricing::all(transaction)?;
-    let primary: BTreeMap<String, String> = category::all(transaction)?
-        .into_iter()
-        .map(|category| (category.code.clone(), category.primary_metric.clone()))
-        .collect();
+    let primary = categories.into_iter().map(|row| (row.data.code, row.data.primary_metric)).collect();
+    let mut desk = Desk {
+        transaction,
+        organization_id,
+        zone,
+        limits: limits::all(transaction)?,
+        prices: &prices,
+        primary: &primary,
+        counters: BTreeMap::new(),
+    };
     let mut stored = Vec::with_capacity(incoming.len());
     for mut event in incoming {
-        desk.price(&mut event, &prices, &primary)?;
+        desk.price(&mut event)?;
         if enforce && let Some((name, reset_at)) = desk.over_hard_limit(&event)? {
             outcome.reset_at = outcome.reset_at.max(Some(reset_at));
             let message = format!("The hard limit {name} is reached.");
             outcome.reported.rejected.push(rejection(&event, OVER_LIMIT, message, None));
             continue;
         }
-        desk.count(&event, &prices, &primary)?;
+        desk.count(&event)?;
+        if let Some(unknown) = &event.unknown {
+            let message = format!("There is no active category {unknown}.");
+            outcome.reported.rejected.push(rejection(&event, UNKNOWN, message, Some(category::UNCATEGORIZED)));
+        }
         stored.push(event);
     }
     insert(transaction, &desk.organization_id, &stored)?;
     aggregate::add(transaction, &desk.organization_id, &sums(&stored))?;
     desk.finish()?;
-    let uncategorized = stored.iter().filter(|event| event.event.category_code == category::UNCATEGORIZED).count();
-    let accepted = stored.len() - uncategorized.min(stored.len());
+    let accepted = stored.iter().filter(|event| event.unknown.is_none()).count();
     outcome.reported.accepted = i64::try_from(accepted).unwrap_or(i64::MAX);
     outcome.reported.rejected.sort_by_key(|rejection| rejection.index);
     Ok(outcome)
@@ -160,6 +173,7 @@ fn on_time(events: Vec<NewEvent>, source: &str, organization_id: &str, reported:
             user_id: event.user_id.as_ref().map(|id| id.as_str().to_string()).or_else(|| caller.clone()),
             occurred_at: event.occurred_at.unwrap_or(now),
             cost_micro: 0,
+            unknown: None,
             event_id,
             source,
             event,
@@ -181,7 +195,11 @@ fn fresh(transaction: &Transaction, incoming: Vec<Incoming>, reported: &mut Repo
     for chunk in keys.chunks(LOOKED_UP) {
         let values: Vec<database::Value> = chunk.iter().map(|key| (*key).into()).collect();
         let places: Vec<String> = (1..=values.len()).map(|place| format!("${place}")).collect();
-        let sql = format!("SELECT event_key FROM usage_events WHERE event_key IN ({})", places.join(", "));
+        let places = places.join(", ");
+        let sql = format!(
+            "SELECT event_key FROM usage_events WHERE event_key IN ({places}) \
+             UNION ALL SELECT event_key FROM usage_event_keys WHERE event_key IN ({places})"
+        );
         for row in transaction.query(&sql, &values)? {
             known.insert(row.get::<String>("event_key")?);
         }
@@ -193,53 +211,47 @@ fn fresh(transaction: &Transaction, incoming: Vec<Incoming>, reported: &mut Repo
 }
 
 /// Usage of no known or no active category is kept as `uncategorized`, with what it said.
-fn categorize(transaction: &Transaction, incoming: &mut [Incoming], reported: &mut Reported) -> Result<()> {
-    let known: BTreeSet<String> = category::all(transaction)?
-        .into_iter()
-        .filter(|category| category.is_active)
-        .map(|category| category.code.clone())
-        .collect();
+fn categorize(categories: &[Stored<category::Category>], incoming: &mut [Incoming]) {
+    let known: BTreeSet<&str> =
+        categories.iter().filter(|category| category.is_active).map(|category| category.code.as_str()).collect();
     for event in incoming {
-        if known.contains(&event.event.category_code) {
+        if known.contains(event.event.category_code.as_str()) {
             continue;
         }
         let said = std::mem::replace(&mut event.event.category_code, category::UNCATEGORIZED.into());
-        let message = format!("There is no active category {said}.");
         logging::warn!("usage of an unknown category was reported", category = said, source = event.source);
         event.event.metadata = Some(json!({ "categoryCode": said, "metadata": event.event.metadata }));
-        reported.rejected.push(rejection(event, UNKNOWN, message, Some(category::UNCATEGORIZED)));
+        event.unknown = Some(said);
     }
-    Ok(())
 }
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
     /// Prices an event; a tiered price by what the period has seen so far.
-    fn price(
-        &mut self,
-        event: &mut Incoming,
-        prices: &[Stored<pricing::Price>],
-        primary: &BTreeMap<String, String>,
-    ) -> Result<()> {
+    fn price(&mut self, event: &mut Incoming) -> Result<()> {
         let code = event.event.category_code.as_str();
         if code == category::ADJUSTMENT {
             let amount = event.event.metrics.get("amountMicro").copied().unwrap_or(0.0);
             event.cost_micro = limits::whole(amount);
             return Ok(());
         }
-        let Some(price) = pricing::find(prices, code, &event.event.dimensions, event.occurred_at) else {
+        let Some(price) = pricing::find(self.prices, code, &event.event.dimensions, event.occurred_at) else {
             return Ok(());
         };
-        let metric = primary.get(code).map_or("count", String::as_str);
+        let metric = self.metric_of(code);
         let quantity = event.event.metrics.get(metric).copied().unwrap_or(0.0);
         let before = if price.pricing_model == category::PricingModel::Tiered {
-            let tier = tier_limit(price, metric);
-            let (name, _) = self.touch(&tier, None, event.occurred_at)?;
+            let (name, _) = self.touch(&tier_limit(price, metric), None, event.occurred_at)?;
             self.counters.get(&name).map_or(0.0, |counted| counted.value)
         } else {
             0.0
         };
         event.cost_micro = pricing::cost(price, metric, quantity, before);
         Ok(())
+    }
+
+    /// What a category is priced by.
+    fn metric_of(&self, code: &str) -> &'a str {
+        self.primary.get(code).map_or("count", String::as_str)
     }
 
     /// The first hard limit that the event would go over.
@@ -263,22 +275,17 @@ impl Desk<'_> {
         Ok(None)
     }
 
-    /// Adds an event to every counter it belongs to.
-    fn count(
-        &mut self,
-        event: &Incoming,
-        prices: &[Stored<pricing::Price>],
-        primary: &BTreeMap<String, String>,
-    ) -> Result<()> {
+    /// Adds an event to every counter it belongs to: that of each limit, and of each tiered price whose volume it is part of,
+    /// whichever price it has itself. A counter that is made anew has the same sum.
+    fn count(&mut self, event: &Incoming) -> Result<()> {
         let organization_id = self.organization_id.clone();
         let subject = event.subject(&organization_id);
         let mut counting: Vec<Limit> = self.limits.iter().filter(|limit| limit.counts(&subject)).cloned().collect();
         let code = event.event.category_code.as_str();
-        if let Some(price) = pricing::find(prices, code, &event.event.dimensions, event.occurred_at)
-            && price.pricing_model == category::PricingModel::Tiered
-        {
-            counting.push(tier_limit(price, primary.get(code).map_or("count", String::as_str)));
-        }
+        let tiered = self.prices.iter().filter(|price| {
+            price.pricing_model == category::PricingModel::Tiered && price.concerns(code, &event.event.dimensions)
+        });
+        counting.extend(tiered.map(|price| tier_limit(price, self.metric_of(code))));
         for limit in counting {
             let more = limit.quantity(&event.event.metrics, event.cost_micro);
             let (name, _) = self.touch(&limit, limit.user(&subject), event.occurred_at)?;
@@ -297,7 +304,7 @@ impl Desk<'_> {
         at: Timestamp,
     ) -> Result<(String, (Timestamp, Timestamp))> {
         let period = period::around(limit.span, at, self.zone);
-        let name = counter::name(&self.organization_id, &limit.id, user_id, period.0);
+        let name = counter::name(&self.organization_id, limit, user_id, period.0);
         if !self.counters.contains_key(&name) {
             let found = counter::values(self.transaction, std::slice::from_ref(&name))?.remove(&name);
             let value = match found {
@@ -328,11 +335,13 @@ impl Desk<'_> {
     }
 }
 
-/// A tiered price counts like a limit: the organization's volume of its category in the month.
+/// A tiered price counts like a limit: the organization's volume of its category, or of its dimension, in the month.
 fn tier_limit(price: &Stored<pricing::Price>, metric: &str) -> Limit {
     let filters = price.dimension_key.clone().zip(price.dimension_value.clone());
     Limit {
         id: price.id.as_str().into(),
+        // Another metric of the category is another volume.
+        edition: format!("{}.{metric}", price.version),
         name: String::new(),
         is_budget: false,
         scope: limits::Scope::Organization,

@@ -22,7 +22,10 @@ const HEARD: [&str; 8] =
 
 fn service() -> Service {
     let service = Service::new("usage-tracking", env!("CARGO_PKG_VERSION"))
-        .migrations(migrations::embed!["../../../migrations/usage-tracking/0001_usage.sql"])
+        .migrations(migrations::embed![
+            "../../../migrations/usage-tracking/0001_usage.sql",
+            "../../../migrations/usage-tracking/0002_event_keys.sql",
+        ])
         .routes(usage())
         .routes(rules())
         .routes(metrics())

@@ -120,13 +120,8 @@ macro_rules! guarded {
         fn before_update(&mut self, _: &Stored<Self>, _: &Transaction) -> Result<()> {
             access::require_admin()
         }
-        fn after_update(_: &Stored<Self>, new: &Stored<Self>, transaction: &Transaction) -> Result<()> {
-            // What counts may be something else now: it is counted anew.
-            counter::forget(transaction, new.id.as_str())
-        }
-        fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
-            access::require_admin()?;
-            counter::forget(transaction, row.id.as_str())
+        fn before_delete(_: &Stored<Self>, _: &Transaction) -> Result<()> {
+            access::require_admin()
         }
     };
 }
@@ -181,6 +176,8 @@ pub(crate) struct Subject<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Limit {
     pub id: String,
+    /// Another one after each change: what counts may be something else then, and is counted anew.
+    pub edition: String,
     pub name: String,
     pub is_budget: bool,
     pub scope: Scope,
@@ -203,6 +200,7 @@ impl From<&Stored<Quota>> for Limit {
     fn from(quota: &Stored<Quota>) -> Self {
         Self {
             id: quota.id.as_str().into(),
+            edition: quota.version.to_string(),
             name: quota.name.clone(),
             is_budget: false,
             scope: quota.scope,
@@ -230,6 +228,7 @@ impl From<&Stored<Budget>> for Limit {
     fn from(budget: &Stored<Budget>) -> Self {
         Self {
             id: budget.id.as_str().into(),
+            edition: budget.version.to_string(),
             name: budget.name.clone(),
             is_budget: true,
             scope: budget.scope,
@@ -503,6 +502,7 @@ mod tests {
     fn limit(scope: Scope, id: Option<&str>, pattern: &str) -> Limit {
         Limit {
             id: "q1".into(),
+            edition: "1".into(),
             name: "q".into(),
             is_budget: false,
             scope,

@@ -99,6 +99,17 @@ impl Rules for Price {
     }
 }
 
+impl Price {
+    /// Whether usage of a category with these dimensions is what it prices, at whatever time.
+    pub(crate) fn concerns(&self, code: &str, dimensions: &BTreeMap<String, String>) -> bool {
+        self.category_code == code
+            && match (&self.dimension_key, &self.dimension_value) {
+                (Some(key), Some(value)) => dimensions.get(key) == Some(value),
+                _ => true,
+            }
+    }
+}
+
 fn allow_write(is_global: bool) -> Result<()> {
     if is_global && !auth::principal().is_platform {
         return Err(Problem::forbidden("Only the platform's administrators change what belongs to everybody."));
@@ -125,13 +136,7 @@ pub(crate) fn find<'a>(
     at: Timestamp,
 ) -> Option<&'a Stored<Price>> {
     let holds = |price: &&Stored<Price>| {
-        price.category_code == code
-            && price.effective_from <= at
-            && price.effective_to.is_none_or(|end| at < end)
-            && match (&price.dimension_key, &price.dimension_value) {
-                (Some(key), Some(value)) => dimensions.get(key) == Some(value),
-                _ => true,
-            }
+        price.concerns(code, dimensions) && price.effective_from <= at && price.effective_to.is_none_or(|end| at < end)
     };
     prices.iter().filter(holds).max_by_key(|price| {
         (

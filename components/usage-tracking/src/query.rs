@@ -11,7 +11,7 @@ use crate::{
     access, aggregate,
     aggregate::{Granularity, Row, Sum},
     category,
-    event::moment,
+    event::{LATE, moment},
     limits,
     period::{self, Span},
 };
@@ -93,11 +93,11 @@ impl Filter {
     }
 }
 
-/// Calls `take` with every row: the hours where they are still there, else the days.
+/// Calls `take` with every row: the hours where they are still there, else the days or the months.
 fn rows(filter: &Filter, mut take: impl FnMut(Row) -> Result<()>) -> Result<()> {
-    let hours_from = aggregate::hours_from(access::zone_of(&filter.organization_id));
+    let [hours, days] = aggregate::horizons(clock::now(), access::zone_of(&filter.organization_id));
     let mut values: Vec<database::Value> =
-        vec![(&filter.organization_id).into(), hours_from.into(), filter.from.into(), filter.to.into()];
+        vec![(&filter.organization_id).into(), hours.into(), days.into(), filter.from.into(), filter.to.into()];
     let mut conditions = String::new();
     let mut narrow = |column: &str, value: &str| {
         values.push(value.into());
@@ -120,10 +120,10 @@ fn rows(filter: &Filter, mut take: impl FnMut(Row) -> Result<()>) -> Result<()> 
         None => conditions.push_str(" AND dimension_key IS NULL"),
     }
     let sql = format!(
-        "SELECT {} , id FROM usage_aggregates WHERE organization_id = $1{} AND period_start >= $3 AND \
-         period_start < $4{conditions} AND id > ${} ORDER BY id LIMIT {ROWS}",
+        "SELECT {} , id FROM usage_aggregates WHERE organization_id = $1{} AND period_start >= $4 AND \
+         period_start < $5{conditions} AND id > ${} ORDER BY id LIMIT {ROWS}",
         aggregate::COLUMNS,
-        aggregate::HOURS_OR_DAYS,
+        aggregate::HOURS_DAYS_OR_MONTHS,
         values.len() + 1
     );
     #[data]
@@ -449,13 +449,32 @@ pub(crate) fn refresh_own_budgets(_: &Envelope) -> Result<()> {
     })
 }
 
-/// The timer `retention`.
+/// The timer `retention`. What goes before it can no longer be reported leaves its key behind, so that it does not count
+/// again when it is.
 pub(crate) fn retain(_: &Envelope) -> Result<()> {
     let now = clock::now();
     let days = |days: u64| now.minus(std::time::Duration::from_secs(days * 86_400));
-    let raw = config::get_or("raw_days", 7_u64).max(1);
-    database::execute("DELETE FROM usage_events WHERE received_at < $1 AND occurred_at < $1", params![days(raw)])?;
-    for (granularity, kept) in [(Granularity::Hourly, 90), (Granularity::Daily, 730)] {
+    let raw = days(config::get_or("raw_days", 7_u64).max(1));
+    let late = now.minus(LATE);
+    database::transaction(|transaction| {
+        transaction.execute(
+            "INSERT INTO usage_event_keys (event_key, organization_id, received_at, occurred_at) \
+             SELECT event_key, organization_id, received_at, occurred_at FROM usage_events \
+             WHERE received_at < $1 AND occurred_at < $1 AND (received_at >= $2 OR occurred_at >= $2)",
+            params![raw, late],
+        )?;
+        transaction.execute("DELETE FROM usage_events WHERE received_at < $1 AND occurred_at < $1", params![raw])?;
+        transaction
+            .execute("DELETE FROM usage_event_keys WHERE received_at < $1 AND occurred_at < $1", params![late])?;
+        Ok::<_, Problem>(())
+    })?;
+    // Nobody sums up weeks any more; those of earlier days go.
+    let kept = [
+        (Granularity::Hourly, aggregate::HOURS_KEPT),
+        (Granularity::Daily, aggregate::DAYS_KEPT),
+        (Granularity::Weekly, aggregate::HOURS_KEPT),
+    ];
+    for (granularity, kept) in kept {
         database::execute(
             "DELETE FROM usage_aggregates WHERE granularity = $1 AND period_start < $2",
             params![granularity, days(kept)],

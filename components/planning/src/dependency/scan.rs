@@ -85,7 +85,8 @@ pub(super) fn scan(Json(wish): Json<Wish>) -> Result<Json<Scan>> {
     if found.len() > PACKAGES_MAX {
         return Err(Problem::field("manifest", format!("must name at most {PACKAGES_MAX} packages")));
     }
-    // Nobody outside is asked while a transaction is open.
+    // Nobody outside is asked for somebody who could not keep the answer, and not while a transaction is open.
+    project::require_edit(&Pool, &wish.project_id)?;
     let (feed, known) = ask_feed(ecosystem, &found);
     database::transaction(|transaction| {
         project::require_edit(transaction, &wish.project_id)?;
