@@ -144,7 +144,7 @@ async fn the_extension_may_come_late_and_go_again() {
     if !compares(&own.admin).await {
         return own.drop().await;
     }
-    // Its user may neither make the extension nor roles.
+    // Its user may not make the extension.
     let database = own.open_as_nobody().await;
     migrate(&database, &migrations()).await.unwrap();
     insert(&database, "early", &[2.0, 0.0]).await;
@@ -181,11 +181,19 @@ impl OwnDatabase {
         let one = DatabaseOptions { connections_max: 1, ..DatabaseOptions::default() };
         let admin = Database::open(&url, one.clone()).await.unwrap();
         admin.execute(&format!("CREATE DATABASE {name}"), &[]).await.unwrap();
-        admin.execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{name}'"), &[]).await.unwrap();
+        admin.execute(&format!("CREATE ROLE {name} LOGIN CREATEROLE PASSWORD '{name}'"), &[]).await.unwrap();
         let (before, _) = url.rsplit_once('/').unwrap();
         let url = format!("{before}/{name}");
         let inside = Database::open(&url, one).await.unwrap();
-        inside.execute(&format!("GRANT USAGE, CREATE ON SCHEMA public TO {name}"), &[]).await.unwrap();
+        // The plugin's role may be there already, made by somebody else, who alone can give it away.
+        for statement in [
+            "DO $$ BEGIN CREATE ROLE berth_vec NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
+            "GRANT USAGE ON SCHEMA public TO berth_vec",
+            &format!("GRANT berth_vec TO {name}"),
+            &format!("GRANT USAGE, CREATE ON SCHEMA public TO {name}"),
+        ] {
+            inside.execute(statement, &[]).await.unwrap();
+        }
         Some(Self { admin, inside, url, name })
     }
 
