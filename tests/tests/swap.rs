@@ -129,7 +129,11 @@ async fn two_hundred_swaps_under_load_fail_no_request() {
 async fn a_stream_that_ends_in_time_keeps_its_build_and_the_others_get_the_new_one() {
     let host = Host::with(hello(20_000)).start().await;
     let client = host.client();
-    let [_, next] = versions();
+    let [first, next] = versions();
+    // Compiled before the stream begins, which shall not have to wait for that.
+    for build in [next.clone(), first] {
+        host.operator().deploy("hello", build).await.done(200);
+    }
     let stream = tokio::spawn({
         let client = client.clone();
         async move { ticks(&client, 30, 50).await }
