@@ -201,7 +201,7 @@ async fn steps_reach_the_services_that_they_name() {
     assert_eq!((&run["error"]["code"], &run["error"]["stepId"]), (&json!("TOOL_FAILED"), &json!("fail")), "{run}");
     let page = ada.get(&format!("/api/messaging/conversations/{channel}/messages")).await.expect(200);
     let said = page["items"].as_array().and_then(|items| items.last()).cloned().unwrap_or_default();
-    assert_eq!((&said["senderType"], said["senderId"].is_null()), (&json!("system"), true), "{said}");
+    assert_eq!((&said["senderType"], &said["senderId"]), (&json!("system"), &json!("workflow")), "{said}");
     assert!(text(&said, "content").starts_with("Hi Bo: 3"), "{said}");
     let received = listener.received();
     assert_eq!(received.len(), 1, "{received:?}");

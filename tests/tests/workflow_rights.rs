@@ -208,7 +208,7 @@ async fn what_happens_in_a_private_project_is_for_who_sees_it() {
     let path = format!("{ROUTES}/{own}");
     bob.get(&path).await.problem(404, "NOT_FOUND");
     bob.post(&format!("{path}/execute"), &json!({})).await.problem(404, "NOT_FOUND");
-    bob.delete(&path).await.problem(404, "NOT_FOUND");
+    bob.get(&format!("{path}/versions")).await.problem(404, "NOT_FOUND");
     assert_eq!(bob.get(ROUTES).await.expect(200)["total"], 2);
     let run = execute(&ada, &own, json!({})).await;
     bob.get(&format!("{ROUTES}/runs/{run}")).await.problem(404, "NOT_FOUND");

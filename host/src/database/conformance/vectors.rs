@@ -99,6 +99,9 @@ async fn vectors_are_compared_by_the_database_and_stay_the_bytes_they_are() {
     .await;
 }
 
+/// An id, what is stored, what is asked, and their product.
+type Product = (&'static str, Vec<u8>, Vec<u8>, Option<f64>);
+
 #[tokio::test]
 async fn what_no_index_can_hold_is_compared_all_the_same() {
     on_every_database(|database| async move {
@@ -108,7 +111,7 @@ async fn what_no_index_can_hold_is_compared_all_the_same() {
             return;
         }
         let long = vec![0.5_f32; 16_001];
-        let rows: [(&str, Vec<u8>, Vec<u8>, Option<f64>); 8] = [
+        let rows: [Product; 8] = [
             ("empty", Vec::new(), Vec::new(), Some(0.0)),
             ("nan", bytes(&[f32::NAN, 1.0]), bytes(&[1.0, 1.0]), None),
             ("endless", bytes(&[f32::INFINITY, 1.0]), bytes(&[0.0, 1.0]), None),
