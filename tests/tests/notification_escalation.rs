@@ -1,6 +1,6 @@
 //! notification-manager: how far news goes: up a chain until somebody takes note, up to so many an hour, to who is away, and on
 //! a stream that goes on where it broke off.
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+#![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use berth_tests::answer::text;
 use berth_tests::event_stream::EventStream;

@@ -1,5 +1,4 @@
 //! secret-management: whose each secret is, and what time does to secrets, grants and sign-ins.
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
