@@ -436,12 +436,24 @@ impl<F: Foundry> Deployer<F> {
         actor: String,
         reason: Option<String>,
     ) -> Result<(DeployReport, Option<Draining>), DeployError> {
-        let inner = &self.inner;
+        let name = turn.slot.name();
+        let pointer = self.inner.history.pointer(name).await.map_err(DeployError::of_host_tables)?;
+        let pointer = pointer.ok_or_else(|| DeployError::UnknownRevision(format!("{name} has never been deployed")))?;
+        self.roll_back_from(turn, &pointer, revision, actor, reason).await
+    }
+
+    /// The same from the build that was recorded when this was decided: a conflict when another one is by now.
+    async fn roll_back_from(
+        &self,
+        turn: &Turn<F>,
+        pointer: &Pointer,
+        revision: Option<i64>,
+        actor: String,
+        reason: Option<String>,
+    ) -> Result<(DeployReport, Option<Draining>), DeployError> {
         let began = Instant::now();
         let name = turn.slot.name();
-        let pointer = inner.history.pointer(name).await.map_err(DeployError::of_host_tables)?;
-        let pointer = pointer.ok_or_else(|| DeployError::UnknownRevision(format!("{name} has never been deployed")))?;
-        let target = self.rollback_target(turn, &pointer, revision).await?;
+        let target = self.rollback_target(turn, pointer, revision).await?;
         let mut line = Line::new(name, Action::Rollback, &target.sha256, actor);
         line.size_bytes = target.size_bytes;
         line.previous_revision = Some(pointer.revision);

@@ -117,15 +117,16 @@ impl<F: Foundry> Deployer<F> {
             return Ok(());
         }
         let pointer = self.inner.history.pointer(slot.name()).await.map_err(DeployError::of_host_tables)?;
-        if pointer.is_none_or(|pointer| pointer.revision != watched.revision) {
+        let Some(pointer) = pointer.filter(|pointer| pointer.revision == watched.revision) else {
             // Another host has gone back or deployed already, and is followed.
             return Ok(());
-        }
+        };
         // A trial that began meanwhile is compared with a build that goes now.
         if turn.slot.trial().is_some() {
             self.abort_in(&turn, HOST_ACTOR, Some("the build it was compared with is reverted")).await?;
         }
         tracing::warn!(plugin = %slot.name(), revision = watched.revision, reason, "a bad build is reverted");
-        self.roll_back(&turn, Some(watched.previous), HOST_ACTOR.to_owned(), Some(reason.to_owned())).await.map(drop)
+        let (previous, actor) = (Some(watched.previous), HOST_ACTOR.to_owned());
+        self.roll_back_from(&turn, &pointer, previous, actor, Some(reason.to_owned())).await.map(drop)
     }
 }
