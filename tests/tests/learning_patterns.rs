@@ -2,7 +2,7 @@
 
 use berth_tests::answer::text;
 use berth_tests::wait::heard;
-use berth_tests::{Client, Host, Manifest, eventually, members};
+use berth_tests::{Client, Host, Manifest, members};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
