@@ -1,4 +1,5 @@
--- For whom a run is, among those who see its project: what tells of something private is not for everybody.
+-- For whom a run is, among those who see its project: what tells of something private is not for everybody. Events of ai, mcp and
+-- learning did not say so before, and may have been private.
 
 ALTER TABLE workflow_runs ADD COLUMN audience TEXT NOT NULL DEFAULT 'organization';
 UPDATE workflow_runs SET audience = 'person' WHERE trigger_type = 'event' AND (
@@ -6,7 +7,6 @@ UPDATE workflow_runs SET audience = 'person' WHERE trigger_type = 'event' AND (
     OR CAST(trigger_payload -> 'data' ->> 'isPublic' AS TEXT) IN ('false', '0')
     OR LOWER(trigger_payload -> 'data' ->> 'scope') IN ('user', 'personal', 'team')
     OR (trigger_payload -> 'data' ->> 'visibility' IN ('private', 'team') AND trigger_payload ->> 'type' NOT LIKE 'project.%')
-    -- These did not say so yet.
     OR trigger_payload ->> 'type' LIKE 'ai.%' OR trigger_payload ->> 'type' LIKE 'mcp.tool.%'
     OR trigger_payload ->> 'type' LIKE 'learning.%'
 );

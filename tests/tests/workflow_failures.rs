@@ -177,7 +177,7 @@ async fn of_many_items_only_so_many_are_under_way() {
         page["items"].as_array().cloned().unwrap_or_default()
     };
     for decided in 0..12_usize {
-        let under_way = 8.min(12 - decided);
+        let under_way = (12 - decided).min(8);
         let asked = eventually("as many gates as may be", async || {
             let open = open().await;
             assert!(open.len() <= under_way, "more than {under_way} are under way: {open:?}");
@@ -185,7 +185,8 @@ async fn of_many_items_only_so_many_are_under_way() {
         })
         .await;
         // As many have begun as ended and may be under way, and no more.
-        assert_eq!(runs(&ada, &child, 12.min(decided + 8)).await.len(), 12.min(decided + 8));
+        let begun = (decided + 8).min(12);
+        assert_eq!(runs(&ada, &child, begun).await.len(), begun);
         decide(&ada, &asked[0], if decided % 2 == 0 { "approve" } else { "reject" }).await.done(200);
     }
     let run = becomes(&ada, &run_id, "completed").await;

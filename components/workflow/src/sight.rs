@@ -1,5 +1,6 @@
 //! Who sees what: a workflow of a project, and a run that tells of one, exist for whoever sees the project; a run that tells of
-//! something private for one person or for administrators; all others are the whole organization's. Planning is asked, never inside a transaction, and its answer remembered for a moment.
+//! something private for one person or for administrators; all others are the whole organization's. Planning is asked, never
+//! inside a transaction, and its answer remembered for a moment.
 
 use berth_sdk::{prelude::*, serde_json::Value};
 
