@@ -291,6 +291,33 @@ async fn what_is_private_is_for_whom_it_names() {
     becomes(&bob, &private, "completed").await;
 }
 
+/// The same of a prompt, and of what somebody learns: each starts a workflow of whose it is and of nobody else.
+#[tokio::test]
+async fn what_is_somebodys_own_starts_nothing_of_others() {
+    let (_host, ada, bob) = host_with_members().await;
+    let prompt = async |name: &str, scope: &str| {
+        let body = json!({"name": name, "content": "Dear diary", "scope": scope});
+        bob.post("/api/prompts", &body).await.done(201);
+        bob.post("/api/prompts/render", &json!({ "name": name })).await.done(200);
+    };
+    let listen = async |client: &Client, kind: &str| active(client, waits_after(kind, kind, json!({}))).await;
+    let (rendered, others) = (listen(&bob, "prompt.rendered").await, listen(&ada, "prompt.rendered").await);
+    let (learned, of_ada) =
+        (listen(&bob, "learning.skill.updated").await, listen(&ada, "learning.skill.updated").await);
+    prompt("diary", "USER").await;
+    prompt("log", "ORGANIZATION").await;
+    for client in [&bob, &ada] {
+        let skills = json!({"skills": [{"skill": "Rust", "level": 3}]});
+        client.put("/api/learning/skills", &skills).await.done(200);
+    }
+    runs(&bob, &rendered, 2).await;
+    runs(&ada, &others, 1).await;
+    runs(&bob, &learned, 1).await;
+    let run = runs(&ada, &of_ada, 1).await.remove(0);
+    let run = ada.get(&format!("{ROUTES}/runs/{}", text(&run, "id"))).await.expect(200);
+    assert_eq!(run["triggerPayload"]["data"]["userId"], json!(members::id(&ada)), "{run}");
+}
+
 /// What tells of people's inboxes, rights and secrets starts runs that are for administrators.
 #[tokio::test]
 async fn what_tells_of_people_is_shown_to_administrators() {

@@ -196,7 +196,11 @@ mod tests {
             }
             most = most.max(progress.next - progress.done - progress.failed);
             // Whichever way an item ends, the next one takes its place.
-            if progress.done > progress.failed { progress.failed += 1 } else { progress.done += 1 }
+            if progress.done > progress.failed {
+                progress.failed += 1;
+            } else {
+                progress.done += 1;
+            }
         }
         assert_eq!((most, progress.next, progress.done, progress.failed), (8, 20, 10, 10));
         assert!(
