@@ -2,7 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use berth_tests::answer::text;
-use berth_tests::{Answer, Client, Host, Manifest, eventually, members};
+use berth_tests::{Answer, Client, Host, Manifest, eventually, members, plans};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -392,6 +392,12 @@ async fn what_happens_elsewhere_and_what_is_lacking_say_what_to_look_at() {
     assert_eq!(found, [("PostgreSQL", 4), ("SQL", 1)], "{gaps}");
     assert_eq!(gaps["gaps"][0]["resources"][0]["id"], databases.as_str());
     assert_eq!(bob.get("/api/learning/skill-gaps?role=Pilot").await.expect(200)["basedOn"], json!([]));
+    let role = json!({"title": "Übersetzer ЛОЦМАН", "isTemplate": true, "skillsCovered": ["Deutsch"]});
+    let role_id = made(&ada, PATHS, &role).await;
+    for spelt in ["übersetzer лоцман", "ÜBERSETZER Лоцман"] {
+        let gaps = bob.get(&format!("/api/learning/skill-gaps?role={spelt}")).await.expect(200);
+        assert_eq!(gaps["basedOn"][0]["id"], role_id.as_str(), "{spelt}: {gaps}");
+    }
     // What is known fits as well, as soon as it is known.
     let paths = recommended(&bob).await["paths"].clone();
     assert_eq!(
@@ -412,6 +418,41 @@ async fn what_happens_elsewhere_and_what_is_lacking_say_what_to_look_at() {
     assert_eq!((&own["total"], &own["items"][0]["level"]), (&json!(2), &json!(5)), "{own}");
     let faulty = bob.put("/api/learning/skills", &json!({"skills": [{"skill": "Go", "level": 6}]})).await;
     assert_eq!(faulty.faulty_fields(), ["skills[0].level"]);
+}
+
+/// What was carried out, and what was sent back, suggests something to whoever did it.
+#[tokio::test]
+async fn what_was_done_and_what_was_sent_back_suggest_something_too() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let lamps = resource(&ada, json!({"title": "Lamps", "skills": ["Lighthouse"]})).await;
+    let colours = resource(&ada, json!({"title": "Colours", "tags": ["painting"]})).await;
+    let reasons = async |client: &Client, id: &str| -> Option<Value> {
+        let found = client.get("/api/learning/recommendations").await.expect(200)["resources"].clone();
+        found.as_array()?.iter().find(|one| one["id"] == id).map(|one| one["reasons"].clone())
+    };
+    let steps = json!([{"title": "Light the lighthouse", "type": "file_create",
+        "params": {"path": "lamp.txt", "content": "on"}, "expectedArtifacts": ["lamp.txt"]}]);
+    let plan = plans::ready_plan(&ada, &steps).await;
+    let execution = plans::execute(&ada, &plan).await;
+    plans::reaches(&ada, &execution, &["completed"]).await;
+    assert_eq!(
+        eventually("a suggestion after the execution", async || reasons(&ada, &lamps).await).await,
+        json!(["after:execution.completed"])
+    );
+    let project = plans::project(&bob, "Quay").await;
+    let task = made(&bob, "/api/tasks", &json!({"projectId": project, "title": "Paint"})).await;
+    let review = json!({"projectId": project, "title": "Look", "reviewableType": "task", "reviewableId": task,
+        "assignedTo": members::id(&ada)});
+    let review = made(&bob, "/api/reviews", &review).await;
+    let back = json!({"requestChanges": true, "comment": "Mind the painting"});
+    ada.put(&format!("/api/reviews/{review}/reject"), &back).await.done(200);
+    // To whoever asked for the review, and not to who sent it back.
+    assert_eq!(
+        eventually("a suggestion after the review", async || reasons(&bob, &colours).await).await,
+        json!(["after:review.changes_requested"])
+    );
+    assert_eq!((reasons(&ada, &colours).await, reasons(&bob, &lamps).await), (None, None));
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! learning-development: a library of patterns whose versions only rise, and what a model proposes.
 
 use berth_tests::answer::text;
-use berth_tests::{Client, Host, Manifest, eventually, members};
+use berth_tests::wait::heard;
+use berth_tests::{Client, Host, Manifest, members};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -21,6 +22,12 @@ async fn pattern(client: &Client, more: Value) -> String {
     text(&client.post(PATTERNS, &body).await.expect(201), "id")
 }
 
+/// The ids of what a search finds, the best first.
+async fn found_by(client: &Client, query: &str) -> Vec<String> {
+    let page = client.get(&format!("{PATTERNS}/search?{query}")).await.expect(200);
+    page["items"].as_array().into_iter().flatten().map(|hit| text(hit, "id")).collect()
+}
+
 #[tokio::test]
 async fn a_pattern_is_filled_in_and_its_versions_only_rise() {
     let (host, ada) = host_with_ada(Manifest::services_and_herald("", "")).await;
@@ -38,11 +45,8 @@ async fn a_pattern_is_filled_in_and_its_versions_only_rise() {
     for outside in ["../x", "/etc/passwd", "a\\b", "C:/x"] {
         assert_eq!(fill(json!({"targetPath": outside})).await.faulty_fields(), ["targetPath"], "{outside}");
     }
-    let used = eventually("pattern.used", async || {
-        ada.get("/api/herald/events?type=pattern.used").await.expect(200)["items"].get(0).cloned()
-    })
-    .await;
-    assert_eq!((&used["data"]["patternId"], &used["data"]["version"]), (&json!(id), &json!("1.0.0")));
+    let used = heard(&ada, "pattern.used", 1).await;
+    assert_eq!((&used[0]["patternId"], &used[0]["version"]), (&json!(id), &json!("1.0.0")));
 
     let versions = format!("{row}/versions");
     let add = async |version: &str| bob.post(&versions, &json!({"version": version, "code": "v {{name}}"})).await;
@@ -58,6 +62,14 @@ async fn a_pattern_is_filled_in_and_its_versions_only_rise() {
     let changed = ada.put(&row, &json!({"code": "w {{name}}", "usageCount": 99})).await.expect(200);
     assert_eq!((&changed["currentVersion"], &changed["usageCount"]), (&json!("2.0.1"), &json!(1)));
     assert_eq!(ada.put(&row, &json!({"currentVersion": "9.0.0"})).await.faulty_fields(), ["currentVersion"]);
+    // What is told of it: that it is there, and each of its versions; of one that is not everybody's not even its name.
+    let told = |data: &Value| (data["patternId"].clone(), data["name"].clone(), data["version"].clone());
+    let updated: Vec<_> = heard(&ada, "pattern.updated", 2).await.iter().map(told).collect();
+    let wanted = ["2.0.0", "2.0.1"].map(|version| (json!(id), json!("Getter"), json!(version)));
+    assert_eq!(updated, wanted);
+    let own = pattern(&bob, json!({"name": "Secret", "isPublic": false})).await;
+    let created: Vec<_> = heard(&ada, "pattern.created", 2).await.iter().map(told).collect();
+    assert_eq!(created, [(json!(id), json!("Getter"), json!("1.0.0")), (json!(own), Value::Null, json!("1.0.0"))]);
     let all = bob.get(&versions).await.expect(200);
     let listed: Vec<&Value> = all["items"].as_array().into_iter().flatten().map(|one| &one["version"]).collect();
     assert_eq!(listed, ["2.0.1", "2.0.0", "1.0.0"]);
@@ -102,6 +114,9 @@ async fn a_pattern_is_found_by_those_who_may_see_it() {
         "tags": ["resilience", "Übung"], "language": "Rust"}),
     )
     .await;
+    let foreign = pattern(&bob, json!({"name": "Ключ", "category": "Ärger", "language": "Русский"})).await;
+    assert_eq!(found_by(&vic, "q=ключ&category=ärger&language=РУССКИЙ").await, [foreign.as_str()]);
+    ada.delete(&format!("{PATTERNS}/{foreign}")).await.done(204);
     let own = pattern(&bob, json!({"name": "Secret retry", "isPublic": false})).await;
     let secret_project = json!({"name": "Dock", "visibility": "private"});
     let project = text(&bob.post("/api/projects", &secret_project).await.expect(201), "id");
@@ -110,21 +125,17 @@ async fn a_pattern_is_found_by_those_who_may_see_it() {
     let of_project = pattern(&bob, json!({"name": "Dock retry", "projectId": project})).await;
     assert_eq!(bob.get(&format!("{PATTERNS}/{of_project}")).await.expect(200)["isPublic"], false);
 
-    let found = async |client: &Client, query: &str| -> Vec<String> {
-        let page = client.get(&format!("{PATTERNS}/search?{query}")).await.expect(200);
-        page["items"].as_array().into_iter().flatten().map(|hit| text(hit, "id")).collect()
-    };
-    assert_eq!(found(&vic, "q=retry").await, [open.as_str()]);
-    assert_eq!(found(&bob, "q=retry").await.len(), 3);
-    assert_eq!(found(&vic, &format!("q=retry&projectId={project}")).await, [open.as_str()]);
+    assert_eq!(found_by(&vic, "q=retry").await, [open.as_str()]);
+    assert_eq!(found_by(&bob, "q=retry").await.len(), 3);
+    assert_eq!(found_by(&vic, &format!("q=retry&projectId={project}")).await, [open.as_str()]);
     assert_eq!(
-        found(&vic, "q=resilience&language=rust&patternType=code-structure&tag=RESILIENCE").await,
+        found_by(&vic, "q=resilience&language=rust&patternType=code-structure&tag=RESILIENCE").await,
         [open.as_str()]
     );
-    assert_eq!(found(&vic, "q=retry&tag=ÜBUNG").await, [open.as_str()], "capitals beyond ASCII too");
+    assert_eq!(found_by(&vic, "q=retry&tag=ÜBUNG").await, [open.as_str()], "capitals beyond ASCII too");
     assert_eq!(vic.get(&format!("{PATTERNS}?tag=Übung")).await.expect(200)["total"], 1);
-    assert_eq!(found(&vic, "q=longer&language=go").await, Vec::<String>::new());
-    assert!(found(&eve, "q=retry").await.is_empty());
+    assert_eq!(found_by(&vic, "q=longer&language=go").await, Vec::<String>::new());
+    assert!(found_by(&eve, "q=retry").await.is_empty());
     assert_eq!(vic.get(PATTERNS).await.expect(200)["total"], 1);
     assert_eq!(eve.get(PATTERNS).await.expect(200)["total"], 0);
     for id in [&own, &of_project] {
@@ -141,7 +152,7 @@ async fn a_pattern_is_found_by_those_who_may_see_it() {
         {"userId": members::id(&bob), "level": "owner"}, {"userId": members::id(&vic), "level": "viewer"}]});
     bob.put(&format!("/api/projects/{project}/access"), &access).await.done(200);
     vic.get(&format!("{PATTERNS}/{of_project}")).await.done(200);
-    assert_eq!(found(&vic, &format!("q=retry&projectId={project}")).await.len(), 2);
+    assert_eq!(found_by(&vic, &format!("q=retry&projectId={project}")).await.len(), 2);
     assert_eq!(
         vic.get(&format!("{PATTERNS}?projectId={project}")).await.expect(200)["items"][0]["id"],
         of_project.as_str()

@@ -235,3 +235,36 @@ async fn what_is_too_old_goes_up_to_a_checkpoint_and_the_chain_stays_whole() {
     eventually("the end of the old line", async || (total(101, 99).await == 0).then_some(())).await;
     assert_eq!(total(1, -1).await, 1);
 }
+
+/// What was exported goes when its day is over, and a day later the export too; until then it says that it is gone.
+#[tokio::test]
+async fn an_export_that_has_expired_is_taken_away() {
+    let manifest = Manifest::services().with("retention = \"daily\"\ncheckpoint", "retention = \"1s\"\ncheckpoint");
+    let host = Host::with(manifest).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    ada.post("/api/audit-logs", &json!({"action": "crane.moved"})).await.done(201);
+    let exported = async || {
+        let wanted = json!({"format": "CSV", "filters": {"action": "crane.*"}});
+        let started = ada.post("/api/audit-logs/export", &wanted).await.expect(202);
+        let id = text(&started, "id");
+        let path = format!("/api/audit-logs/export/{id}");
+        eventually("the export", async || (ada.get(&path).await.expect(200)["status"] == "COMPLETED").then_some(()))
+            .await;
+        (id, path)
+    };
+    let ((kept, kept_path), (late, late_path), (gone, gone_path)) =
+        (exported().await, exported().await, exported().await);
+    let store = host.store();
+    for (id, hours) in [(&late, 1), (&gone, 25)] {
+        let moment =
+            (chrono::Utc::now() - chrono::Duration::hours(hours)).to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let expire = format!("UPDATE audit_exports SET expires_at = '{moment}' WHERE id = '{id}'");
+        assert_eq!(store.change(&expire).await, 1);
+    }
+    eventually("the end of the export", async || (ada.get(&gone_path).await.status == 404).then_some(())).await;
+    ada.get(&format!("{gone_path}/download")).await.problem(404, "NOT_FOUND");
+    ada.get(&late_path).await.done(200);
+    ada.get(&format!("{late_path}/download")).await.problem(410, "GONE");
+    assert_eq!(store.ask("SELECT DISTINCT export_id FROM audit_export_parts").await, [kept]);
+    assert_eq!(ada.get(&format!("{kept_path}/download")).await.text().lines().count(), 2);
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use berth_tests::answer::text;
 use berth_tests::members::host_with_ada;
+use berth_tests::wait::heard;
 use berth_tests::{Client, Host, Manifest, eventually, guests, members};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -133,6 +134,27 @@ async fn a_design_is_frozen_once_it_runs() {
     assert_eq!(eve.get(EXPERIMENTS).await.expect(200)["total"], 0);
     ada.delete(&path).await.done(204);
     ada.get(&path).await.problem(404, "NOT_FOUND");
+}
+
+/// Others hear once that an experiment has begun, and once that it has ended; that it paused meanwhile is its own affair.
+#[tokio::test]
+async fn others_hear_of_an_experiments_beginning_and_end() {
+    let host = Host::with(Manifest::services_and_herald("", "")).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    made(&ada, &json!({"name": "Never begun"})).await;
+    let (path, _) = running(&ada, &json!({"featureFlag": "red-button"})).await;
+    for step in ["pause", "resume", "stop"] {
+        ada.post(&format!("{path}/{step}"), &json!({})).await.done(200);
+    }
+    let shown = ada.get(&path).await.expect(200);
+    for (kind, status) in [("experiment.started", "running"), ("experiment.completed", "completed")] {
+        let told = heard(&ada, kind, 1).await.remove(0);
+        for name in ["id", "name", "type", "featureFlag", "primaryMetric"] {
+            assert_eq!(told[name], shown[name], "{kind}: {name} of {told}");
+        }
+        assert_eq!((&told["status"], &told["experimentId"]), (&json!(status), &shown["id"]), "{kind}: {told}");
+    }
+    assert_eq!(heard(&ada, "experiment.started", 1).await[0]["startAt"], shown["startAt"]);
 }
 
 #[tokio::test]

@@ -2,11 +2,13 @@
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
-use berth_tests::{Answer, Client, Host, eventually, members};
+use berth_tests::model_provider::{Act, Asked, whole};
+use berth_tests::{Answer, Client, Host, ModelProvider, eventually, members};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -527,6 +529,50 @@ async fn checks_ask_by_the_clock_and_say_what_they_found() {
     member.put(&format!("{checks}/{good}"), &json!({"expected": probe})).await.problem(403, "FORBIDDEN");
     ada.put(&format!("{checks}/{good}"), &json!({"expected": {"bodyContains": ""}})).await.done(200);
     ada.delete(&format!("{checks}/{good}")).await.done(204);
+}
+
+/// Who answers too late has timed out, and who answers later than they should has failed; how long it took is on record.
+#[tokio::test]
+async fn a_check_knows_late_from_never() {
+    let answering = |asked: &Asked| match asked.target.as_str() {
+        "/never" => vec![Act::Hang],
+        _ => [vec![Act::Gate], whole(200, "", "{}")].concat(),
+    };
+    let server = ModelProvider::start(Arc::new(answering)).await;
+    let granted =
+        format!("may ask: add their names.\noutbound = [{:?}]\noutbound_private = [\"127.0.0.1\"]", server.address());
+    // By the clock nobody asks meanwhile.
+    let manifest = Manifest::services()
+        .with("may ask: add their names.\noutbound = []", &granted)
+        .with("checks = \"30s\"", "checks = \"1h\"");
+    let host = Host::with(manifest).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    let checked = async |path: &str, timeout_ms: i64, max_latency_ms: i64| {
+        let url = format!("http://{}{path}", server.address());
+        let body =
+            json!({"name": path, "url": url, "timeoutMs": timeout_ms, "expected": {"maxLatencyMs": max_latency_ms}});
+        let id = text(&ada.post(&format!("{PATH}/checks"), &body).await.expect(201), "id");
+        let release = async {
+            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+            server.release(1);
+        };
+        let run = format!("{PATH}/checks/{id}/run");
+        let (result, ()) = tokio::join!(ada.post(&run, &json!({})), release);
+        let result = result.expect(200);
+        assert_eq!(ada.get(&format!("{PATH}/checks/{id}")).await.expect(200)["lastStatus"], result["status"]);
+        result
+    };
+    for (most, status) in [(30_000, "ok"), (100, "failed")] {
+        let late = checked("/late", 30_000, most).await;
+        let took = late["latencyMs"].as_i64().unwrap_or_default();
+        assert!(late["status"] == status && (300..30_000).contains(&took), "{late}");
+        let error = (status == "failed").then(|| format!("It took {took} ms."));
+        assert_eq!(late["error"], json!(error));
+    }
+    let never = checked("/never", 300, 300).await;
+    assert_eq!((&never["status"], &never["latencyMs"]), (&json!("timeout"), &Value::Null), "{never}");
+    assert_eq!(never["error"], "No answer within 300 ms.");
+    assert_eq!(ada.get(PATH).await.expect(200)["checks"], json!({"ok": 1, "failed": 2}));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use berth_tests::answer::text;
 use berth_tests::listener::{Listener, Received};
 use berth_tests::model_provider::{Act, Asked, whole};
+use berth_tests::wait::heard;
 use berth_tests::workflows::{active, approval, becomes, count, decide, execute, history, named, near, runs, steps};
 use berth_tests::{Client, Host, Manifest, ModelProvider, eventually, guests, mcp, members, plans};
 use futures_util::future::join_all;
@@ -125,6 +126,74 @@ async fn what_is_lost_late_or_old_is_looked_after() {
     ada.get(&format!("{ROUTES}/runs/{late}")).await.done(200);
 }
 
+/// A step whose message cannot be handled fails, and its run with it: here, because what it refers to has become larger than
+/// a component can read.
+#[tokio::test]
+async fn a_step_that_cannot_be_handled_fails_and_does_not_wait_for_ever() {
+    let (host, ada) = started(near(Manifest::services(), &[])).await;
+    let definition = json!([
+        {"id": "value", "type": "action", "action": "transform", "input": {"value": "small"}},
+        {"id": "gate", "type": "human_gate", "dependencies": ["value"], "humanGate": {}},
+        {"id": "use", "type": "action", "action": "transform", "dependencies": ["value", "gate"],
+            "retry": {"max": 3, "backoff": 0}, "input": {"value": "{{steps.value.output}}"}},
+    ]);
+    let run_id = execute(&ada, &active(&ada, named("Grows", definition)).await, json!({})).await;
+    let asked = approval(&ada).await;
+    let store = host.store();
+    let large =
+        if store.is_postgres() { "to_jsonb(repeat('x', 9000000))" } else { "'\"' || hex(zeroblob(4500000)) || '\"'" };
+    let grow =
+        format!("UPDATE workflow_step_runs SET output = {large} WHERE run_id = '{run_id}' AND step_id = 'value'");
+    assert_eq!(store.change(&grow).await, 1);
+    decide(&ada, &asked, "approve").await.done(200);
+    let run = becomes(&ada, &run_id, "failed").await;
+    assert_eq!(
+        (&run["error"]["code"], &run["error"]["stepId"]),
+        (&json!("DISPATCH_EXHAUSTED"), &json!("use")),
+        "{run}"
+    );
+    // No retry heals it: there was one attempt.
+    let events = history(&ada, &run_id).await;
+    assert_eq!((count(&events, "workflow.step.failed", "use"), count(&events, "workflow.step.started", "use")), (1, 0));
+    let small = if store.is_postgres() { "to_jsonb('small'::text)" } else { "'\"small\"'" };
+    let mend =
+        format!("UPDATE workflow_step_runs SET output = {small} WHERE run_id = '{run_id}' AND step_id = 'value'");
+    assert_eq!(store.change(&mend).await, 1);
+    ada.post(&format!("{ROUTES}/runs/{run_id}/retry"), &json!({})).await.done(202);
+    assert_eq!(becomes(&ada, &run_id, "completed").await["result"]["outputs"]["use"], "small");
+}
+
+/// Of many items eight are under way, and the next one begins when one of them has ended.
+#[tokio::test]
+async fn of_many_items_only_so_many_are_under_way() {
+    let (_host, ada) = started(near(Manifest::services(), &[])).await;
+    let gate = json!([{"id": "gate", "type": "human_gate", "humanGate": {"message": "{{trigger.input.n}}?"}}]);
+    let child = active(&ada, named("One", gate)).await;
+    let all = json!([{"id": "all", "type": "foreach", "continueOnError": true, "input": {"items": (0..12).collect::<Vec<_>>(),
+        "parallel": 8, "workflowId": child, "each": {"n": "{{index}}"}}}]);
+    let run_id = execute(&ada, &active(&ada, named("All", all)).await, json!({})).await;
+    let open = async || {
+        let page = ada.get(&format!("{ROUTES}/approvals?limit=200")).await.expect(200);
+        page["items"].as_array().cloned().unwrap_or_default()
+    };
+    for decided in 0..12_usize {
+        let under_way = (12 - decided).min(8);
+        let asked = eventually("as many gates as may be", async || {
+            let open = open().await;
+            assert!(open.len() <= under_way, "more than {under_way} are under way: {open:?}");
+            (open.len() == under_way).then_some(open)
+        })
+        .await;
+        // As many have begun as ended and may be under way, and no more.
+        let begun = (decided + 8).min(12);
+        assert_eq!(runs(&ada, &child, begun).await.len(), begun);
+        decide(&ada, &asked[0], if decided % 2 == 0 { "approve" } else { "reject" }).await.done(200);
+    }
+    let run = becomes(&ada, &run_id, "completed").await;
+    let found = &run["result"]["outputs"]["all"];
+    assert_eq!((&found["count"], &found["completed"], &found["failed"]), (&json!(12), &json!(6), &json!(6)), "{found}");
+}
+
 #[tokio::test]
 async fn a_schedule_starts_runs_and_what_was_missed_runs_once() {
     let (host, ada) = started(near(Manifest::services(), &[])).await;
@@ -236,15 +305,6 @@ async fn others_hear_of_runs_steps_and_approvals() {
         }
         ids.push(run_id);
     }
-    let heard = async |kind: &str, count: usize| -> Vec<Value> {
-        eventually(&format!("{count} of {kind}"), async || {
-            let page = ada.get(&format!("/api/herald/events?type={kind}&limit=200")).await.expect(200);
-            let items = page["items"].as_array().cloned().unwrap_or_default();
-            assert!(items.len() <= count, "{page}");
-            (items.len() == count).then(|| items.into_iter().map(|item| item["data"].clone()).collect())
-        })
-        .await
-    };
     let of =
         |run_id: &str, step: Value| json!({"runId": run_id, "workflowId": id, "projectId": project, "stepId": step});
     let names = |data: &Value| {
@@ -260,14 +320,18 @@ async fn others_hear_of_runs_steps_and_approvals() {
         ("workflow.approval.requested", json!("gate"), &ids[..]),
         ("workflow.approval.decided", json!("gate"), &ids[..2]),
     ] {
-        let mut found: Vec<String> = heard(kind, told.len()).await.iter().map(|data| names(data).to_string()).collect();
+        let mut found: Vec<String> =
+            heard(&ada, kind, told.len()).await.iter().map(|data| names(data).to_string()).collect();
         let mut wanted: Vec<String> = told.iter().map(|run_id| of(run_id, step.clone()).to_string()).collect();
         found.sort();
         wanted.sort();
         assert_eq!(found, wanted, "{kind}");
     }
-    assert_eq!(heard("workflow.step.completed", 4).await.iter().filter(|data| data["stepId"] == "tell").count(), 3);
-    assert_eq!(heard("custom.tide.high", 3).await, vec![json!({"n": 7}); 3]);
+    assert_eq!(
+        heard(&ada, "workflow.step.completed", 4).await.iter().filter(|data| data["stepId"] == "tell").count(),
+        3
+    );
+    assert_eq!(heard(&ada, "custom.tide.high", 3).await, vec![json!({"n": 7}); 3]);
     for kind in ["workflow.step.started", "workflow.step.waiting"] {
         assert_eq!(ada.get(&format!("/api/herald/events?type={kind}")).await.expect(200)["total"], 0, "{kind}");
         assert_eq!(

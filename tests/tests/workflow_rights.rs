@@ -218,6 +218,129 @@ async fn what_happens_in_a_private_project_is_for_who_sees_it() {
     assert_eq!(becomes(&bob, &above, "failed").await["error"]["code"], "NOT_FOUND");
 }
 
+/// A workflow that waits for a person, by the event that starts it.
+fn waits_after(name: &str, kind: &str, more: Value) -> Value {
+    let gate = json!({"id": "gate", "type": "human_gate", "humanGate": {"message": "Go on?"}});
+    let mut body =
+        json!({"name": name, "trigger": {"type": "event", "eventType": kind}, "definition": {"steps": [gate]}});
+    for (member, value) in more.as_object().into_iter().flatten() {
+        body["trigger"][member] = value.clone();
+    }
+    body
+}
+
+/// What is marked as private starts a workflow only for whom it names; its run, and what this starts in turn, is theirs alone,
+/// whatever the role of others, and what is told of it says nothing.
+#[tokio::test]
+async fn what_is_private_is_for_whom_it_names() {
+    let (_host, ada, bob) = host_with_members().await;
+    let agent = async |client: &Client, scope: &str| {
+        let body = json!({"name": scope, "model": "echo", "scope": scope});
+        text(&client.post("/api/ai/agents", &body).await.expect(201), "id")
+    };
+    let (own, everybodys) = (agent(&bob, "USER").await, agent(&bob, "ORGANIZATION").await);
+    let child = active(&bob, named("Below", json!([act("a", "transform", json!({"value": 1}), &[])]))).await;
+    let mut body = waits_after("Bob's", "ai.agent.completed", json!({}));
+    body["definition"]["steps"][0]["dependencies"] = json!(["below"]);
+    let below = json!({"id": "below", "type": "subworkflow", "input": {"workflowId": child}});
+    if let Some(steps) = body["definition"]["steps"].as_array_mut() {
+        steps.push(below);
+    }
+    let bobs = active(&bob, body).await;
+    let adas = active(&ada, waits_after("Ada's", "ai.agent.completed", json!({}))).await;
+    let filter = json!({"filter": format!("trigger.data.workflowId == '{bobs}'")});
+    let watches = active(&ada, waits_after("Watches", "workflow.approval.requested", filter.clone())).await;
+    let mine = active(&bob, waits_after("Mine", "workflow.approval.requested", filter)).await;
+    let run = async |agent: &str, input: &str| {
+        bob.post(&format!("/api/ai/agents/{agent}/execute"), &json!({ "input": input })).await.done(201);
+    };
+    run(&own, "Whisper").await;
+    let private = text(&runs(&bob, &bobs, 1).await.remove(0), "id");
+    let shown = becomes(&bob, &private, "waiting").await;
+    assert_eq!((&shown["audience"], &shown["actsFor"]), (&json!("person"), &json!(members::id(&bob))), "{shown}");
+    assert!(shown["triggerPayload"]["data"].to_string().contains("Whisper"), "{shown}");
+    assert_eq!(runs(&bob, &mine, 1).await.remove(0)["audience"], "person", "what it causes is as private");
+    run(&everybodys, "Shout").await;
+    // Whatever the first one could have started would be there before what the second one starts.
+    for workflow in [&adas, &watches] {
+        let run = runs(&ada, workflow, 1).await.remove(0);
+        assert_eq!(run["audience"], "organization", "{run}");
+    }
+    runs(&bob, &bobs, 2).await;
+    runs(&bob, &mine, 2).await;
+    for workflow in [&bobs, &child, &mine] {
+        let seen = runs(&ada, workflow, 1).await.remove(0);
+        assert_eq!(seen["audience"], "organization", "{seen}");
+    }
+    assert!(!ada.get(&format!("{ROUTES}/runs?limit=200")).await.text().contains(&private));
+    let path = format!("{ROUTES}/runs/{private}");
+    for read in [path.clone(), format!("{path}/steps"), format!("{path}/events")] {
+        ada.get(&read).await.problem(404, "NOT_FOUND");
+        bob.get(&read).await.done(200);
+    }
+    ada.post(&format!("{path}/cancel"), &json!({})).await.problem(404, "NOT_FOUND");
+    ada.post(&format!("{path}/retry"), &json!({})).await.problem(404, "NOT_FOUND");
+    let asked = async |client: &Client| {
+        let page = client.get(&format!("{ROUTES}/approvals?runId={private}")).await.expect(200);
+        page["items"].as_array().cloned().unwrap_or_default()
+    };
+    assert_eq!(asked(&ada).await, Vec::<Value>::new());
+    let whispered = asked(&bob).await.remove(0);
+    decide(&ada, &whispered, "approve").await.problem(404, "NOT_FOUND");
+    decide(&bob, &whispered, "approve").await.done(200);
+    becomes(&bob, &private, "completed").await;
+}
+
+/// The same of a prompt, and of what somebody learns: each starts a workflow of whose it is and of nobody else.
+#[tokio::test]
+async fn what_is_somebodys_own_starts_nothing_of_others() {
+    let (_host, ada, bob) = host_with_members().await;
+    let prompt = async |name: &str, scope: &str| {
+        let body = json!({"name": name, "content": "Dear diary", "scope": scope});
+        bob.post("/api/prompts", &body).await.done(201);
+        bob.post("/api/prompts/render", &json!({ "name": name })).await.done(200);
+    };
+    let listen = async |client: &Client, kind: &str| active(client, waits_after(kind, kind, json!({}))).await;
+    let (rendered, others) = (listen(&bob, "prompt.rendered").await, listen(&ada, "prompt.rendered").await);
+    let (learned, of_ada) =
+        (listen(&bob, "learning.skill.updated").await, listen(&ada, "learning.skill.updated").await);
+    prompt("diary", "USER").await;
+    prompt("log", "ORGANIZATION").await;
+    for client in [&bob, &ada] {
+        let skills = json!({"skills": [{"skill": "Rust", "level": 3}]});
+        client.put("/api/learning/skills", &skills).await.done(200);
+    }
+    runs(&bob, &rendered, 2).await;
+    runs(&ada, &others, 1).await;
+    runs(&bob, &learned, 1).await;
+    let run = runs(&ada, &of_ada, 1).await.remove(0);
+    let run = ada.get(&format!("{ROUTES}/runs/{}", text(&run, "id"))).await.expect(200);
+    assert_eq!(run["triggerPayload"]["data"]["userId"], json!(members::id(&ada)), "{run}");
+}
+
+/// What tells of people's inboxes, rights and secrets starts runs that are for administrators.
+#[tokio::test]
+async fn what_tells_of_people_is_shown_to_administrators() {
+    let (host, ada, bob) = host_with_members().await;
+    let cleo = members::bring(&host, &ada, "cleo@example.com", "Admin").await;
+    let filter = json!({"filter": "trigger.data.title == 'Rise'"});
+    let id = active(&ada, waits_after("Inboxes", "notification.created", filter.clone())).await;
+    let tell = json!({"eventType": "x.y", "recipientIds": [members::id(&ada)], "title": "Rise", "body": "b"});
+    ada.post("/api/notifications", &tell).await.done(201);
+    let run = runs(&ada, &id, 1).await.remove(0);
+    assert_eq!(run["audience"], "managers", "{run}");
+    let path = format!("{ROUTES}/runs/{}", text(&run, "id"));
+    assert_eq!(cleo.get(&path).await.expect(200)["triggerPayload"]["data"]["title"], "Rise");
+    bob.get(&path).await.problem(404, "NOT_FOUND");
+    assert_eq!(bob.get(&format!("{ROUTES}/{id}/runs")).await.expect(200)["total"], 0);
+    // Who is no administrator any more is not told of the next one, though the workflow acts for them.
+    let theirs = active(&cleo, waits_after("Theirs", "notification.created", filter)).await;
+    members::give_role(&ada, &cleo, "Member").await;
+    ada.post("/api/notifications", &tell).await.done(201);
+    runs(&ada, &id, 2).await;
+    assert_eq!(ada.get(&format!("{ROUTES}/{theirs}/runs")).await.expect(200)["total"], 0);
+}
+
 /// What a key may do ends with the start: the run is its owner's.
 #[tokio::test]
 async fn an_api_key_starts_runs_as_its_owner() {

@@ -193,7 +193,7 @@ impl Open {
             let data = json!({
                 "requestId": self.row.request_id, "completionId": self.id, "fromModel": from, "model": model.name,
                 "provider": provider.name, "reason": reason, "organizationId": self.row.organization_id,
-                "userId": self.row.user_id,
+                "userId": self.row.user_id, "isPrivate": true,
             });
             transaction.send(&Message::new("ai.completion.fallback", &data)?.with_key(self.id.as_str()))?;
             Ok(())
@@ -337,7 +337,7 @@ fn tell(transaction: &Transaction, kind: &str, row: &Stored<Completion>, organiz
         "totalTokens": row.tokens_used, "inputTokens": row.input_tokens, "outputTokens": row.output_tokens,
         "costMicro": row.cost_micro, "durationMs": row.duration_ms, "error": row.error, "errorCode": row.error_code,
         "cached": row.cached, "wasFailover": row.was_failover, "callerModule": row.caller_module,
-        "callerResourceId": row.caller_resource_id,
+        "callerResourceId": row.caller_resource_id, "isPrivate": true,
     });
     let mut message = Message::new(kind, &data)?.with_key(row.id.as_str());
     if let Some(organization) = organization {

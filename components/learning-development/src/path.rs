@@ -164,6 +164,7 @@ impl Rules for Path {
         json!({
             "id": row.id, "pathId": row.id, "userId": row.user_id, "teamId": row.team_id, "title": title,
             "skills": row.skills_covered, "difficulty": row.difficulty, "isTemplate": row.is_template,
+            "isPrivate": row.is_personal(),
         })
     }
 }

@@ -147,7 +147,7 @@ fn set(transaction: &Transaction, user_id: &Id, level: &Level) -> Result<()> {
 fn say(transaction: &Transaction, user_id: &Id, level: &Level, before: Option<i64>) -> Result<()> {
     let data = json!({
         "userId": user_id, "skill": level.skill, "level": level.level, "previousLevel": before,
-        "source": level.source.as_deref().unwrap_or(SOURCE),
+        "source": level.source.as_deref().unwrap_or(SOURCE), "isPrivate": true,
     });
     transaction.send(&Message::new("learning.skill.updated", &data)?.with_key(user_id.as_str()))?;
     Ok(())

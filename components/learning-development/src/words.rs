@@ -34,6 +34,12 @@ pub fn listed<T: Entity>(select: Select<T>, column: &str, word: &str) -> Select<
     select.condition(&found.sql, found.values)
 }
 
+/// Only rows of which a column is a text, whatever its case.
+pub fn called<T: Entity>(select: Select<T>, column: &str, text: &str) -> Select<T> {
+    let found = like::equal_in_any_case(column, text);
+    select.condition(&found.sql, found.values)
+}
+
 /// Only rows with a text in their title or description.
 pub fn titled<T: Entity>(select: Select<T>, text: &str) -> Select<T> {
     let (title, description) = (like::in_any_case("title", text), like::in_any_case("COALESCE(description, '')", text));

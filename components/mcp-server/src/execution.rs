@@ -112,7 +112,7 @@ pub fn event(row: &Stored<Execution>, server_name: &str) -> Value {
         "id": row.id, "executionId": row.id, "serverId": row.server_id, "server": server_name, "toolName": row.tool_name,
         "userId": row.user_id, "projectId": row.project_id, "callerModule": row.caller_module,
         "callerAgentId": row.caller_agent_id, "status": row.status, "isError": row.is_error, "errorCode": row.error_code,
-        "durationMs": row.duration_ms,
+        "durationMs": row.duration_ms, "isPrivate": true,
     })
 }
 

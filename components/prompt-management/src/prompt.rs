@@ -177,6 +177,19 @@ pub fn reach_of_prompt() -> Option<Condition> {
     Some(Condition { sql: format!("prompt_id IN (SELECT id FROM prompt_prompts WHERE {sql})"), values })
 }
 
+/// What an event tells of a prompt, or of what hangs on it, with who may hear of it: events are everybody's, and whoever passes
+/// one on has to know.
+pub fn with_reach(database: &dyn Executor, prompt_id: &Id, mut facts: Value) -> Result<Value> {
+    let row = database.query_one("SELECT scope, project_id FROM prompt_prompts WHERE id = $1", params![prompt_id])?;
+    if let (Some(row), Some(facts)) = (row, facts.as_object_mut()) {
+        let scope: PromptScope = row.get("scope")?;
+        let project_id: Option<Id> = row.get("project_id")?;
+        facts.insert("isPrivate".into(), (scope == PromptScope::User).into());
+        facts.insert("projectId".into(), json!(project_id.filter(|_| scope == PromptScope::Project)));
+    }
+    Ok(facts)
+}
+
 /// A transaction in which prompts are looked up. Planning is asked before it begins which projects the caller sees: no call may
 /// keep a transaction waiting.
 pub fn transaction<T>(work: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {

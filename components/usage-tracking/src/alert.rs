@@ -117,7 +117,7 @@ pub(crate) fn crossed(
         "percentage": (percentage * 10.0).round() / 10.0,
         "quotaId": alert.quota_id, "budgetId": alert.budget_id, "categoryCode": limit.pattern, "metricKey": limit.metric,
         "currentValue": alert.current_value, "limitValue": limit.limit, "periodStart": period.0, "periodEnd": period.1,
-        "action": limit.action,
+        "action": limit.action, "isPrivate": user_id.is_some(),
     });
     if raise(transaction, alert)? {
         transaction.publish(&kind, &data)?;

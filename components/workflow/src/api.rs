@@ -9,6 +9,7 @@ use berth_sdk::{
 };
 
 use crate::{
+    audience::Audience,
     behalf,
     gate::{self, Approval, Word},
     history::{self, EventQuery},
@@ -59,6 +60,7 @@ pub fn execute(Params(id): Params<Id>, body: Option<Json<Execute>>) -> Result<Ac
         let order = Order {
             workflow_id: id,
             project_id: None,
+            audience: Audience::Organization,
             trigger_type: TriggerType::Manual,
             payload,
             trigger_key: None,

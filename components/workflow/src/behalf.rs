@@ -3,7 +3,9 @@
 
 use berth_sdk::prelude::*;
 
-use crate::{definition::StepType, failure::Failure, sight, version, workflow::Workflow};
+use crate::{
+    audience::Circle, definition::StepType, failure::Failure, sight, trigger::MANAGE, version, workflow::Workflow,
+};
 
 /// The code of a failure for want of somebody to act for.
 const DENIED: &str = "ACTING_DENIED";
@@ -43,21 +45,26 @@ pub fn go_on(run_id: &Id, key: &str) -> Result<Option<Failure>> {
     Ok(failure)
 }
 
-/// Goes on as the user for whom a workflow acts, to the end of the message. Whether that can be, and they see the project;
-/// 503 while planning does not say.
-pub fn sees(workflow_id: &Id, project_id: &Id) -> Result<bool> {
-    let Some(workflow) = entity::find::<Workflow>(&Pool, workflow_id)? else { return Ok(false) };
-    if act_for(of_workflow(&Pool, &workflow)?)?.is_some() {
-        return Ok(false);
+/// Goes on as the user for whom a workflow acts, to the end of the message. That user, where that can be, they are one of
+/// those whom an event is for, and they see the project that it tells of; 503 while planning does not say.
+pub fn who_may_know(workflow_id: &Id, project_id: Option<&Id>, circle: Option<&Circle>) -> Result<Option<Id>> {
+    let Some(workflow) = entity::find::<Workflow>(&Pool, workflow_id)? else { return Ok(None) };
+    let Some(user_id) = of_workflow(&Pool, &workflow)? else { return Ok(None) };
+    if act_for(Some(user_id.clone()))?.is_some()
+        || circle.is_some_and(|circle| !circle.admits(&user_id, &auth::teams(), auth::has(MANAGE)))
+    {
+        return Ok(None);
     }
-    match people::scope::require(project_id) {
-        Ok(()) => {
-            sight::look();
-            Ok(true)
+    // Of a workflow that belongs to a project it is asked too: to who does not see it the workflow does not exist.
+    for project_id in project_id.into_iter().chain(workflow.project_id.as_ref()) {
+        match people::scope::require(project_id) {
+            Ok(()) => {}
+            Err(problem) if problem.status < 500 => return Ok(None),
+            Err(problem) => return Err(problem),
         }
-        Err(problem) if problem.status < 500 => Ok(false),
-        Err(problem) => Err(problem),
     }
+    sight::look();
+    Ok(Some(user_id))
 }
 
 fn act_for(user_id: Option<Id>) -> Result<Option<Failure>> {

@@ -34,6 +34,7 @@ pub fn open(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, input: &V
     let order = Order {
         workflow_id,
         project_id: run.row.project_id.clone(),
+        audience: run.row.audience,
         trigger_type: TriggerType::Manual,
         payload: json!({ "input": input.get("input").cloned().unwrap_or_else(|| json!({})), "parentRunId": run.row.id }),
         // One attempt starts one run, however often its message comes.

@@ -30,6 +30,13 @@ struct Progress {
     parallel: i64,
 }
 
+impl Progress {
+    /// Whether another item may begin: there is one, and fewer than `parallel` are under way.
+    fn has_room(&self) -> bool {
+        self.next < self.count && self.next - self.done - self.failed < self.parallel
+    }
+}
+
 /// Begins a `foreach`: its items are put together and the first ones are sent.
 pub fn open(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, scope: &Value) -> Result<()> {
     let items = step.input.get("items").cloned().unwrap_or(Value::Null);
@@ -63,7 +70,7 @@ pub fn open(run: &mut Run<'_>, row: &mut Stored<StepRun>, step: &Step, scope: &V
 
 /// Sends as many items as have room, and ends the step with the last one.
 fn more(run: &mut Run<'_>, row: &mut Stored<StepRun>, mut progress: Progress) -> Result<()> {
-    while progress.next < progress.count && progress.next - progress.done - progress.failed < progress.parallel {
+    while progress.has_room() {
         let index = progress.next;
         progress.next += 1;
         if !begin_item(run, row, index)? {
@@ -173,4 +180,32 @@ fn output(run: &Run<'_>, row: &StepRun, progress: &Progress) -> Result<Value> {
     let whole = crate::history::with(counts.clone(), json!({ "items": items }));
     let is_small = whole.to_string().len() <= step_run::OUTPUT_BYTES_MAX;
     Ok(if is_small { whole } else { crate::history::with(counts, json!({ "items": null, "omitted": true })) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Progress;
+
+    #[test]
+    fn never_more_items_are_under_way_than_may_be() {
+        let mut progress = Progress { count: 20, parallel: 8, ..Progress::default() };
+        let mut most = 0;
+        while progress.done + progress.failed < progress.count {
+            while progress.has_room() {
+                progress.next += 1;
+            }
+            most = most.max(progress.next - progress.done - progress.failed);
+            // Whichever way an item ends, the next one takes its place.
+            if progress.done > progress.failed {
+                progress.failed += 1;
+            } else {
+                progress.done += 1;
+            }
+        }
+        assert_eq!((most, progress.next, progress.done, progress.failed), (8, 20, 10, 10));
+        assert!(
+            !Progress { count: 1, next: 1, parallel: 8, ..Progress::default() }.has_room(),
+            "there is no other one"
+        );
+    }
 }

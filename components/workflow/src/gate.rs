@@ -11,6 +11,7 @@ use berth_sdk::{
 
 use crate::{
     advance,
+    audience::Audience,
     definition::{HumanGate, OnTimeout, Policy, Step},
     failure::Failure,
     machine::{End, StepStatus},
@@ -175,7 +176,7 @@ fn announce(run: &mut Run<'_>, approval: &Stored<Approval>) -> Result<()> {
     Ok(())
 }
 
-/// Who is told: the approvers; where nobody is named, who made the workflow, or for whom a run of a project acts.
+/// Who is told: the approvers; where nobody is named, who made the workflow, or for whom a run acts that is not everybody's.
 fn audience(approvers: &[Id], author: Option<&str>) -> Vec<Id> {
     let author = author.map(Id::from).filter(|_| approvers.is_empty());
     approvers.iter().cloned().chain(author).collect()
@@ -195,8 +196,8 @@ pub fn notify(envelope: &Envelope) -> Result<()> {
         return Ok(());
     }
     let run = entity::find::<RunRow>(&Pool, &approval.run_id)?;
-    let author = match run.filter(|run| run.project_id.is_some()) {
-        // Who made the workflow need not see the project.
+    let author = match run.filter(|run| run.project_id.is_some() || run.audience != Audience::Organization) {
+        // Who made the workflow need not see the project, or what is private.
         Some(run) => run.acts_for.clone().map(Id::into_string),
         None => entity::find::<Workflow>(&Pool, &approval.workflow_id)?.and_then(|row| row.created_by),
     };

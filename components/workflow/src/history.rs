@@ -1,7 +1,11 @@
 //! The history of a run: events numbered without a gap, written in the transaction of what they tell of. Some of them leave
 //! the service.
 
+use std::borrow::Cow;
+
 use berth_sdk::{events::Message, page::LIMIT_DEFAULT, prelude::*, serde_json::Value};
+
+use crate::{audience::Audience, run_row::RunRow};
 
 /// An event carries an output or input of at most so many bytes; the step's row has the whole.
 const VALUE_BYTES_MAX: usize = 16 * 1024;
@@ -72,11 +76,12 @@ pub fn is_published(kind: &str) -> bool {
 pub fn write(
     transaction: &Transaction,
     organization_id: &Id,
-    run_id: &Id,
+    run: &Stored<RunRow>,
     entries: &[Entry],
     now: Timestamp,
 ) -> Result<()> {
     const COLUMNS: usize = 5;
+    let run_id = &run.id;
     if entries.is_empty() {
         return Ok(());
     }
@@ -106,9 +111,26 @@ pub fn write(
         &values,
     )?;
     for entry in entries.iter().filter(|entry| is_published(&entry.kind)) {
-        transaction.send(&Message::new(&entry.kind, &entry.data)?.with_key(run_id.as_str()))?;
+        let data = if run.audience == Audience::Organization {
+            Cow::Borrowed(&entry.data)
+        } else {
+            Cow::Owned(discreet(&entry.data))
+        };
+        transaction.send(&Message::new(&entry.kind, &data)?.with_key(run_id.as_str()))?;
     }
     Ok(())
+}
+
+/// What leaves the service of a run that is not everybody's: which one, how it goes, and nothing that anybody has said.
+fn discreet(data: &Value) -> Value {
+    let mut data = data.clone();
+    if let Some(members) = data.as_object_mut() {
+        members.retain(|name, _| !matches!(name.as_str(), "output" | "message"));
+        if let Some(error) = members.get_mut("error").and_then(Value::as_object_mut) {
+            error.retain(|name, _| matches!(name.as_str(), "code" | "stepId"));
+        }
+    }
+    data
 }
 
 /// One page of events, in their order.
@@ -148,4 +170,18 @@ pub fn with(mut value: Value, more: Value) -> Value {
         members.extend(more);
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_was_said_in_private_leaves_the_service() {
+        let error = json!({"code": "NOT_FOUND", "message": "No Flood.", "stepId": "a"});
+        let data = json!({"runId": "r1", "output": {"a": 1}, "message": "Flood?", "error": error, "isPrivate": true});
+        let left = json!({"runId": "r1", "error": {"code": "NOT_FOUND", "stepId": "a"}, "isPrivate": true});
+        assert_eq!(discreet(&data), left);
+        assert_eq!(discreet(&json!({"error": null})), json!({"error": null}));
+    }
 }

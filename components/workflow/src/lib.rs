@@ -4,6 +4,7 @@ pub mod action;
 pub mod advance;
 pub mod allowance;
 pub mod api;
+pub mod audience;
 pub mod behalf;
 pub mod check;
 pub mod child;
@@ -44,7 +45,8 @@ pub fn service() -> Service {
         .migrations(migrations::embed![
             "../../../migrations/workflow/0001_workflows.sql",
             "../../../migrations/workflow/0002_acting.sql",
-            "../../../migrations/workflow/0003_projects.sql"
+            "../../../migrations/workflow/0003_projects.sql",
+            "../../../migrations/workflow/0004_audience.sql"
         ])
         .routes(workflows().merge(runs()).merge(gates()))
         .on("#", trigger::consume)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use berth_sdk::{events::Message, prelude::*, serde_json::Value};
 
 use crate::{
+    audience::Audience,
     definition::{Definition, Step},
     history::{self, Entry, with},
     machine::{Effect, End, Machine, Node, StepStatus},
@@ -148,6 +149,9 @@ impl<'t> Run<'t> {
         });
         if let Some(project_id) = &self.row.project_id {
             data = with(data, json!({ "projectId": project_id }));
+        }
+        if self.row.audience != Audience::Organization {
+            data = with(data, json!({ "isPrivate": true, "actsFor": self.row.acts_for }));
         }
         if let Some(step_id) = step_id {
             data = with(data, json!({ "stepId": step_id }));
@@ -336,7 +340,7 @@ impl<'t> Run<'t> {
         let current = self.machine.nodes.iter().zip(&self.briefs).filter(|(node, _)| is_current(node));
         self.row.current_steps = current.map(|(_, brief)| brief.step_id.clone()).collect();
         let organization_id = self.organization_id()?;
-        history::write(self.transaction, &organization_id, &self.row.id, &self.entries, self.now)?;
+        history::write(self.transaction, &organization_id, &self.row, &self.entries, self.now)?;
         for entry in self.entries.iter().filter(|entry| history::is_published(&entry.kind)) {
             trigger::offer_own(self.transaction, &self.row, &entry.kind, &entry.data)?;
         }

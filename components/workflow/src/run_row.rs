@@ -5,7 +5,7 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
-use crate::{machine::End, sight};
+use crate::{audience::Audience, machine::End, sight};
 
 /// How far a run is.
 #[choice]
@@ -53,6 +53,8 @@ pub struct RunRow {
     pub workflow_id: Id,
     /// The project that it tells of: of the event that started it, of the run whose step did, or else of the workflow.
     pub project_id: Option<Id>,
+    /// Who sees it, among those who see the project: of the event that started it, or of the run that did.
+    pub audience: Audience,
     /// The version of the definition that it keeps. Of a stored run this is `row.data.version`: `row.version` is its lock.
     pub version: i64,
     /// What started it.
@@ -115,6 +117,8 @@ pub struct RunBrief {
     pub workflow_id: Id,
     /// The project that it tells of.
     pub project_id: Option<Id>,
+    /// Who sees it, among those who see the project.
+    pub audience: Audience,
     /// The version of the definition that it keeps.
     pub version: i64,
     /// What started it.

@@ -9,6 +9,7 @@ use berth_sdk::{
 };
 
 use crate::{
+    audience::Audience,
     behalf,
     guard::{self, DEPTH_MAX},
     history::with,
@@ -39,6 +40,8 @@ pub struct Order {
     pub workflow_id: Id,
     /// The project that what starts it tells of; none: that of the workflow, if it has one.
     pub project_id: Option<Id>,
+    /// For whom it is.
+    pub audience: Audience,
     /// What starts it.
     pub trigger_type: TriggerType,
     /// What is known.
@@ -220,6 +223,7 @@ fn insert(
     let row = RunRow {
         workflow_id: workflow.id.clone(),
         project_id: order.project_id.or_else(|| workflow.project_id.clone()),
+        audience: order.audience,
         version: workflow.definition_version,
         trigger_type: order.trigger_type,
         variables: variables(&workflow.definition.variables, &order.payload),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use berth_sdk::{cache, events::Message, prelude::*, serde_json::Value, validate::FieldError};
 
 use crate::{
+    audience::{self, Audience, Circle},
     behalf,
     condition::Condition,
     expression::{self, Path},
@@ -36,24 +37,8 @@ const PRESETS: [(&str, &str); 5] = [
     ("deployment_started", "custom.deployment.started"),
 ];
 
-/// What an author needs for triggers by events that tell of people.
+/// What an author needs for triggers by events that tell of people, and whoever sees the runs that these start.
 pub const MANAGE: &str = "workflows.workflow.manage";
-
-/// What events begin with that tell of people's inboxes, sign-ins, rights and secrets. A run shows its event to whoever may
-/// read workflows, so administrators decide about these.
-const CONFIDENTIAL: [&str; 11] = [
-    "audit",
-    "auth",
-    "invitation",
-    "notification",
-    "organization",
-    "role",
-    "secret",
-    "session",
-    "sessions",
-    "team",
-    "user",
-];
 
 /// What starts a workflow.
 #[data]
@@ -110,8 +95,7 @@ impl Trigger {
 
     /// Whether the events that it waits for are not for everybody to see.
     pub fn is_confidential(&self) -> bool {
-        // The first word of a pattern is never a wildcard.
-        self.pattern().is_some_and(|pattern| CONFIDENTIAL.contains(&pattern.split('.').next().unwrap_or_default()))
+        self.pattern().is_some_and(|pattern| audience::is_confidential(&pattern))
     }
 
     /// Whether what came is what it waits for.
@@ -261,20 +245,32 @@ pub fn consume(envelope: &Envelope) -> Result<()> {
     if !found.is_empty() && cause.is_none() {
         cause = guard::by_thing(envelope, &incoming.data)?;
     }
-    let project_id = sight::project_of(&incoming.r#type, &incoming.data);
-    start_all(&found, &incoming, project_id.as_ref(), cause.as_ref(), envelope.correlation_id.as_deref())
+    let told = Told {
+        project_id: sight::project_of(&incoming.r#type, &incoming.data),
+        circle: Circle::of(&incoming.r#type, &incoming.data, incoming.user_id.as_deref()),
+    };
+    start_all(&found, &incoming, &told, cause.as_ref(), envelope.correlation_id.as_deref())
+}
+
+/// To whom an event may be told.
+struct Told {
+    /// To who sees this project.
+    project_id: Option<Id>,
+    /// To these.
+    circle: Option<Circle>,
 }
 
 fn fits(entry: &Entry, incoming: &Incoming) -> bool {
     events::matches(&entry.pattern, &incoming.r#type)
 }
 
-/// Starts what waits for an event. One that tells of a project is for whoever sees the project: that is asked as the user
-/// for whom a workflow acts, and as a message acts for one user only, each workflow gets a message of its own.
+/// Starts what waits for an event. One that tells of a project is for whoever sees the project, and one that tells of
+/// something private for those it is for: that is asked as the user for whom a workflow acts, and as a message acts for one
+/// user only, each workflow gets a message of its own.
 fn start_all(
     found: &[&Entry],
     incoming: &Incoming,
-    project_id: Option<&Id>,
+    told: &Told,
     cause: Option<&guard::Cause>,
     correlation_id: Option<&str>,
 ) -> Result<()> {
@@ -294,12 +290,13 @@ fn start_all(
             payload: payload.clone(),
             trigger_key: format!("event-{}", incoming.id),
             run_id: None,
-            project_id: project_id.cloned(),
+            project_id: told.project_id.clone(),
+            circle: told.circle.clone(),
             depth: cause.map(|cause| cause.depth + 1),
             caused_by: cause.map(|cause| cause.run_id.clone()),
         };
-        if project_id.is_none() {
-            begin(message, correlation_id)?;
+        if told.project_id.is_none() && told.circle.is_none() {
+            begin(message, None, correlation_id)?;
             continue;
         }
         match Message::new(schedule::RUN_START, &message) {
@@ -319,6 +316,8 @@ struct OwnEvent {
     workflow_id: Id,
     /// Of the run: whatever it tells, it tells of this.
     project_id: Option<Id>,
+    /// Of the run: it is for nobody else either.
+    circle: Option<Circle>,
     depth: i64,
     event: Incoming,
 }
@@ -344,6 +343,7 @@ pub fn offer_own(transaction: &Transaction, run: &Stored<RunRow>, kind: &str, da
         run_id: run.id.clone(),
         workflow_id: run.workflow_id.clone(),
         project_id: run.project_id.clone(),
+        circle: Circle::of_run(run),
         depth: run.depth,
         event,
     };
@@ -357,8 +357,12 @@ pub fn consume_own(envelope: &Envelope) -> Result<()> {
     let cause = guard::Cause { run_id: own.run_id, workflow_id: own.workflow_id, depth: own.depth };
     let index = index(&Pool)?;
     let found: Vec<&Entry> = index.iter().filter(|entry| fits(entry, &own.event)).collect();
-    let project_id = own.project_id.or_else(|| sight::project_of(&own.event.r#type, &own.event.data));
-    start_all(&found, &own.event, project_id.as_ref(), Some(&cause), envelope.correlation_id.as_deref())
+    let event = &own.event;
+    let told = Told {
+        project_id: own.project_id.or_else(|| sight::project_of(&event.r#type, &event.data)),
+        circle: own.circle.or_else(|| Circle::of(&event.r#type, &event.data, event.user_id.as_deref())),
+    };
+    start_all(&found, event, &told, Some(&cause), envelope.correlation_id.as_deref())
 }
 
 /// What `workflow.run.start` carries.
@@ -371,33 +375,36 @@ struct StartMessage {
     run_id: Option<Id>,
     /// The project that it tells of.
     project_id: Option<Id>,
+    /// Those it is for.
+    circle: Option<Circle>,
     /// How many runs led to it, when any did.
     depth: Option<i64>,
     /// The last of them.
     caused_by: Option<Id>,
 }
 
-/// Handles `workflow.run.start`: a schedule, a call from outside or an event of a project starts a run.
+/// Handles `workflow.run.start`: a schedule, a call from outside, or an event that is not everybody's starts a run.
 pub fn start_run(envelope: &Envelope) -> Result<()> {
     let message: StartMessage = envelope.data()?;
-    if let Some(project_id) = &message.project_id
-        && !behalf::sees(&message.workflow_id, project_id)?
-    {
-        logging::info!(
-            "an event of a project starts no run for who does not see it",
-            workflow_id = message.workflow_id,
-            project_id = project_id
-        );
+    let is_everybodys = message.project_id.is_none() && message.circle.is_none();
+    let acts_for = if is_everybodys {
+        None
+    } else {
+        behalf::who_may_know(&message.workflow_id, message.project_id.as_ref(), message.circle.as_ref())?
+    };
+    if acts_for.is_none() && !is_everybodys {
+        logging::info!("an event starts no run for who may not know what it says", workflow_id = message.workflow_id);
         return Ok(());
     }
-    begin(message, envelope.correlation_id.as_deref())
+    begin(message, acts_for, envelope.correlation_id.as_deref())
 }
 
-fn begin(message: StartMessage, correlation_id: Option<&str>) -> Result<()> {
+fn begin(message: StartMessage, acts_for: Option<Id>, correlation_id: Option<&str>) -> Result<()> {
     let workflow_id = message.workflow_id.clone();
     let order = Order {
         workflow_id: message.workflow_id,
         project_id: message.project_id,
+        audience: message.circle.map_or(Audience::Organization, |circle| circle.audience),
         trigger_type: message.trigger_type,
         payload: message.payload,
         trigger_key: Some(message.trigger_key),
@@ -405,7 +412,7 @@ fn begin(message: StartMessage, correlation_id: Option<&str>) -> Result<()> {
         caused_by: message.caused_by,
         correlation_id: correlation_id.map(ToString::to_string),
         parent: None,
-        acts_for: None,
+        acts_for,
         run_id: message.run_id,
     };
     let started = database::transaction(|transaction| {

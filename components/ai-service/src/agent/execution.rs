@@ -399,6 +399,7 @@ pub fn end(
         "executionId": row.id, "agentId": row.agent_id, "userId": row.user_id, "status": row.status, "output": output,
         "outputLeftOut": row.output.is_some() && output.is_none(), "error": row.error, "errorCode": row.error_code,
         "tokensUsed": row.tokens_used, "costMicro": row.cost_micro, "steps": row.steps.len(), "context": row.context,
+        "projectId": row.agent.get("projectId"), "isPrivate": row.is_private,
     });
     transaction.send(&Message::new(kind, &data)?.with_key(row.id.as_str()))?;
     Ok(())

@@ -137,14 +137,18 @@ fn commit(agent: &Agent, mut row: Stored<AgentExecution>, moved: Moved) -> Resul
         let has_begun = row.current_step == 0;
         row.current_step += 1;
         if has_begun {
-            let data = json!({ "executionId": row.id, "agentId": row.agent_id, "userId": row.user_id, "context": row.context });
+            let data = json!({
+                "executionId": row.id, "agentId": row.agent_id, "userId": row.user_id, "context": row.context,
+                "projectId": agent.project_id, "isPrivate": row.is_private,
+            });
             transaction.send(&Message::new("ai.agent.started", &data)?.with_key(row.id.as_str()))?;
         }
         let last = row.steps.last().cloned().unwrap_or_default();
         let data = json!({
             "executionId": row.id, "agentId": row.agent_id, "step": row.current_step, "status": row.status,
             "kind": last.get("kind"), "toolName": last.get("toolName"), "waitingFor": row.waiting_for,
-            "tokensUsed": row.tokens_used, "costMicro": row.cost_micro,
+            "tokensUsed": row.tokens_used, "costMicro": row.cost_micro, "userId": row.user_id,
+            "projectId": agent.project_id, "isPrivate": row.is_private,
         });
         transaction.send(&Message::new("ai.agent.step", &data)?.with_key(row.id.as_str()))?;
         match moved {

@@ -79,7 +79,7 @@ pub fn search(Query(wanted): Query<Wanted>, query: PageQuery) -> Result<Page<Hit
         .condition("text_match(pattern_patterns.pattern_patterns_text, ?)", [wanted.q.as_str()]);
     for (column, value) in [("language", &wanted.language), ("category", &wanted.category)] {
         if let Some(value) = value {
-            select = select.condition(&format!("LOWER({column}) = LOWER(?)"), [value.as_str()]);
+            select = words::called(select, column, value);
         }
     }
     if let Some(kind) = wanted.pattern_type {

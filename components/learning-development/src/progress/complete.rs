@@ -75,7 +75,7 @@ pub fn complete(transaction: &Transaction, path: &Stored<Path>, step_id: &Id, de
         path,
         json!({
             "pathId": path.id, "stepId": step.id, "userId": user_id, "stepType": step.step_type, "skills": step.skills,
-            "minutes": details.minutes, "progress": enrolled.progress,
+            "minutes": details.minutes, "progress": enrolled.progress, "isPrivate": true,
         }),
     )?;
     transaction.forget(recommend::key(&user_id));
@@ -146,8 +146,9 @@ pub fn advance(
         if path.is_personal() && path.status != PathStatus::Completed {
             enrollment::set_status(transaction, path, PathStatus::Completed)?;
         }
-        let data =
-            json!({ "pathId": path.id, "userId": enrolled.user_id, "skills": path.skills_covered, "steps": total });
+        let data = json!({
+            "pathId": path.id, "userId": enrolled.user_id, "skills": path.skills_covered, "steps": total, "isPrivate": true,
+        });
         say(transaction, "learning.path.completed", path, data)?;
     }
     if *enrolled != before {

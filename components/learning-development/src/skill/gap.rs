@@ -77,10 +77,9 @@ pub fn read(Query(wanted): Query<Wanted>) -> Result<Json<Gaps>> {
     let user_id = auth::user_id()?;
     let select = Select::<Path>::new().sort("-createdAt").limit(PATHS_MAX);
     let paths = match &wanted.role {
-        Some(role) => select
-            .equal("is_template", true)
-            .equal("status", PathStatus::Active)
-            .condition("LOWER(title) = LOWER(?)", [role.trim()]),
+        Some(role) => {
+            words::called(select.equal("is_template", true).equal("status", PathStatus::Active), "title", role.trim())
+        }
         None => select.condition(
             "id IN (SELECT path_id FROM learning_enrollments WHERE user_id = ? AND status = 'active')",
             [&user_id],

@@ -10,7 +10,7 @@ use berth_sdk::{
 
 use super::{Execution, ExecutionStatus, Filled, caller_module, facts, fill, stream};
 use crate::{
-    prompt::{Prompt, PromptCategory},
+    prompt::{self, Prompt, PromptCategory},
     resolve,
 };
 
@@ -186,7 +186,7 @@ fn tell(
     name: &str,
     target: Option<&Map<String, Value>>,
 ) -> Result<()> {
-    let mut facts = facts(row, name);
+    let mut facts = prompt::with_reach(transaction, &row.prompt_id, facts(row, name))?;
     if let (Some(target), Some(facts)) = (target, facts.as_object_mut()) {
         facts.insert("target".into(), json!(target));
     }

@@ -4,7 +4,7 @@
 use super::Value;
 use crate::entity::Condition;
 
-/// Letters beyond ASCII that [`in_any_case`] compares in both cases; further ones are compared as they stand.
+/// Letters beyond ASCII that are compared in both cases; further ones are compared as they stand.
 const FOLDED_MAX: usize = 16;
 
 /// A text as it stands in a pattern.
@@ -56,6 +56,28 @@ pub fn entry(text: &str) -> String {
 /// ```
 pub fn in_any_case(column: &str, text: &str) -> Condition {
     let small = text.to_lowercase();
+    let Condition { sql, mut values } = lowered(column, &small);
+    values.push(anywhere(&small).into());
+    Condition { sql: format!("{sql} LIKE ? ESCAPE '!'"), values }
+}
+
+/// The same where a column is the text and nothing else.
+///
+/// ```
+/// use berth_sdk::database::like;
+/// let found = like::equal_in_any_case("title", "Übung");
+/// assert_eq!(found.sql, "REPLACE(LOWER(title), ?, ?) = ?");
+/// assert_eq!(found.values, ["Ü", "ü", "übung"].map(berth_sdk::database::Value::from));
+/// ```
+pub fn equal_in_any_case(column: &str, text: &str) -> Condition {
+    let small = text.to_lowercase();
+    let Condition { sql, mut values } = lowered(column, &small);
+    values.push(small.into());
+    Condition { sql: format!("{sql} = ?"), values }
+}
+
+/// A column in small letters, as far as a text in small letters needs it.
+fn lowered(column: &str, small: &str) -> Condition {
     let mut sql = format!("LOWER({column})");
     let mut values: Vec<Value> = Vec::new();
     let mut folded: Vec<char> = Vec::new();
@@ -69,8 +91,7 @@ pub fn in_any_case(column: &str, text: &str) -> Condition {
             values.extend([capital.into(), letter.to_string().into()]);
         }
     }
-    values.push(anywhere(&small).into());
-    Condition { sql: format!("{sql} LIKE ? ESCAPE '!'"), values }
+    Condition { sql, values }
 }
 
 /// The same of an entry of a list of texts that is stored as JSON.
