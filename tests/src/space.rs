@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_test_servers::{Kind, find_program};
-use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
-use lapin::{Connection, ConnectionProperties};
+use lapin::options::{
+    BasicGetOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Connection, ConnectionProperties};
 
 /// What `cargo xtask test` sets for the second run of the promises.
 const STACK_VARIABLE: &str = "BERTH_TEST_STACK";
@@ -98,6 +101,49 @@ impl Space {
         answer.unwrap_or_else(|reason| panic!("{statement}: {reason}")).lines().map(str::to_owned).collect()
     }
 
+    /// Every key of it in the cache, with what lies there.
+    ///
+    /// # Panics
+    /// When it cannot be read, or something else than a text lies at a key.
+    #[must_use]
+    pub fn cached(&self) -> Vec<u8> {
+        let read = || -> redis::RedisResult<Vec<u8>> {
+            let mut connection = redis::Client::open(self.urls.redis.as_str())?.get_connection()?;
+            let mut all = Vec::new();
+            for key in self.keys(&mut connection)? {
+                // None: its time has ended meanwhile.
+                let value: Option<Vec<u8>> = redis::cmd("GET").arg(&key).query(&mut connection)?;
+                all.extend([key.into_bytes(), value.unwrap_or_default()].join(&b'\n'));
+                all.push(b'\n');
+            }
+            Ok(all)
+        };
+        read().unwrap_or_else(|error| panic!("the cache of the test: {error}"))
+    }
+
+    /// Hears from now on every event that hosts publish on it. One must have been started.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn tap(&self) -> Tap {
+        let tap = async {
+            let connection = Connection::connect(&self.urls.amqp, ConnectionProperties::default()).await?;
+            let channel = connection.create_channel().await?;
+            // The broker names it, and takes it away with the connection.
+            let options = QueueDeclareOptions::exclusive();
+            let queue = channel.queue_declare("".into(), options, FieldTable::default()).await?.name().clone();
+            let (events, options) = (self.events().into(), QueueBindOptions::default());
+            channel.queue_bind(queue.clone(), events, "#".into(), options, FieldTable::default()).await?;
+            lapin::Result::Ok(Tap { connection, channel, queue })
+        };
+        tap.await.unwrap_or_else(|error| panic!("the broker of the test: {error}"))
+    }
+
+    /// The exchange of all events.
+    fn events(&self) -> String {
+        format!("{}.berth.events", self.name)
+    }
+
     /// What tells a host to use it.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         [
@@ -139,18 +185,49 @@ impl Space {
             channel.queue_delete(place.clone().into(), queues).await?;
             channel.exchange_delete(place.into(), exchanges).await?;
         }
-        channel.exchange_delete(name("berth.events".to_owned()).into(), exchanges).await?;
+        channel.exchange_delete(self.events().into(), exchanges).await?;
         connection.close(200, "done".into()).await
+    }
+
+    fn keys(&self, connection: &mut redis::Connection) -> redis::RedisResult<Vec<String>> {
+        redis::cmd("KEYS").arg(format!("berth:n:{}:*", self.name)).query(connection)
     }
 
     /// Removes keys from the cache.
     fn leave_cache(&self) -> redis::RedisResult<()> {
         let mut connection = redis::Client::open(self.urls.redis.as_str())?.get_connection()?;
-        let keys: Vec<String> = redis::cmd("KEYS").arg(format!("berth:n:{}:*", self.name)).query(&mut connection)?;
-        for keys in keys.chunks(1_000) {
+        for keys in self.keys(&mut connection)?.chunks(1_000) {
             redis::cmd("UNLINK").arg(keys).exec(&mut connection)?;
         }
         Ok(())
+    }
+}
+
+/// What the broker gave to a queue of the test's own.
+pub struct Tap {
+    connection: Connection,
+    channel: Channel,
+    queue: ShortString,
+}
+
+impl Tap {
+    /// Everything that was published, with what was written on it.
+    ///
+    /// # Panics
+    /// When the broker does not hand it out.
+    pub async fn heard(self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let drain = async {
+            let options = BasicGetOptions { no_ack: true };
+            while let Some(message) = self.channel.basic_get(self.queue.clone(), options).await? {
+                let delivery = message.delivery;
+                all.extend(format!("{} {:?}\n", delivery.routing_key, delivery.properties).into_bytes());
+                all.extend(delivery.data);
+            }
+            self.connection.close(200, "heard".into()).await
+        };
+        drain.await.unwrap_or_else(|error| panic!("the broker of the test: {error}"));
+        all
     }
 }
 

@@ -9,6 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
 use crate::Space;
+use crate::space::Tap;
 
 /// How long a running host may hold the file.
 const FILE_PATIENCE: Duration = Duration::from_secs(60);
@@ -95,6 +96,23 @@ impl Store {
         let folder = file.parent().unwrap_or(file).read_dir().unwrap_or_else(|error| panic!("{error}"));
         let parts = folder.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&name));
         parts.flat_map(|entry| std::fs::read(entry.path()).unwrap_or_else(|error| panic!("{error}"))).collect()
+    }
+
+    /// Everything that lies in the cache of the servers; none on the embedded stack, whose cache is in the host's memory.
+    #[must_use]
+    pub fn cached(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::File(_) => None,
+            Self::Space(space) => Some(space.cached()),
+        }
+    }
+
+    /// Hears every event from now on that goes over the broker; none on the embedded stack, whose messages are rows.
+    pub async fn tap(&self) -> Option<Tap> {
+        match self {
+            Self::File(_) => None,
+            Self::Space(space) => Some(space.tap().await),
+        }
     }
 }
 

@@ -555,3 +555,25 @@ async fn every_provider_that_can_be_asked_is_looked_at() {
     assert_eq!(ada.post(&format!("/api/ai/providers/{plain}/test"), &json!({})).await.expect(200)["success"], true);
     assert_eq!(ada.get(&format!("/api/ai/providers/{plain}")).await.expect(200)["health"], "HEALTHY");
 }
+
+#[tokio::test]
+async fn what_is_said_is_kept_once_the_organization_wants_it_whoever_says_it() {
+    let (host, ada) = host_with_ada(manifest(None)).await;
+    let settings = format!("/api/organizations/{}/settings", text(&ada.account["organization"], "id"));
+    ada.put(&settings, &json!({"store_prompts": true})).await.done(200);
+    // A program that may see nothing of what the organization has set.
+    let body = json!({"name": "Asker", "permissions": ["ai.*"]});
+    let key = text(&ada.post("/api/users/me/api-keys", &body).await.expect(201), "key");
+    let program = host.client().with_token(&key);
+    program.get(&settings).await.problem(403, "FORBIDDEN");
+    let done = program.post("/api/ai/completions", &question("echo")).await.expect(200);
+    let kept = ada.get(&format!("/api/ai/completions/{}", text(&done, "id"))).await.expect(200);
+    for member in ["request", "response"] {
+        assert!(kept[member].to_string().contains("Say hello."), "{member}: {kept}");
+    }
+    // Another organization wants nothing kept.
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    let done = eve.post("/api/ai/completions", &question("echo")).await.expect(200);
+    let kept = eve.get(&format!("/api/ai/completions/{}", text(&done, "id"))).await.expect(200);
+    assert_eq!((&kept["request"]["stored"], &kept["response"]), (&json!(false), &Value::Null));
+}

@@ -360,6 +360,54 @@ async fn a_timer_fires_once_over_all_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_due_schedule_of_a_prompt_runs_once_over_all_hosts() {
+    const SCHEDULES: usize = 20;
+    const ROUNDS: usize = 3;
+    let space = space();
+    let restless = || Manifest::services().with("schedules = \"1m\"", "schedules = \"1s\"");
+    let hosts = three(|| Host::with(restless()).on(&space)).await;
+    let ada = hosts[0].client().register("ada@example.com", "Harbour").await;
+    ada.post("/api/prompts", &json!({"name": "digest", "content": "News"})).await.done(201);
+    ada.post("/api/prompts/digest/versions/1/publish", &json!({})).await.done(200);
+    let path = "/api/prompts/schedules";
+    let mut ids = Vec::new();
+    for number in 0..SCHEDULES {
+        let schedule =
+            json!({"promptId": "digest", "name": format!("n{number}"), "cron": "0 0 1 1 *", "model": "echo"});
+        ids.push(text(&ada.post(path, &schedule).await.expect(201), "id"));
+    }
+    let completed = async || {
+        let runs = ada.get("/api/prompts/digest/executions?status=completed&limit=200").await.expect(200);
+        runs["items"].as_array().cloned().unwrap_or_default()
+    };
+    for round in 1..=ROUNDS {
+        // All at once, so that every host has some of them at the same moment.
+        let due =
+            format!("UPDATE prompt_schedules SET next_run_at = '2026-01-0{round}T00:00:00.000Z', last_status = NULL");
+        assert_eq!(usize::try_from(hosts[0].store().change(&due).await), Ok(SCHEDULES));
+        eventually("every schedule having run", async || {
+            let rows =
+                hosts[round % 3].client().with_token(ada.token()).get(&format!("{path}?limit=200")).await.expect(200);
+            let rows = rows["items"].as_array().cloned().unwrap_or_default();
+            rows.iter().all(|row| row["lastStatus"] == "completed").then_some(())
+        })
+        .await;
+        assert_eq!(completed().await.len(), SCHEDULES * round);
+    }
+    // A run by hand comes through the same queue: when it is over, nothing of the others is left there.
+    ada.post(&format!("{path}/{}/run-now", ids[0]), &json!({})).await.done(202);
+    let runs = eventually("the run by hand", async || {
+        let runs = completed().await;
+        (runs.len() > SCHEDULES * ROUNDS).then_some(runs)
+    })
+    .await;
+    for (number, id) in ids.iter().enumerate() {
+        let own = runs.iter().filter(|run| run["scheduleId"] == id.as_str()).count();
+        assert_eq!(own, ROUNDS + usize::from(number == 0), "of {id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sessions_and_limits_hold_over_all_hosts() {
     const LIMIT: usize = 20;
     let space = space();

@@ -13,7 +13,7 @@ use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 
 const DUE: &str = "due = \"15m\"\n";
-const CALLS: &str = "call = [\"ai-service\", \"calendar\", \"embeddings\", \"execution-service\", \"knowledge-base\", \"prompt-management\"]\n";
+const CALLS: &str = "call = [\"ai-service\", \"calendar\", \"embeddings\", \"execution-service\", \"host\", \"knowledge-base\", \"prompt-management\"]\n";
 
 async fn started(manifest: Manifest) -> (Host, Client, String) {
     let host = Host::with(manifest).start().await;
@@ -304,4 +304,23 @@ async fn a_deployment_waits_for_the_calendar_and_a_scan_asks_the_feed_for_who_ke
     let asked: Value = serde_json::from_str(&asked.body).unwrap_or_default();
     let expected = json!({"package": {"name": "left", "ecosystem": "npm"}, "version": "1.2.0"});
     assert!(asked["queries"].as_array().is_some_and(|queries| queries.contains(&expected)), "{asked}");
+}
+
+#[tokio::test]
+async fn an_organization_says_whether_a_validated_plan_needs_approval() {
+    let (host, ada, _) = started(Manifest::services()).await;
+    let settings = format!("/api/organizations/{}/settings", text(&ada.account["organization"], "id"));
+    ada.put(&settings, &json!({"auto_approve": true})).await.done(200);
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    for (client, is_set) in [(&ada, true), (&eve, false)] {
+        let project = plans::project(client, "Pier").await;
+        let plan = text(&plans::plan(client, &project, &plans::many_steps(1)).await, "id");
+        client.post(&format!("/api/plans/{plan}/validate"), &json!({})).await.done(200);
+        let started = client.post(&format!("/api/plans/{plan}/execute"), &json!({})).await;
+        if is_set {
+            plans::reaches(client, &text(&started.expect(202), "executionId"), &["completed"]).await;
+        } else {
+            started.problem(409, "CONFLICT");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use berth_tests::listener::{Listener, Received};
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
 use berth_tests::secrets::{made, value};
+use berth_tests::space::Tap;
 use berth_tests::{Client, Host, Stopped, eventually, plans};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -45,11 +46,21 @@ fn shapes(text: &str) -> Vec<String> {
     [text.to_owned(), hex::encode(text)].into_iter().chain(base64).collect()
 }
 
-/// Nothing of what a host has kept and said holds PLAIN in any of its shapes; `known` is there.
-async fn holds_no_plaintext(stopped: &Stopped, known: &str) {
+/// Nothing of what a host has kept, said and published holds PLAIN in any of its shapes; `known` is in what it kept and in
+/// what it published. Of servers that is all that lies in their cache, too.
+async fn holds_no_plaintext(stopped: &Stopped, tap: Option<Tap>, known: &str) {
     assert!(!stopped.log.contains(PLAIN), "the log holds it");
     let mut kept = vec![("the database".to_owned(), stopped.store().everything().await)];
-    assert!(found(&kept[0].1, &[known.to_owned()]).is_some(), "what is searched does not hold {known}");
+    if let Some(tap) = tap {
+        kept.push(("the messages".to_owned(), tap.heard().await));
+    }
+    for (place, bytes) in &kept {
+        assert!(found(bytes, &[known.to_owned()]).is_some(), "what is searched of {place} does not hold {known}");
+    }
+    if let Some(cached) = stopped.store().cached() {
+        assert!(!cached.is_empty(), "the cache that is searched is another one");
+        kept.push(("the cache".to_owned(), cached));
+    }
     let mut all = Vec::new();
     files(&stopped.data(), &mut all);
     for path in all {
@@ -125,6 +136,7 @@ async fn a_secret_lives_through_versions_and_its_deletion() {
 async fn nothing_that_is_stored_or_logged_holds_a_plaintext() {
     let host =
         Host::with(Manifest::services()).variable("BERTH_LOG", "debug,wasmtime=info,cranelift=info").start().await;
+    let tap = host.store().tap().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let id = made(&ada, json!({"name": "canary", "type": "GENERIC", "value": PLAIN})).await;
     let user = json!({"username": "ada", "password": format!("{PLAIN}-password")});
@@ -150,7 +162,7 @@ async fn nothing_that_is_stored_or_logged_holds_a_plaintext() {
     let exported = ada.get("/api/secrets/export?format=env&includeValues=true").await;
     assert!(exported.status == 200 && exported.text().contains(PLAIN), "a sign-in of a moment ago is enough");
     let stopped = host.stop().await;
-    holds_no_plaintext(&stopped, "canary").await;
+    holds_no_plaintext(&stopped, tap, "canary").await;
     // It is still there after a restart.
     let host = stopped.start().await;
     let ada = host.client().with_token(ada.token());
@@ -237,6 +249,7 @@ async fn the_host_puts_a_secret_into_a_request_and_no_guest_sees_it() {
     let listener = Listener::answering(Arc::new(|_: &Received| (200, json!({"ok": true}).to_string()))).await;
     let host =
         Host::with(with_outbound(&listener)).variable("BERTH_LOG", "debug,wasmtime=info,cranelift=info").start().await;
+    let tap = host.store().tap().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let eve = host.client().register("eve@example.com", "Reef").await;
     let call = |params: Value| {
@@ -308,7 +321,7 @@ async fn the_host_puts_a_secret_into_a_request_and_no_guest_sees_it() {
         assert!(matches!(answer.status, 400 | 404), "{}", answer.text());
     }
     // Nothing of it in the executions, and nothing in what the host keeps and says.
-    holds_no_plaintext(&host.stop().await, "ungranted").await;
+    holds_no_plaintext(&host.stop().await, tap, "ungranted").await;
 }
 
 #[tokio::test]
@@ -412,12 +425,13 @@ async fn a_row_that_was_moved_or_altered_does_not_open() {
     value(&host.client().with_token(eve.token()), &moved).await.problem(500, "DECRYPTION_FAILED");
 }
 
-#[tokio::test]
-async fn values_can_lie_in_an_external_vault() {
-    let store: Arc<std::sync::Mutex<Vec<(String, Value)>>> = Arc::default();
-    let kept = Arc::clone(&store);
-    // As much of HashiCorp's key-value engine as is used.
-    let vault = Listener::answering(Arc::new(move |received: &Received| {
+/// What lies in a vault: each version of a value, by its path.
+type Kept = Arc<std::sync::Mutex<Vec<(String, Value)>>>;
+
+/// As much of HashiCorp's key-value engine as is used.
+async fn key_value_store(kept: &Kept) -> Listener {
+    let kept = Arc::clone(kept);
+    Listener::answering(Arc::new(move |received: &Received| {
         let mut store = kept.lock().expect("the store");
         if received.header("x-vault-token") != "vault-token" {
             return (403, "{}".to_owned());
@@ -436,13 +450,29 @@ async fn values_can_lie_in_an_external_vault() {
                 let found = store.iter().filter(|(known, _)| known == path).nth(version.saturating_sub(1));
                 found.map_or((404, "{}".to_owned()), |(_, data)| (200, json!({"data": {"data": data}}).to_string()))
             }
-            _ => (204, String::new()),
+            ("DELETE", path) => {
+                store.retain(|(known, _)| *known != path.replace("/metadata/", "/data/"));
+                (204, String::new())
+            }
+            _ => (405, "{}".to_owned()),
         }
     }))
-    .await;
+    .await
+}
+
+/// The manifest of the services, with secret-management allowed to reach `vault` and to purge every second.
+fn with_vault(vault: &Listener) -> Manifest {
     let reach = format!("outbound = [\"{}\"]\noutbound_private = [\"127.0.0.0/8\"]\nsecrets = true", vault.address());
-    let text_of = Manifest::services().text().replace("outbound = []\nsecrets = true", &reach);
-    let host = Host::with(Manifest::default().and(&text_of)).start().await;
+    let services = Manifest::services();
+    let text = services.text().replace("outbound = []\nsecrets = true", &reach);
+    Manifest::default().and(&text.replace("purge = \"daily\"", "purge = \"1s\""))
+}
+
+#[tokio::test]
+async fn values_can_lie_in_an_external_vault() {
+    let kept = Arc::default();
+    let vault = key_value_store(&kept).await;
+    let host = Host::with(with_vault(&vault)).start().await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let body = json!({"name": "kv", "type": "GENERIC", "value": {"a": PLAIN}, "storageBackend": "HASHICORP_VAULT"});
     ada.post("/api/secrets", &body).await.problem(404, "VAULT_NOT_CONFIGURED");
@@ -477,5 +507,45 @@ async fn values_can_lie_in_an_external_vault() {
         let audit = ada.get(&format!("/api/secrets/audit?action={action}")).await.expect(200);
         let own = audit["items"].as_array().into_iter().flatten().filter(|row| row["details"]["name"] == "Vault");
         assert_eq!(own.count(), rows, "{action}: {audit}");
+    }
+}
+
+#[tokio::test]
+async fn what_lies_in_an_external_vault_goes_from_there_when_its_time_is_over() {
+    let kept = Arc::default();
+    let vault = key_value_store(&kept).await;
+    let host = Host::with(with_vault(&vault)).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    let mut secrets = Vec::new();
+    // What is everybody's lies in a vault of everybody's.
+    for scope in ["ORGANIZATION", "GLOBAL"] {
+        let config = json!({"name": scope, "backend": "HASHICORP_VAULT", "scope": scope,
+            "config": {"address": vault.url(""), "token": "vault-token"}});
+        let config = text(&ada.post("/api/vaults", &config).await.expect(201), "id");
+        for name in ["gone", "stays"] {
+            let body = json!({"name": name, "type": "GENERIC", "value": PLAIN, "scope": scope,
+                "storageBackend": "HASHICORP_VAULT", "vaultId": config});
+            secrets.push(made(&ada, body).await);
+        }
+        let gone = &secrets[secrets.len() - 2];
+        ada.delete(&format!("/api/secrets/{gone}")).await.done(204);
+    }
+    let paths = || kept.lock().expect("the store").iter().map(|(path, _)| path.clone()).collect::<Vec<String>>();
+    assert_eq!(paths().len(), 4);
+    let over = "UPDATE secret_secrets SET recovery_deadline = '2020-01-01T00:00:00.000Z' WHERE deleted_at IS NOT NULL";
+    assert_eq!(host.store().change(over).await, 2);
+    let audit = eventually("the purge", async || {
+        let audit = ada.get("/api/secrets/audit?action=purge").await.expect(200);
+        (audit["total"] == 2).then_some(audit)
+    })
+    .await;
+    for row in audit["items"].as_array().into_iter().flatten() {
+        assert_eq!((&row["secretName"], &row["actorType"]), (&json!("gone"), &json!("SYSTEM")), "{audit}");
+    }
+    assert!(paths().len() == 2 && secrets.iter().step_by(2).all(|id| !paths().concat().contains(id)), "{:?}", paths());
+    let left = host.store().ask("SELECT name FROM secret_secrets").await;
+    assert_eq!(left, ["stays", "stays"]);
+    for id in secrets.iter().skip(1).step_by(2) {
+        assert_eq!(value(&ada, id).await.expect(200)["value"], PLAIN);
     }
 }

@@ -3,7 +3,7 @@
 
 use berth_tests::answer::text;
 use berth_tests::{Client, Host, Manifest, eventually};
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveTime, TimeDelta, Timelike, Utc};
 use serde_json::{Value, json};
 
 /// A host whose clock does not keep a test waiting, and which keeps single events for one day.
@@ -135,4 +135,97 @@ async fn an_unusual_hour_is_noticed_and_summed_up_with_its_day() {
     .await;
     assert_eq!((&alert["currentValue"], &alert["status"]), (&json!(30), &json!("ACTIVE")), "{alert}");
     are_summed_up(&host, &organization, "67").await;
+}
+
+#[tokio::test]
+async fn periods_begin_at_the_organizations_midnight_whoever_asks() {
+    let host = restless().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    let organization = text(&ada.account["organization"], "id");
+    let settings = format!("/api/organizations/{organization}/settings");
+    // Fourteen hours ahead of UTC, all year round: the day begins at ten o'clock of the day before.
+    ada.put(&settings, &json!({"timezone": "Pacific/Kiritimati"})).await.done(200);
+    // The first who asks is a program that may see nothing of what the organization has set.
+    let body = json!({"name": "Meter", "permissions": ["usage.*"]});
+    let program = ada.post("/api/users/me/api-keys", &body).await.expect(201);
+    let program = host.client().with_token(&text(&program, "key"));
+    program.get(&settings).await.problem(403, "FORBIDDEN");
+    let check = json!({"categoryCode": "ai.completion", "estimatedMetrics": {"totalTokens": 1}});
+    program.post("/api/usage/quotas/check", &check).await.done(200);
+    let quota = json!({"name": "Day", "categoryCode": "ai.*", "metricKey": "totalTokens", "period": "DAILY",
+        "limitValue": 100, "action": "HARD_LIMIT"});
+    ada.post("/api/usage/quotas", &quota).await.done(201);
+    let begin = async || {
+        let answer = program.post("/api/usage/quotas/check", &check).await.expect(200);
+        let verdict = answer["quotas"][0].clone();
+        let end = DateTime::parse_from_rfc3339(&text(&verdict, "resetAt")).expect("a time").with_timezone(&Utc);
+        (end - TimeDelta::days(1), verdict["current"].clone())
+    };
+    let (day, _) = begin().await;
+    assert_eq!((day.hour(), day.minute()), (10, 0), "{day}");
+    // Three events: just before this day, at its beginning, and now. The third one's day may be the next by then.
+    let at = |id: &str, moment: DateTime<Utc>| {
+        let mut event = completion(id, "p");
+        event["occurredAt"] = json!(moment.to_rfc3339());
+        event
+    };
+    let events = [at("before", day - TimeDelta::seconds(1)), at("first", day), completion("now", "p")];
+    assert_eq!(ada.post("/api/usage/events", &json!(events)).await.expect(202)["accepted"], 3);
+    let (today, used) = begin().await;
+    assert_eq!(used, if today == day { 2.0 } else { 1.0 }, "of {today}");
+
+    // The clock, which acts for nobody, sums up the same days.
+    are_summed_up(&host, &organization, "3").await;
+    let store = host.store();
+    let days = "SELECT CAST(COUNT(DISTINCT period_start) AS TEXT) FROM usage_aggregates WHERE granularity = 'DAILY'";
+    let of_day = |moment: DateTime<Utc>| {
+        let start = moment.format("%Y-%m-%dT10:00:00.000Z");
+        format!(
+            "SELECT CAST(COALESCE(SUM(event_count), 0) AS TEXT) FROM usage_aggregates WHERE granularity = 'DAILY' \
+             AND period_start = '{start}' AND dimension_key IS NULL"
+        )
+    };
+    assert_eq!(store.ask(&of_day(day - TimeDelta::days(1))).await, ["1"]);
+    let known = store.ask(days).await;
+    // As if they had been summed up while the organization counted in UTC, the former day so long ago that nothing else would
+    // sum it up anew: they are replaced and count once.
+    let aged = format!(
+        "UPDATE usage_aggregates SET updated_at = '2026-01-01T00:00:00.000Z' WHERE granularity = 'HOURLY' AND period_start < '{}'",
+        day.format("%Y-%m-%dT10:00:00.000Z")
+    );
+    assert_eq!(store.change(&aged).await, 1);
+    for day in [day - TimeDelta::days(1), day] {
+        let of_utc = day.date_naive().and_time(NaiveTime::MIN).and_utc();
+        let month = (day + TimeDelta::hours(14)).date_naive();
+        let month = (month - TimeDelta::days(i64::from(month.day0()))).and_time(NaiveTime::MIN).and_utc();
+        for (granularity, from, to) in [("DAILY", day, of_utc), ("MONTHLY", month - TimeDelta::hours(14), month)] {
+            let moved = format!(
+                "UPDATE usage_aggregates SET aggregate_key = 'utc|' || aggregate_key, period_start = '{}' \
+                 WHERE granularity = '{granularity}' AND period_start = '{}'",
+                to.format("%Y-%m-%dT%H:%M:%S.000Z"),
+                from.format("%Y-%m-%dT%H:%M:%S.000Z")
+            );
+            store.change(&moved).await;
+        }
+    }
+    eventually("the days of the present zone", async || {
+        let elsewhere = "SELECT id FROM usage_aggregates WHERE aggregate_key LIKE 'utc|%'";
+        (store.ask(elsewhere).await.is_empty() && store.ask(days).await == known).then_some(())
+    })
+    .await;
+    are_summed_up(&host, &organization, "3").await;
+    assert_eq!(store.ask(&of_day(day - TimeDelta::days(1))).await, ["1"]);
+
+    // A month in which clocks go forward, of an organization that has such clocks.
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    let settings = format!("/api/organizations/{}/settings", text(&eve.account["organization"], "id"));
+    eve.put(&settings, &json!({"timezone": "Europe/Berlin"})).await.done(200);
+    // The platform's administrator is told of the same month as the organization.
+    let billing = "/api/usage/billing?period=2026-03";
+    let reef = text(&eve.account["organization"], "id");
+    for (client, path) in [(&ada, format!("{billing}&organizationId={reef}")), (&eve, billing.to_owned())] {
+        let march = client.get(&path).await.expect(200);
+        assert_eq!(march["periodStart"], "2026-02-28T23:00:00.000Z", "{path}: {march}");
+        assert_eq!(march["periodEnd"], "2026-03-31T22:00:00.000Z", "{path}: {march}");
+    }
 }

@@ -1,13 +1,9 @@
 //! Who may do what, and for whom it is done.
 
-use std::time::Duration;
-
-use berth_sdk::{cache, http_out, prelude::*, serde_json::Value};
+use berth_sdk::prelude::*;
 
 /// Sets up providers, models, rules and limits.
 pub const MANAGE: &str = "ai.ai.manage";
-/// How long an organization's settings are remembered.
-const SETTINGS_TTL: Duration = Duration::from_secs(60);
 
 /// Whether the caller administers the organization.
 pub fn is_admin() -> bool {
@@ -26,14 +22,7 @@ pub fn require_manager(is_global: bool) -> Result<()> {
 
 /// Whether the organization wants questions and answers kept; no, when it cannot be found out.
 pub fn stores_prompts() -> bool {
-    let Some(organization_id) = auth::principal().organization_id else { return false };
-    if let Some(known) = cache::get::<bool>("store_prompts") {
-        return known;
-    }
-    let path = format!("/api/organizations/{organization_id}/settings");
-    let found = http_out::plugin("host").get(&path).timeout(Duration::from_secs(3)).fetch::<Value>();
-    let Ok(settings) = found else { return false };
-    let wanted = ["store_prompts", "storePrompts"].iter().any(|name| settings.get(*name) == Some(&Value::Bool(true)));
-    cache::set_ttl("store_prompts", &wanted, SETTINGS_TTL);
-    wanted
+    let Ok(organization_id) = auth::organization_id() else { return false };
+    let is_on = |name| people::organization::setting(&organization_id, name).is_ok_and(|set| set == true);
+    ["store_prompts", "storePrompts"].into_iter().any(is_on)
 }

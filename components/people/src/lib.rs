@@ -1,6 +1,7 @@
 //! Who belongs to the organization and to its teams: asked of the main app, which alone knows, with the caller's own rights.
 //! Who belongs is remembered for a minute, who does not never; whom somebody leads for a minute.
 
+pub mod organization;
 pub mod project;
 pub mod scope;
 

@@ -150,6 +150,19 @@ mod tests {
     use super::service;
 
     #[test]
+    fn every_route_of_the_specification_is_there() {
+        let wanted = "POST |GET |GET /{id}|GET /{id}/value|PUT /{id}|PUT /{id}/value|DELETE /{id}|POST /{id}/restore|\
+            DELETE /{id}/permanent|POST /resolve|POST /resolve/config|POST /{id}/rotate|GET /{id}/versions|\
+            GET /{id}/versions/{version}|POST /{id}/rollback|GET /{id}/access|POST /{id}/access|\
+            DELETE /{id}/access/{grantId}|POST /import/env|POST /import/json|GET /export|POST /migrate|GET /audit|\
+            GET /audit/{id}|GET /compliance/report|POST /keys/rotate|GET /keys";
+        let vaults = "GET |POST |GET /{id}|PUT /{id}|DELETE /{id}|POST /{id}/health|POST /{id}/default";
+        for (prefix, wanted) in [("/api/secrets", wanted), ("/api/vaults", vaults)] {
+            assert_eq!(berth_sdk::testing::missing_routes(&service(), prefix, wanted), Vec::<String>::new());
+        }
+    }
+
+    #[test]
     fn the_hosts_route_does_not_exist_for_anybody_else() {
         berth_sdk::testing::sign_in("u1", "o1");
         let body = json!({"service": "workflow", "purpose": "http", "references": [{"secretId": "s1"}]});

@@ -110,8 +110,9 @@ pub(crate) fn purge(_: &Envelope) -> Result<()> {
     let now = clock::now();
     let rows = database::query(
         &format!(
-            "SELECT id, organization_id, name, storage_backend FROM secret_secrets WHERE deleted_at IS NOT NULL AND \
-             recovery_deadline <= $1 ORDER BY recovery_deadline, id LIMIT {SECRETS_MAX}"
+            "SELECT id, organization_id, COALESCE(organization_id, home_organization_id) AS home, name, storage_backend \
+             FROM secret_secrets WHERE deleted_at IS NOT NULL AND recovery_deadline <= $1 \
+             ORDER BY recovery_deadline, id LIMIT {SECRETS_MAX}"
         ),
         params![now],
     )?;
@@ -119,15 +120,17 @@ pub(crate) fn purge(_: &Envelope) -> Result<()> {
         let (id, organization_id): (Id, Option<Id>) = (row.get("id")?, row.get("organization_id")?);
         let name: String = row.get("name")?;
         let is_elsewhere = row.get::<String>("storage_backend")? != "LOCAL_ENCRYPTED";
-        if is_elsewhere {
-            // How the vault is reached opens only for its organization.
-            let message = Message::new("secret.purge", &json!({ "secretId": id }))?;
-            let message = match &organization_id {
-                Some(organization_id) => message.for_organization(organization_id.as_str()),
-                None => message,
-            };
-            events::enqueue_message(&message)?;
-            continue;
+        match row.get::<Option<Id>>("home")? {
+            // How the vault is reached opens only for an organization: its own, or that which looks after what is everybody's.
+            Some(home) if is_elsewhere => {
+                let message = Message::new("secret.purge", &json!({ "secretId": id }))?;
+                events::enqueue_message(&message.for_organization(home.as_str()))?;
+                continue;
+            }
+            None if is_elsewhere => {
+                logging::warn!("a secret of no known organization stays in its vault", secret = id);
+            }
+            _ => {}
         }
         let subject = subject(&id, organization_id.as_ref(), &name);
         database::transaction(|transaction| erase(transaction, &id, &subject, now))?;

@@ -1,10 +1,6 @@
 //! Who sees what: users their own usage, administrators the organization's, the platform everybody's.
 
-use berth_sdk::{cache, http_out, prelude::*, serde_json::Value};
-use std::time::Duration;
-
-/// How long an organization's time zone is remembered.
-const ZONE_TTL: Duration = Duration::from_secs(600);
+use berth_sdk::prelude::*;
 
 /// Whether the caller administers the organization, or is the host or another service acting for it.
 pub(crate) fn is_admin() -> bool {
@@ -38,24 +34,36 @@ pub(crate) fn zone() -> chrono_tz::Tz {
     auth::organization_id().map_or(chrono_tz::Tz::UTC, |organization_id| zone_of(&organization_id))
 }
 
-/// The same of any organization.
+/// The same of any organization; UTC also while the main app does not say.
 pub(crate) fn zone_of(organization_id: &Id) -> chrono_tz::Tz {
-    let key = format!("zone:{organization_id}");
-    if let Some(name) = cache::get::<String>(&key) {
-        return crate::period::zone(&name);
-    }
-    let found = http_out::plugin("host").get(&format!("/api/organizations/{organization_id}")).fetch::<Value>();
-    let name = match found {
-        Ok(organization) => {
-            let own = organization.get("timezone").or_else(|| organization.pointer("/settings/timezone"));
-            own.and_then(Value::as_str).unwrap_or("UTC").to_string()
-        }
+    match people::organization::setting(organization_id, "timezone") {
+        Ok(name) => name.as_str().map_or(chrono_tz::Tz::UTC, crate::period::zone),
         Err(problem) => {
-            // Not remembered: it is asked again with the next request.
             logging::warn!("the organization's time zone is not known; UTC is used", problem = problem);
-            return chrono_tz::Tz::UTC;
+            chrono_tz::Tz::UTC
         }
-    };
-    cache::set_ttl(&key, &name, ZONE_TTL);
-    crate::period::zone(&name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_sdk::cache;
+
+    use super::*;
+
+    #[test]
+    fn an_organization_counts_in_utc_until_it_has_set_a_zone_that_is_one() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        assert_eq!(zone(), chrono_tz::Tz::UTC, "natively nobody answers");
+        let ttl = std::time::Duration::from_secs(60);
+        for (set, expected) in [
+            (json!("Europe/Berlin"), chrono_tz::Tz::Europe__Berlin),
+            (json!("Nowhere/Else"), chrono_tz::Tz::UTC),
+            (json!(null), chrono_tz::Tz::UTC),
+            (json!(["Europe/Berlin"]), chrono_tz::Tz::UTC),
+        ] {
+            cache::set_ttl("setting:o1:timezone", &set, ttl);
+            assert_eq!(zone(), expected, "{set}");
+        }
+    }
 }

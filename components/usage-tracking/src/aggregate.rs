@@ -1,6 +1,9 @@
 //! Aggregates: sums of an hour, kept with each event; days and months, made of the hours by the clock.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use berth_sdk::{
     prelude::*,
@@ -13,6 +16,9 @@ use crate::period::{self, Span};
 const CHUNK: usize = 30;
 /// Hours of one tick that are summed up anew; the rest follow with the next.
 const PERIODS_MAX: usize = 2_000;
+/// Days, and months, of another time zone that one tick sums up anew; the rest follow with the next. Nobody reads them
+/// before their hours are gone.
+const DISPLACED_MAX: usize = 10;
 /// Rows of one period.
 const ROWS_MAX: i64 = 10_000;
 
@@ -35,6 +41,16 @@ impl Granularity {
             Self::Monthly => Span::Month,
         }
     }
+
+    /// About half of a period.
+    fn half(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Hourly => 1_800,
+            Self::Daily => 43_200,
+            Self::Weekly => 302_400,
+            Self::Monthly => 14 * 86_400,
+        })
+    }
 }
 
 /// How long the sums of hours and of days are kept, in days; those of months stay.
@@ -52,8 +68,7 @@ pub(crate) const HOURS_DAYS_OR_MONTHS: &str = " AND ((granularity = 'HOURLY' AND
 /// The beginning of a day from which on hours are read, and that of a month from which on days are: a day before the first of
 /// them are gone.
 pub(crate) fn horizons(now: Timestamp, zone: chrono_tz::Tz) -> [Timestamp; 2] {
-    let begin =
-        |span: Span, days: u64| period::around(span, now.minus(std::time::Duration::from_secs(days * 86_400)), zone).0;
+    let begin = |span: Span, days: u64| period::around(span, now.minus(Duration::from_secs(days * 86_400)), zone).0;
     [begin(Span::Day, HOURS_KEPT - 1), begin(Span::Month, DAYS_KEPT - MONTH - 1)]
 }
 
@@ -215,7 +230,7 @@ impl Row {
 
 /// The timer `aggregate`: says for which organizations hours have changed; each sums its own up.
 pub(crate) fn tick(_: &Envelope) -> Result<()> {
-    let since = clock::now().minus(std::time::Duration::from_secs(2 * 3_600 + 600));
+    let since = clock::now().minus(Duration::from_secs(2 * 3_600 + 600));
     let rows = database::query(
         "SELECT DISTINCT organization_id FROM usage_aggregates WHERE granularity = 'HOURLY' AND updated_at >= $1 \
          AND organization_id IS NOT NULL LIMIT 5000",
@@ -246,7 +261,7 @@ pub(crate) fn roll_up(envelope: &Envelope) -> Result<()> {
         ),
         params![&organization_id, since],
     )?;
-    let mut periods = std::collections::BTreeSet::new();
+    let mut periods = displaced(&organization_id, zone)?;
     for row in rows {
         let hour: Timestamp = row.get("period_start")?;
         for granularity in [Granularity::Daily, Granularity::Monthly] {
@@ -257,46 +272,95 @@ pub(crate) fn roll_up(envelope: &Envelope) -> Result<()> {
     // Hours end with UTC's hours; in a zone that is off by half an hour, an hour belongs to the period it begins in.
     for (granularity, start, end) in periods {
         let Some(granularity) = Granularity::parse(granularity) else { continue };
-        database::transaction(|transaction| {
-            crate::ingest::take_turn(transaction, &organization_id)?;
-            let mut sums: BTreeMap<Key, Sum> = BTreeMap::new();
-            let mut after = String::new();
-            loop {
-                let rows = transaction.query(
-                    &format!(
-                        "SELECT id, user_id, project_id, team_id, category_code, dimension_key, dimension_value, metrics, \
-                         event_count, total_cost_micro FROM usage_aggregates WHERE organization_id = $1 AND \
-                         granularity = 'HOURLY' AND period_start >= $2 AND period_start < $3 AND id > $4 ORDER BY id LIMIT {ROWS_MAX}"
-                    ),
-                    params![&organization_id, start, end, after.as_str()],
-                )?;
-                let count = rows.len();
-                for row in rows {
-                    after = row.get("id")?;
-                    let dimension: (Option<String>, Option<String>) =
-                        (row.get("dimension_key")?, row.get("dimension_value")?);
-                    let key = Key {
-                        period_start: start,
-                        user_id: row.get("user_id")?,
-                        project_id: row.get("project_id")?,
-                        team_id: row.get("team_id")?,
-                        category_code: row.get("category_code")?,
-                        dimension: dimension.0.zip(dimension.1),
-                    };
-                    let metrics: BTreeMap<String, f64> = row.json("metrics")?;
-                    let sum = Sum { metrics, count: row.get("event_count")?, cost_micro: row.get("total_cost_micro")? };
-                    sums.entry(key).or_default().add(&sum);
-                }
-                if (count as i64) < ROWS_MAX {
-                    break;
-                }
-            }
-            let rows: Vec<(String, &Key, Sum)> =
-                sums.iter().map(|(key, sum)| (key.text(&organization_id, granularity), key, sum.clone())).collect();
-            write(transaction, &organization_id, granularity, &rows)
-        })?;
+        database::transaction(|transaction| sum_up(transaction, &organization_id, granularity, (start, end)))?;
     }
     crate::alert::look_for_anomalies(&organization_id)
+}
+
+/// Sums a day or a month up anew, whole, and lets go what stands for it in another time zone.
+fn sum_up(
+    transaction: &Transaction,
+    organization_id: &Id,
+    granularity: Granularity,
+    (start, end): (Timestamp, Timestamp),
+) -> Result<()> {
+    crate::ingest::take_turn(transaction, organization_id)?;
+    let begin = begins_in(granularity, (start, end));
+    transaction.execute(
+        "DELETE FROM usage_aggregates WHERE organization_id = $1 AND granularity = $2 AND period_start >= $3 \
+         AND period_start < $4 AND period_start <> $5",
+        params![organization_id, granularity, begin.0, begin.1, start],
+    )?;
+    let mut sums: BTreeMap<Key, Sum> = BTreeMap::new();
+    let mut after = String::new();
+    loop {
+        let rows = transaction.query(
+            &format!(
+                "SELECT id, user_id, project_id, team_id, category_code, dimension_key, dimension_value, metrics, \
+                 event_count, total_cost_micro FROM usage_aggregates WHERE organization_id = $1 AND \
+                 granularity = 'HOURLY' AND period_start >= $2 AND period_start < $3 AND id > $4 ORDER BY id LIMIT {ROWS_MAX}"
+            ),
+            params![organization_id, start, end, after.as_str()],
+        )?;
+        let count = rows.len();
+        for row in rows {
+            after = row.get("id")?;
+            let dimension: (Option<String>, Option<String>) = (row.get("dimension_key")?, row.get("dimension_value")?);
+            let key = Key {
+                period_start: start,
+                user_id: row.get("user_id")?,
+                project_id: row.get("project_id")?,
+                team_id: row.get("team_id")?,
+                category_code: row.get("category_code")?,
+                dimension: dimension.0.zip(dimension.1),
+            };
+            let metrics: BTreeMap<String, f64> = row.json("metrics")?;
+            let sum = Sum { metrics, count: row.get("event_count")?, cost_micro: row.get("total_cost_micro")? };
+            sums.entry(key).or_default().add(&sum);
+        }
+        if (count as i64) < ROWS_MAX {
+            break;
+        }
+    }
+    let rows: Vec<(String, &Key, Sum)> =
+        sums.iter().map(|(key, sum)| (key.text(organization_id, granularity), key, sum.clone())).collect();
+    write(transaction, organization_id, granularity, &rows)
+}
+
+/// The days and months to sum up anew because what is there of them begins elsewhere: the organization had another time zone
+/// then. Only those of which every hour is still there.
+fn displaced(organization_id: &Id, zone: chrono_tz::Tz) -> Result<BTreeSet<(&'static str, Timestamp, Timestamp)>> {
+    let [hours, _] = horizons(clock::now(), zone);
+    let mut periods = BTreeSet::new();
+    for granularity in [Granularity::Daily, Granularity::Monthly] {
+        let rows = database::query(
+            &format!(
+                "SELECT DISTINCT period_start FROM usage_aggregates WHERE organization_id = $1 AND granularity = $2 \
+                 AND period_start >= $3 ORDER BY period_start LIMIT {PERIODS_MAX}"
+            ),
+            params![organization_id, granularity, hours],
+        )?;
+        let mut starts = Vec::new();
+        for row in rows {
+            starts.push(row.get::<Timestamp>("period_start")?);
+        }
+        let elsewhere = starts.into_iter().filter_map(|start| instead(granularity, start, zone)).take(DISPLACED_MAX);
+        let whole = elsewhere.flatten().filter(|(start, _)| *start >= hours);
+        periods.extend(whole.map(|(start, end)| (granularity.as_str(), start, end)));
+    }
+    Ok(periods)
+}
+
+/// The two periods over which one lies that begins here; none when one of this zone does.
+fn instead(granularity: Granularity, found: Timestamp, zone: chrono_tz::Tz) -> Option<[(Timestamp, Timestamp); 2]> {
+    let first = period::around(granularity.span(), found, zone);
+    (first.0 != found).then(|| [first, period::around(granularity.span(), first.1, zone)])
+}
+
+/// From where to where a period begins in another zone that is the same day or month as this one: its middle lies in this
+/// one, and so in no other.
+fn begins_in(granularity: Granularity, (start, end): (Timestamp, Timestamp)) -> (Timestamp, Timestamp) {
+    (start.minus(granularity.half()), end.minus(granularity.half()))
 }
 
 /// A sum as it is shown.
@@ -350,11 +414,31 @@ mod tests {
             let zone = [chrono_tz::Tz::UTC, chrono_tz::Tz::Pacific__Kiritimati, chrono_tz::Tz::America__New_York][zone];
             let now = Timestamp::from_millis(millis);
             let [hours, days] = horizons(now, zone);
-            let ago = |days: u64| now.minus(std::time::Duration::from_secs(days * 86_400));
+            let ago = |days: u64| now.minus(Duration::from_secs(days * 86_400));
             // From the horizon on every hour and every day is there, and what lies before it is told by whole days and months.
             prop_assert!(ago(HOURS_KEPT) < hours && hours <= now && ago(DAYS_KEPT) < days && days < hours);
             prop_assert_eq!(period::around(Span::Day, hours, zone).0, hours);
             prop_assert_eq!(period::around(Span::Month, days, zone).0, days);
+        }
+
+        #[test]
+        fn what_another_zone_has_summed_up_is_replaced_by_one_period_and_told_whole(
+            millis in 1_700_000_000_000_i64..4_102_444_800_000, zones in (0..4_usize, 0..4_usize), monthly in any::<bool>(),
+        ) {
+            let zone = |at: usize| [chrono_tz::Tz::UTC, chrono_tz::Tz::Pacific__Kiritimati, chrono_tz::Tz::America__New_York,
+                chrono_tz::Tz::Europe__Berlin][at];
+            let granularity = if monthly { Granularity::Monthly } else { Granularity::Daily };
+            let old = period::around(granularity.span(), Timestamp::from_millis(millis), zone(zones.0));
+            if let Some(periods) = instead(granularity, old.0, zone(zones.1)) {
+                prop_assert!(periods[0].0 < old.0 && old.1 <= periods[1].1 && periods[0].1 == periods[1].0);
+                let replaced = periods.iter().filter(|period| {
+                    let (from, to) = begins_in(granularity, **period);
+                    from <= old.0 && old.0 < to
+                });
+                prop_assert_eq!(replaced.count(), 1);
+            } else {
+                prop_assert_eq!(period::around(granularity.span(), old.0, zone(zones.1)).0, old.0);
+            }
         }
 
         #[test]

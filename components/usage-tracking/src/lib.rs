@@ -115,4 +115,18 @@ mod tests {
         assert!(service.router().unwrap().routes().len() > 40);
         assert_eq!(service.bindings().len(), 8);
     }
+
+    #[test]
+    fn every_route_of_the_specification_is_there() {
+        let wanted = "POST /events|GET /events|GET /events/{id}|POST /query|GET /summary|GET /realtime|GET /categories|\
+            POST /categories|GET /categories/{id}|PUT /categories/{id}|DELETE /categories/{id}|GET /quotas|POST /quotas|\
+            GET /quotas/{id}|PUT /quotas/{id}|DELETE /quotas/{id}|POST /quotas/check|GET /budgets|POST /budgets|\
+            GET /budgets/{id}|PUT /budgets/{id}|DELETE /budgets/{id}|GET /budgets/{id}/status|GET /pricing|POST /pricing|\
+            GET /pricing/{id}|PUT /pricing/{id}|DELETE /pricing/{id}|GET /alerts|POST /alerts/{id}/acknowledge|\
+            POST /alerts/{id}/resolve|POST /export|GET /billing";
+        let metrics = "GET |POST |GET /names|GET /{id}|DELETE /{id}";
+        for (prefix, wanted) in [("/api/usage", wanted), ("/api/metrics", metrics)] {
+            assert_eq!(berth_sdk::testing::missing_routes(&service(), prefix, wanted), Vec::<String>::new());
+        }
+    }
 }

@@ -114,6 +114,25 @@ mod tests {
         assert_eq!(beirut.0, at("2026-03-28T22:00:00.000Z"));
     }
 
+    #[test]
+    fn a_month_ends_at_midnight_however_the_clocks_were_set_in_it() {
+        for (name, month, from, to) in [
+            ("Europe/Berlin", "2026-03", "2026-02-28T23:00:00.000Z", "2026-03-31T22:00:00.000Z"),
+            ("Europe/Berlin", "2026-10", "2026-09-30T22:00:00.000Z", "2026-10-31T23:00:00.000Z"),
+            ("America/New_York", "2026-03", "2026-03-01T05:00:00.000Z", "2026-04-01T04:00:00.000Z"),
+            // Here the clocks go back in the night in which the month begins.
+            ("America/New_York", "2026-11", "2026-11-01T04:00:00.000Z", "2026-12-01T05:00:00.000Z"),
+            ("Asia/Kathmandu", "2026-02", "2026-01-31T18:15:00.000Z", "2026-02-28T18:15:00.000Z"),
+        ] {
+            let middle = at(&format!("{month}-15T12:00:00.000Z"));
+            let (start, end) = around(Span::Month, middle, zone(name));
+            assert_eq!((start, end), (at(from), at(to)), "{name} {month}");
+            let last = Timestamp::from_millis(end.millis() - 1);
+            assert_eq!(around(Span::Month, last, zone(name)).0, start, "{name} {month}");
+            assert_eq!(around(Span::Month, end, zone(name)).0, end, "{name} {month}");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_moment_lies_in_its_period(millis in 0..4_102_444_800_000_i64, span in 0..6_usize, zone in 0..4_usize) {

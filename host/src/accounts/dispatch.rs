@@ -129,6 +129,11 @@ impl Accounts {
                 }
                 if principal.has_permission(code) { Ok(None) } else { Err(denied(code)) }
             }
+            // The host itself, for a plugin: it reads all of the organization that the plugin works for, and of no other.
+            Scope::Member(_) if principal.kind == PrincipalKind::System => {
+                let is_own = principal.organization_id.as_deref() == Some(organization_of(parameters)?);
+                if is_own { Ok(None) } else { Err(AccountsError::NotFound("organization")) }
+            }
             Scope::Member(code) => {
                 let access = self.access_to_path(caller, parameters).await?;
                 match code {
@@ -145,10 +150,7 @@ impl Accounts {
 
     /// The caller's rights in the organization of `{id}`; who has none is told that it does not exist.
     async fn access_to_path(&self, caller: &Caller, parameters: &[(String, String)]) -> Result<Access, AccountsError> {
-        let id = parameters.iter().find(|(name, _)| name == "id").map_or("", |(_, value)| value.as_str());
-        if !is_id(id) {
-            return Err(AccountsError::field("id", "must be an id of 1 to 64 characters"));
-        }
+        let id = organization_of(parameters)?;
         let user_id = caller.principal.user_id.as_deref();
         let user_id = user_id.ok_or_else(|| AccountsError::Forbidden("this route is for signed-in users".into()))?;
         let principal = &caller.principal;
@@ -188,6 +190,12 @@ impl Accounts {
             user_agent: caller.user_agent.clone(),
         });
     }
+}
+
+/// The organization that a path names by `{id}`.
+fn organization_of(parameters: &[(String, String)]) -> Result<&str, AccountsError> {
+    let id = parameters.iter().find(|(name, _)| name == "id").map_or("", |(_, value)| value.as_str());
+    if is_id(id) { Ok(id) } else { Err(AccountsError::field("id", "must be an id of 1 to 64 characters")) }
 }
 
 /// What somebody without a right is told.

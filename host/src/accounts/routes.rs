@@ -294,7 +294,8 @@ fn organization_endpoints() -> Vec<Endpoint> {
             .gives(200, organization()),
         route!(DELETE "/api/organizations/{id}", SuperAdmin, "Delete an organization", organizations::delete).gives_nothing(),
         route!(GET "/api/organizations/{id}/settings", Member(Some("organizations.settings.read")), "Read settings", organizations::read_settings)
-            .gives(200, schema::free_object()),
+            .gives(200, schema::free_object())
+            .internal(),
         route!(PUT "/api/organizations/{id}/settings", Member(Some("organizations.settings.manage")), "Update settings", organizations::update_settings)
             .body(&[])
             .gives(200, schema::free_object()),

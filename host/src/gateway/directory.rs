@@ -1,8 +1,9 @@
-//! `http://host.internal/…`: what a plugin may ask the main app, which is who belongs to the organization it works for,
-//! and the document of every route, which anybody may read from outside.
+//! `http://host.internal/…`: what a plugin may ask the main app, which is who belongs to the organization it works for and
+//! what that has set, and the document of every route, which anybody may read from outside.
 //!
 //! Reading only, and only with `host` in the grant's `call`. A user's call may read what the user may; a message's call reads
-//! as the host, for its organization alone: whoever caused the message decides nothing about who is told of it.
+//! as the host, for its organization alone: whoever caused the message decides nothing about who is told of it. What an
+//! organization has set is read as the host by every call: it counts for all members alike, whatever each may see of it.
 
 use std::sync::Arc;
 
@@ -43,18 +44,29 @@ impl<U: Upstream> Gateway<U> {
         if is_document {
             return Ok(self.document.response(&self.registry, !self.has_admin_door));
         }
-        let principal = match call.principal.kind {
-            PrincipalKind::System => {
-                let Principal { organization_id, user_id, .. } = (*call.principal).clone();
-                Arc::new(Principal::system(organization_id, user_id))
-            }
-            _ => Arc::clone(&call.principal),
-        };
+        let principal = reader(&call.principal, uri.path());
         let caller = Caller { principal, request_id: Arc::clone(&call.request_id), ip: None, user_agent: None };
         let mut request = Request::new(Bytes::new());
         *request.uri_mut() = uri.clone();
         Ok(main_app::response(self.accounts.handle_internal(&caller, request).await?))
     }
+}
+
+/// As whom the main app is asked.
+fn reader(principal: &Arc<Principal>, path: &str) -> Arc<Principal> {
+    let own = principal.organization_id.as_ref();
+    let whose = match settings_of(path) {
+        _ if principal.kind == PrincipalKind::System => own.cloned(),
+        // The platform's administrators are told of any organization as that organization counts.
+        Some(id) if principal.is_platform || own.is_some_and(|own| **own == *id) => Some(id.into()),
+        _ => return Arc::clone(principal),
+    };
+    Arc::new(Principal::system(whose, principal.user_id.clone()))
+}
+
+/// The organization whose settings lie at a path.
+fn settings_of(path: &str) -> Option<&str> {
+    path.strip_prefix("/api/organizations/")?.strip_suffix("/settings")
 }
 
 fn is_below(path: &str, prefix: &str) -> bool {

@@ -28,7 +28,7 @@ pub(crate) fn execute(Params(id): Params<Id>, input: Option<Json<Start>>) -> Res
     project::require_edit(&Pool, &plan.project_id)?;
     match plan.status {
         PlanStatus::Ready => {}
-        PlanStatus::Validated if config::get_or("auto_approve", false) => {
+        PlanStatus::Validated if needs_no_approval() => {
             database::transaction(|transaction| {
                 let mut document = Document::read(transaction, &id)?;
                 api::make_ready(transaction, &mut document)
@@ -55,6 +55,18 @@ pub(crate) fn execute(Params(id): Params<Id>, input: Option<Json<Start>>) -> Res
     }
     let status = reply.get("status").and_then(Value::as_str).unwrap_or("pending").to_string();
     Ok(Accepted(Started { execution_id, status }))
+}
+
+/// Whether a validated plan may be executed as it is: what the organization has set as `auto_approve`, else what the operator
+/// has; no, while that cannot be found out.
+fn needs_no_approval() -> bool {
+    match auth::organization_id().and_then(|id| people::organization::setting(&id, "auto_approve")) {
+        Ok(set) => set.as_bool().unwrap_or_else(|| config::get_or("auto_approve", false)),
+        Err(problem) => {
+            logging::warn!("whether plans need approval is not known; they do", problem = problem);
+            false
+        }
+    }
 }
 
 /// `PUT /api/plans/{id}/pause`.

@@ -165,3 +165,46 @@ async fn a_plugin_reads_who_belongs_to_the_organization_and_changes_nothing() {
     let response = host.gateway.dispatch("host", message, post).await.unwrap();
     assert_eq!(read(response).await.0, 405);
 }
+
+#[tokio::test]
+async fn a_plugin_reads_what_its_organization_has_set_whoever_calls() {
+    let host = Host::start(Setting::default()).await;
+    let me = host.call("GET", "/api/auth/me", &[], "").await.json();
+    let organization: Arc<str> = me["organization"]["id"].as_str().unwrap().into();
+    let settings = format!("/api/organizations/{organization}/settings");
+    let json_body = [("content-type", "application/json")];
+    let set = host.call("PUT", &settings, &json_body, r#"{"timezone":"Europe/Berlin"}"#).await;
+    assert_eq!(set.status, 200);
+    let get = |path: &str| http::Request::get(format!("http://host.internal{path}")).body(body::empty()).unwrap();
+    let within = |kind: PrincipalKind, organization: &str, is_platform: bool| {
+        let mut call = call(&[]);
+        let principal =
+            Principal { kind, organization_id: Some(organization.into()), is_platform, ..(*call.principal).clone() };
+        call.principal = Arc::new(principal);
+        call
+    };
+    // A user who may see nothing, a key, a message, and the platform's administrators in an organization of their own.
+    for (kind, from, is_platform) in [
+        (PrincipalKind::User, &*organization, false),
+        (PrincipalKind::ApiKey, &*organization, false),
+        (PrincipalKind::System, &*organization, false),
+        (PrincipalKind::User, "operators", true),
+    ] {
+        let response = host.gateway.dispatch("host", within(kind, from, is_platform), get(&settings)).await.unwrap();
+        assert_eq!(read(response).await, (200, json!({ "timezone": "Europe/Berlin" })), "{kind:?} of {from}");
+    }
+    // To everybody else the organization does not exist, and nothing but what it has set is read so.
+    for kind in [PrincipalKind::User, PrincipalKind::ApiKey, PrincipalKind::System] {
+        let response = host.gateway.dispatch("host", within(kind, "elsewhere", false), get(&settings)).await.unwrap();
+        assert_eq!(read(response).await.0, 404, "{kind:?}");
+    }
+    let members = format!("/api/organizations/{organization}/memberships");
+    let message = within(PrincipalKind::System, &organization, false);
+    let response = host.gateway.dispatch("host", message, get(&members)).await.unwrap();
+    assert_eq!(read(response).await.0, 200);
+    for path in [members.as_str(), "/api/users"] {
+        let user = within(PrincipalKind::User, &organization, false);
+        let status = read(host.gateway.dispatch("host", user, get(path)).await.unwrap()).await.0;
+        assert!(status == 403 || status == 404, "{path} was answered with {status}");
+    }
+}
