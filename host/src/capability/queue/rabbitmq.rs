@@ -92,6 +92,8 @@ impl RabbitMq {
     async fn link(&self) -> Result<Arc<Link>, QueueError> {
         let link = self.links.get().await?;
         if link.needs_bindings() {
+            // Another host may have changed them while the broker was away: nothing is bound again that is gone.
+            self.read_patterns().await?;
             let patterns = self.patterns.read().clone();
             for (plugin, patterns) in &patterns {
                 link.declare_queue(plugin).await?;
