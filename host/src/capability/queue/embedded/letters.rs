@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+#[cfg(test)]
+use super::MESSAGE_COLUMNS;
 use super::relay::{self, Entry, Origin};
-use super::{BATCH_MAX, Embedded, MESSAGE_COLUMNS, QUEUE_MESSAGES_MAX};
+use super::{BATCH_MAX, Embedded, QUEUE_MESSAGES_MAX};
 #[cfg(test)]
 use crate::capability::queue::backend::DeadLetter;
 use crate::capability::queue::backend::{QueueError, QueueStats};
