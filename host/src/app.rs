@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
 use crate::deploy::{DeployError, Deployer, DeployerOptions, HostIdentity, Registry, SlotOptions, Standing};
-use crate::engine::{Compiler, Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions};
 use crate::gateway::{
     Crowd, Door, Gateway, GatewayOptions, GatewayRooms, Handshake, Listener, ListenerOptions, PER_ADDRESS_MAX, Server,
     Tls,
@@ -113,7 +113,7 @@ impl App {
             EngineOptions {
                 compiled: settings.data.join("compiled"),
                 cache_key: foundations.compiled_key,
-                compiler: Compiler::Child(std::env::current_exe().context("the path of this program is unknown")?),
+                compiler: std::env::current_exe().context("the path of this program is unknown")?,
             },
             foundations.rooms.clone(),
         )?;
@@ -318,7 +318,6 @@ fn start_telemetry(settings: &Settings, lines: HostLines) -> anyhow::Result<tele
     let options = TelemetryOptions {
         filter: settings.log.clone(),
         format: if is_text { telemetry::LogFormat::Text } else { telemetry::LogFormat::Json },
-        target: telemetry::LogTarget::StandardError,
         ansi: is_text && is_terminal,
     };
     telemetry::start(&options, lines).context("BERTH_LOG")

@@ -211,6 +211,7 @@ impl Database {
     }
 
     /// Reads rows as the text of a JSON array, one object a row, within the default limits.
+    #[cfg(test)]
     pub(crate) async fn query_json(&self, sql: &str, parameters: &[Value]) -> Result<Vec<u8>, DatabaseError> {
         self.query_json_within(Scope::default(), sql, parameters, QueryLimits::default()).await
     }
@@ -244,6 +245,7 @@ impl Database {
     }
 
     /// `query_json` on someone's behalf and within limits.
+    #[cfg(test)]
     pub(crate) async fn query_json_within(
         &self,
         scope: Scope<'_>,

@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-pub(crate) use compile::{Compiled, Compiler, compile_file};
+pub(crate) use compile::{Compiled, compile_file};
 pub(crate) use error::{CallError, PrepareError};
 pub(crate) use link::opened;
 pub(crate) use packed::{Answer, PackedAnswer, PackedRequest, Packer};
@@ -53,8 +53,8 @@ pub(crate) struct EngineOptions {
     pub compiled: PathBuf,
     /// The key that authenticates the cache.
     pub cache_key: [u8; 32],
-    /// How components are compiled.
-    pub compiler: Compiler,
+    /// The program that compiles a component, run as `compile <in> -o <out>`.
+    pub compiler: PathBuf,
 }
 
 /// The engines of the process, with the rooms their guests import from.

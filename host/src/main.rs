@@ -1,7 +1,6 @@
 //! Berth: one process that runs services as WebAssembly components.
 //!
 //! This file only hands over to the command line; what starts and stops, and in which order, is in `app.rs`.
-#![allow(dead_code, reason = "rooms are whole: what no command or route asks of them yet stays, with its tests")]
 
 mod accounts;
 mod app;

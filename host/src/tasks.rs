@@ -33,6 +33,7 @@ impl Tasks {
     }
 
     /// How many tasks are still running.
+    #[cfg(test)]
     pub(crate) fn running(&self) -> usize {
         self.tracker.len()
     }

@@ -1,6 +1,6 @@
 //! Log lines: where they go, which pass, and how they look.
 //!
-//! Writing never blocks a request: a full buffer drops lines, and the number of dropped lines is known.
+//! Writing never blocks a request: a full buffer drops lines.
 
 pub(crate) mod lines;
 pub(crate) mod meter;
@@ -9,7 +9,7 @@ pub(crate) mod recent;
 use std::sync::OnceLock;
 
 use lines::HostLines;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -17,7 +17,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
-/// Lines that may wait for the writer; one more is dropped and counted.
+/// Lines that may wait for the writer; one more is dropped.
 const BUFFERED_LINES_MAX: usize = 32_768;
 /// Answered once, at the start: one of two filters that refuses what is merely asked about would miss the next line of the thread that
 /// asked as well, because it keeps the refusal until it is asked again.
@@ -35,29 +35,14 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Where the lines go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum LogTarget {
-    #[default]
-    StandardError,
-    StandardOutput,
-}
-
 /// What `BERTH_LOG` and `BERTH_LOG_FORMAT` say.
 #[derive(Clone, Debug)]
 pub(crate) struct TelemetryOptions {
     /// Directives as in `info` or `warn,access=info,gateway=debug`.
     pub filter: String,
     pub format: LogFormat,
-    pub target: LogTarget,
     /// Colours, for a terminal.
     pub ansi: bool,
-}
-
-impl Default for TelemetryOptions {
-    fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::Text, target: LogTarget::StandardError, ansi: false }
-    }
 }
 
 /// Why logging could not be set up.
@@ -80,30 +65,17 @@ impl FormatTime for UtcMilliseconds {
 
 /// Keeps the writer alive; its drop flushes what waits.
 pub(crate) struct Telemetry {
-    dropped: ErrorCounter,
     _writer: WorkerGuard,
-}
-
-impl Telemetry {
-    /// Lines that were dropped because the writer could not keep up.
-    pub(crate) fn dropped_lines(&self) -> usize {
-        self.dropped.dropped_lines()
-    }
-}
-
-/// Whether `filter` can be used as `BERTH_LOG`.
-pub(crate) fn check_filter(filter: &str) -> Result<(), TelemetryError> {
-    parse_filter(filter).map(drop)
 }
 
 /// Sets up logging for the whole process; once. `lines` hears the host's own lines besides.
 pub(crate) fn start(options: &TelemetryOptions, lines: HostLines) -> Result<Telemetry, TelemetryError> {
     let filter = parse_filter(&options.filter)?;
-    let (writer, guard) = match options.target {
-        LogTarget::StandardError => non_blocking(std::io::stderr()),
-        LogTarget::StandardOutput => non_blocking(std::io::stdout()),
-    };
-    let dropped = writer.error_counter();
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(BUFFERED_LINES_MAX)
+        .lossy(true)
+        .thread_name("log-writer")
+        .finish(std::io::stderr());
     let layer = fmt::layer()
         .with_writer(writer)
         .with_ansi(options.ansi)
@@ -116,7 +88,7 @@ pub(crate) fn start(options: &TelemetryOptions, lines: HostLines) -> Result<Tele
     let started = tracing_subscriber::registry().with(shown.with_filter(filter)).with(lines.layer()).try_init();
     started.map_err(|_| TelemetryError::AlreadyStarted)?;
     let _ = ACCESS_IS_LOGGED.set(tracing::enabled!(target: "access", tracing::Level::INFO));
-    Ok(Telemetry { dropped, _writer: guard })
+    Ok(Telemetry { _writer: guard })
 }
 
 /// Whether requests are written to the log.
@@ -128,22 +100,14 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::builder().parse(filter).map_err(|_| TelemetryError::Filter(filter.to_owned()))
 }
 
-fn non_blocking(writer: impl std::io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default()
-        .buffered_lines_limit(BUFFERED_LINES_MAX)
-        .lossy(true)
-        .thread_name("log-writer")
-        .finish(writer)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_filter_is_judged_before_anything_starts() {
-        assert!(check_filter("info").is_ok());
-        assert!(check_filter("warn,access=info,gateway=debug").is_ok());
-        assert!(check_filter("info,access=loud").is_err());
+        assert!(parse_filter("info").is_ok());
+        assert!(parse_filter("warn,access=info,gateway=debug").is_ok());
+        assert!(parse_filter("info,access=loud").is_err());
     }
 }

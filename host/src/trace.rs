@@ -49,8 +49,6 @@ pub(crate) enum Kind {
     Server,
     /// Waits for somebody outside.
     Client,
-    /// Hands a message over.
-    Producer,
     /// Handles a message.
     Consumer,
     Internal,
@@ -152,7 +150,6 @@ fn start(tracer: &SdkTracer, parent: &SpanContext, kind: Kind, name: String) -> 
     let kind = match kind {
         Kind::Server => SpanKind::Server,
         Kind::Client => SpanKind::Client,
-        Kind::Producer => SpanKind::Producer,
         Kind::Consumer => SpanKind::Consumer,
         Kind::Internal => SpanKind::Internal,
     };

@@ -64,15 +64,7 @@ impl Filter {
     }
 
     fn placed(&mut self, sql: &str, values: impl IntoIterator<Item = Value>) -> String {
-        let mut values = values.into_iter();
-        let mut placed = String::with_capacity(sql.len() + 8);
-        for letter in sql.chars() {
-            match (letter, if letter == '?' { values.next() } else { None }) {
-                ('?', Some(value)) => placed.push_str(&self.value(value)),
-                (letter, _) => placed.push(letter),
-            }
-        }
-        placed
+        Condition::new(sql, values).placed(&mut self.values)
     }
 
     /// How many rows of a table it holds of, counted up to [`COUNTED_MAX`].

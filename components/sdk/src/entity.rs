@@ -148,18 +148,7 @@ impl Condition {
     /// assert_eq!(values, ["o1", "x", "y"].map(Value::from));
     /// ```
     pub fn placed(self, values: &mut Vec<crate::database::Value>) -> String {
-        let mut more = self.values.into_iter();
-        let mut sql = String::with_capacity(self.sql.len() + 8);
-        for letter in self.sql.chars() {
-            match (letter, if letter == '?' { more.next() } else { None }) {
-                ('?', Some(value)) => {
-                    values.push(value);
-                    sql.push_str(&format!("${}", values.len()));
-                }
-                (letter, _) => sql.push(letter),
-            }
-        }
-        sql
+        store::place(&self.sql, self.values, values)
     }
 }
 

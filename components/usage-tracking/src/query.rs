@@ -460,7 +460,8 @@ pub(crate) fn retain(_: &Envelope) -> Result<()> {
         transaction.execute(
             "INSERT INTO usage_event_keys (event_key, organization_id, received_at, occurred_at) \
              SELECT event_key, organization_id, received_at, occurred_at FROM usage_events \
-             WHERE received_at < $1 AND occurred_at < $1 AND (received_at >= $2 OR occurred_at >= $2)",
+             WHERE received_at < $1 AND occurred_at < $1 AND (received_at >= $2 OR occurred_at >= $2) \
+             ON CONFLICT (event_key) DO NOTHING",
             params![raw, late],
         )?;
         transaction.execute("DELETE FROM usage_events WHERE received_at < $1 AND occurred_at < $1", params![raw])?;

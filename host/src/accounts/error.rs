@@ -55,9 +55,6 @@ pub(crate) enum AccountsError {
     /// 415 `UNSUPPORTED_MEDIA_TYPE`.
     #[error("the body must be application/json")]
     UnsupportedMediaType,
-    /// 422 `UNPROCESSABLE`.
-    #[error("{0}")]
-    Unprocessable(String),
     /// 423 `LOCKED`, with `Retry-After`.
     #[error("too many failed attempts; the account is locked for a while")]
     Locked { retry_after_seconds: u64 },

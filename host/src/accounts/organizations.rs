@@ -40,7 +40,6 @@ pub(super) struct NewOrganization {
 /// What has been made.
 pub(super) struct Made {
     pub id: String,
-    pub super_admin_role_id: String,
     pub is_operator: bool,
 }
 
@@ -94,7 +93,7 @@ pub(super) async fn make(
         .await?;
     let changes = json!({ "name": new.name, "slug": slug });
     change.audit_as(Some(owner_id), organization, "organization.created", ("organization", &id), changes).await?;
-    Ok(Made { id, super_admin_role_id, is_operator })
+    Ok(Made { id, is_operator })
 }
 
 async fn insert(

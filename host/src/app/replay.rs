@@ -24,7 +24,7 @@ use crate::capability::tape::hide::read_bytes;
 use crate::capability::tape::{Played, Tapes};
 use crate::capability::{Plugin, Rooms, http_out::Egress};
 use crate::database::{Database, DatabaseOptions, HOST_MIGRATIONS};
-use crate::engine::{CallError, Compiler, Engine, EngineOptions, PackedRequest};
+use crate::engine::{CallError, Engine, EngineOptions, PackedRequest};
 
 /// A call has at least this long, whatever was left of its time when it was kept.
 const TIME_MIN: Duration = Duration::from_millis(100);
@@ -67,7 +67,7 @@ pub(crate) async fn replay(capsule: &Capsule, wasm: Bytes) -> anyhow::Result<Rep
         EngineOptions {
             compiled: folder.path().join("compiled"),
             cache_key: rand::random(),
-            compiler: Compiler::Child(std::env::current_exe().context("the path of this program is unknown")?),
+            compiler: std::env::current_exe().context("the path of this program is unknown")?,
         },
         rooms,
     )?;

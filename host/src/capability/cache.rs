@@ -103,19 +103,9 @@ impl CacheRoom {
         self.set(&host_key(key), value, ttl).await;
     }
 
-    /// Removes a value of the host.
-    pub(crate) async fn host_delete(&self, key: &str) {
-        self.delete(&host_key(key)).await;
-    }
-
     /// Adds to a counter of the host. `Unavailable` when the cache is lost, so that the caller can choose.
     pub(crate) async fn host_increment(&self, key: &str, delta: i64, ttl: Duration) -> Result<i64, CacheError> {
         self.increment(&host_key(key), delta, ttl).await
-    }
-
-    /// Stores a value of the host only when the key is absent. `Unavailable` when the cache is lost.
-    pub(crate) async fn host_add_if_absent(&self, key: &str, value: Bytes, ttl: Duration) -> Result<bool, CacheError> {
-        self.add_if_absent(&host_key(key), value, ttl).await
     }
 
     async fn get(&self, key: &str) -> Option<Bytes> {

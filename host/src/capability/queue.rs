@@ -26,7 +26,9 @@ use tokio::sync::Notify;
 
 use super::Guest;
 use crate::database::{Database, Transaction};
-pub(crate) use backend::{BACKOFF, Claim, DeadLetter, QueueBackend, QueueError, QueueStats};
+#[cfg(test)]
+pub(crate) use backend::DeadLetter;
+pub(crate) use backend::{BACKOFF, Claim, QueueBackend, QueueError, QueueStats};
 pub(crate) use chronicle::{EVENTS_TOLD_MAX, HostEvent};
 use embedded::Embedded;
 pub(crate) use host::link;
@@ -197,6 +199,7 @@ impl QueueRoom {
     }
 
     /// Dead letters of a plugin, oldest first.
+    #[cfg(test)]
     pub(crate) async fn dead_letters(
         &self,
         plugin: &str,

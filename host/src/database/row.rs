@@ -111,6 +111,7 @@ impl Row {
     }
 
     /// A float; also an integer as one.
+    #[cfg(test)]
     pub(crate) fn float(&self, column: &str) -> Result<f64, DatabaseError> {
         match self.value(column)? {
             Value::Float(number) => Ok(*number),
@@ -118,10 +119,6 @@ impl Row {
             Value::Integer(number) => Ok(*number as f64),
             other => Err(wrong(column, "a float", other)),
         }
-    }
-
-    pub(crate) fn optional_float(&self, column: &str) -> Result<Option<f64>, DatabaseError> {
-        self.optional(column, Self::float)
     }
 
     /// A boolean; also 0 and 1, which is how SQLite answers a comparison.
@@ -168,10 +165,6 @@ impl Row {
             Value::Bytes(bytes) => Ok(bytes.clone()),
             other => Err(wrong(column, "bytes", other)),
         }
-    }
-
-    pub(crate) fn optional_bytes(&self, column: &str) -> Result<Option<Vec<u8>>, DatabaseError> {
-        self.optional(column, Self::bytes)
     }
 
     fn optional<T>(

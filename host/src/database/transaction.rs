@@ -66,18 +66,6 @@ impl Transaction {
         Ok(collector.into_rows())
     }
 
-    /// `Database::query_json` within limits.
-    pub(crate) async fn query_json_within(
-        &mut self,
-        sql: &str,
-        parameters: &[Value],
-        limits: QueryLimits,
-    ) -> Result<Vec<u8>, DatabaseError> {
-        let mut collector = Collector::json(limits);
-        self.fetch(sql, None, parameters, &mut collector).await?;
-        Ok(collector.into_json())
-    }
-
     /// `Database::query_checked` within the transaction.
     pub(crate) async fn query_checked(
         &mut self,

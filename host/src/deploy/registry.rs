@@ -50,12 +50,6 @@ impl<R> Registry<R> {
         self.snapshot.load().longest(&path).map(|(_, slot)| Arc::clone(slot))
     }
 
-    /// The same, with the prefix that matched.
-    pub(crate) fn route_with_prefix(&self, path: &str) -> Option<(Prefix, Arc<Slot<R>>)> {
-        let path = prefix::canonical(path)?;
-        self.snapshot.load().longest(&path).map(|(prefix, slot)| (prefix.clone(), Arc::clone(slot)))
-    }
-
     /// The slot of a plugin.
     pub(crate) fn slot(&self, name: &str) -> Option<Arc<Slot<R>>> {
         self.snapshot.load().by_name.get(name).cloned()

@@ -35,23 +35,12 @@ const COMPONENT_PREAMBLE: [u8; 8] = [0x00, b'a', b's', b'm', 0x0d, 0x00, 0x01, 0
 /// The beginning of every core module.
 const MODULE_PREAMBLE: [u8; 8] = [0x00, b'a', b's', b'm', 0x01, 0x00, 0x00, 0x00];
 
-/// How components are compiled.
-#[derive(Clone, Debug)]
-pub(crate) enum Compiler {
-    /// By running this program with `compile <in> -o <out>`.
-    Child(PathBuf),
-    /// In this process: for tests that have no program to run.
-    InProcess,
-}
-
 /// A component that is compiled and loaded. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Compiled {
     /// SHA-256 of the component, in lower-case hexadecimal.
     pub digest: Arc<str>,
     pub(super) component: Component,
-    /// Whether the cache had it.
-    pub was_cached: bool,
 }
 
 impl Engine {
@@ -64,21 +53,15 @@ impl Engine {
         let digest: Arc<str> = hex::encode(Sha256::digest(&wasm)).into();
         let target = self.place(&digest);
         if let Some(component) = self.load(&target).await {
-            return Ok(Compiled { digest, component, was_cached: true });
+            return Ok(Compiled { digest, component });
         }
         std::fs::create_dir_all(&self.options.compiled).map_err(folder_error)?;
-        match &self.options.compiler {
-            Compiler::Child(program) => compile_in_child(program, &self.options.compiled, &wasm, &target).await?,
-            Compiler::InProcess => {
-                let machine_code = precompile(&wasm)?;
-                tokio::fs::write(&target, machine_code).await.map_err(folder_error)?;
-            }
-        }
+        compile_in_child(&self.options.compiler, &self.options.compiled, &wasm, &target).await?;
         let code = tokio::fs::read(&target).await.map_err(folder_error)?;
         let mac = self.mac(&target, &code).finalize().into_bytes();
         tokio::fs::write(mac_path(&target), mac).await.map_err(folder_error)?;
         match self.load(&target).await {
-            Some(component) => Ok(Compiled { digest, component, was_cached: false }),
+            Some(component) => Ok(Compiled { digest, component }),
             None => Err(PrepareError::Unavailable("the compiled component could not be loaded".into())),
         }
     }
@@ -220,8 +203,8 @@ fn remove_if_old(path: &Path, kept: &HashSet<PathBuf>, age_max: Duration) -> std
 fn trusted(engine: &wasmtime::Engine, target: &Path) -> wasmtime::Result<Component> {
     #[expect(
         unsafe_code,
-        reason = "wasmtime trusts compiled files; this one has just been authenticated with a key only this host has, in \
-                  a folder only it can write"
+        reason = "wasmtime trusts compiled files; this one has just been authenticated with a key that follows from the \
+                  master key, in a folder only this host can write"
     )]
     unsafe {
         Component::deserialize_file(engine, target)

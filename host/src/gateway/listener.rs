@@ -158,6 +158,7 @@ impl Server {
     }
 
     /// Connections that are open now.
+    #[cfg(test)]
     pub(crate) fn connections(&self) -> usize {
         self.closing.connections()
     }

@@ -308,7 +308,6 @@ fn accounts(error: &AccountsError) -> Problem {
         E::Gone(detail) => Problem::new(GONE, *detail),
         E::PreconditionFailed => Problem::new(PRECONDITION, "If-Match does not name the present version"),
         E::UnsupportedMediaType => Problem::new(MEDIA, "the body must be application/json"),
-        E::Unprocessable(detail) => Problem::new(UNPROCESSABLE, detail.clone()),
         E::Upstream(_) => Problem::new(BAD_GATEWAY, "the login provider did not answer as it should"),
         E::Locked { .. } => Problem::new(LOCKED, "too many failed attempts; the account is locked for a while"),
         E::RateLimited { .. } => Problem::new(RATE, "too many attempts"),

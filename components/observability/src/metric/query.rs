@@ -391,8 +391,13 @@ fn histogram_quantiles(question: &Question, series: &[Series], share: f64) -> Re
         ),
         false,
     )?;
+    let read: usize = found.values().map(|points| points.within.len()).sum();
     let mut groups: Groups<Buckets> = BTreeMap::new();
-    for points in found.into_values() {
+    for mut points in found.into_values() {
+        // What lies before the stretch is not what lies before the latest points of it.
+        if i64::try_from(read).unwrap_or(i64::MAX) >= POINTS_MAX {
+            points.before = None;
+        }
         let steps = groups.entry(points.labels.clone()).or_default();
         for (at, added) in points.added() {
             steps.entry(at / question.step_ms).or_default().add(&added);

@@ -127,11 +127,6 @@ impl QueueStats {
     pub(crate) fn name(&self) -> String {
         queue_name(&self.plugin)
     }
-
-    /// Where its dead letters lie: `<plugin>.dlq`.
-    pub(crate) fn dead_letter_name(&self) -> String {
-        dead_letter_name(&self.plugin)
-    }
 }
 
 /// The name of a plugin's queue.
@@ -145,12 +140,12 @@ pub(crate) fn dead_letter_name(plugin: &str) -> String {
 }
 
 /// A message that was given up.
+#[cfg(test)]
 #[derive(Clone, Debug)]
 pub(crate) struct DeadLetter {
     pub message: QueuedMessage,
     pub failures: u32,
     pub reason: String,
-    pub dead_at: DateTime<Utc>,
 }
 
 /// Outbox, queues and dead letters. Every method may be called by many tasks at once.
@@ -203,6 +198,7 @@ pub(crate) trait QueueBackend: Send + Sync {
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError>;
 
     /// Dead letters of a plugin, oldest first, at most `limit`.
+    #[cfg(test)]
     async fn dead_letters(&self, plugin: &str, limit: usize, offset: usize) -> Result<Vec<DeadLetter>, QueueError>;
 
     /// Puts the dead letters that lie there now back into the queue with a fresh count; how many there were.

@@ -22,7 +22,9 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use super::Clock;
-use super::backend::{Claim, DeadLetter, QueueBackend, QueueError, QueueStats, Relayed, Retried};
+#[cfg(test)]
+use super::backend::DeadLetter;
+use super::backend::{Claim, QueueBackend, QueueError, QueueStats, Relayed, Retried};
 use super::bindings;
 use super::message::QueuedMessage;
 use super::outbox::{self, MESSAGE_COLUMNS, list_parameters};
@@ -153,6 +155,7 @@ impl QueueBackend for Embedded {
         self.read_stats().await
     }
 
+    #[cfg(test)]
     async fn dead_letters(&self, plugin: &str, limit: usize, offset: usize) -> Result<Vec<DeadLetter>, QueueError> {
         self.read_dead_letters(plugin, limit, offset).await
     }

@@ -95,6 +95,7 @@ impl OutgoingMessage {
     }
 
     /// A message of the host for the private queue of `plugin`.
+    #[cfg(test)]
     pub(crate) fn work(plugin: &str, message_type: impl Into<String>, data: &serde_json::Value) -> Self {
         Self::new(Kind::Work, message_type.into(), data, Some(plugin.to_owned()))
     }

@@ -27,8 +27,10 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+#[cfg(test)]
+use super::backend::DeadLetter;
 use super::backend::{
-    Claim, DeadLetter, QueueBackend, QueueError, QueueStats, Relayed, Retried, Ticket, dead_letter_name, queue_name,
+    Claim, QueueBackend, QueueError, QueueStats, Relayed, Retried, Ticket, dead_letter_name, queue_name,
 };
 use super::message::{DELAY_MAX, Kind, QueuedMessage};
 use super::{BACKOFF, QueueOptions, bindings, outbox};
@@ -90,6 +92,8 @@ impl RabbitMq {
     async fn link(&self) -> Result<Arc<Link>, QueueError> {
         let link = self.links.get().await?;
         if link.needs_bindings() {
+            // Another host may have changed them while the broker was away: nothing is bound again that is gone.
+            self.read_patterns().await?;
             let patterns = self.patterns.read().clone();
             for (plugin, patterns) in &patterns {
                 link.declare_queue(plugin).await?;
@@ -285,6 +289,7 @@ impl QueueBackend for RabbitMq {
         self.read_stats().await
     }
 
+    #[cfg(test)]
     async fn dead_letters(&self, plugin: &str, limit: usize, offset: usize) -> Result<Vec<DeadLetter>, QueueError> {
         self.read_dead_letters(plugin, limit, offset).await
     }

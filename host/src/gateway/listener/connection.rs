@@ -39,9 +39,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Phase {
-    Running,
-    /// Requests in flight end, and then their connections.
-    Draining,
+    /// Requests in flight end, and then their connections. Before it there is 0, and nothing stops.
+    Draining = 1,
     /// Connections are dropped as they are.
     Closed,
 }
@@ -69,6 +68,7 @@ struct Registration {
 
 impl Closing {
     /// Connections that are open now.
+    #[cfg(test)]
     pub(super) fn connections(&self) -> usize {
         self.open.lock().wakers.len()
     }

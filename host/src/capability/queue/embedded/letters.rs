@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+#[cfg(test)]
+use super::MESSAGE_COLUMNS;
 use super::relay::{self, Entry, Origin};
-use super::{BATCH_MAX, Embedded, MESSAGE_COLUMNS, QUEUE_MESSAGES_MAX};
-use crate::capability::queue::backend::{DeadLetter, QueueError, QueueStats};
+use super::{BATCH_MAX, Embedded, QUEUE_MESSAGES_MAX};
+#[cfg(test)]
+use crate::capability::queue::backend::DeadLetter;
+use crate::capability::queue::backend::{QueueError, QueueStats};
 use crate::capability::queue::outbox;
 use crate::database::{Value, values};
 
 /// The most dead letters of one queue: the oldest beyond it are removed, which is logged.
 const DEAD_LETTERS_MAX: i64 = 100_000;
 /// The most dead letters of one answer: their payloads together stay within what one query may give.
+#[cfg(test)]
 const DEAD_LETTERS_READ_MAX: usize = 16;
 
 impl Embedded {
@@ -38,6 +43,7 @@ impl Embedded {
         Ok(stats.into_values().collect())
     }
 
+    #[cfg(test)]
     pub(super) async fn read_dead_letters(
         &self,
         plugin: &str,
@@ -45,7 +51,7 @@ impl Embedded {
         offset: usize,
     ) -> Result<Vec<DeadLetter>, QueueError> {
         let sql = format!(
-            "SELECT failures, reason, dead_at, {MESSAGE_COLUMNS} FROM berth_dead_letters \
+            "SELECT failures, reason, {MESSAGE_COLUMNS} FROM berth_dead_letters \
              WHERE queue = $1 ORDER BY position LIMIT $2 OFFSET $3"
         );
         let mut letters = Vec::new();
@@ -61,7 +67,6 @@ impl Embedded {
                     message: outbox::read_message(row)?,
                     failures: u32::try_from(row.integer("failures")?).unwrap_or(u32::MAX),
                     reason: row.text("reason")?,
-                    dead_at: row.timestamp("dead_at")?,
                 });
             }
             if is_last {

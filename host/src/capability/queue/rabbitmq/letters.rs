@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::DateTime;
 use lapin::Channel;
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions};
@@ -11,9 +10,12 @@ use lapin::types::{FieldTable, ShortString};
 use super::RabbitMq;
 use super::link::{answer, unavailable};
 use super::wire;
-use crate::capability::queue::backend::{DeadLetter, QueueError, QueueStats};
+#[cfg(test)]
+use crate::capability::queue::backend::DeadLetter;
+use crate::capability::queue::backend::{QueueError, QueueStats};
 
 /// The most dead letters that are looked through for one answer: what lies deeper is not shown.
+#[cfg(test)]
 const LOOK_MAX: usize = 1_000;
 
 impl RabbitMq {
@@ -45,6 +47,7 @@ impl RabbitMq {
         Ok(stats)
     }
 
+    #[cfg(test)]
     pub(super) async fn read_dead_letters(
         &self,
         plugin: &str,
@@ -100,6 +103,7 @@ async fn count(channel: &Channel, queue: ShortString) -> Result<u64, QueueError>
     Ok(answer(channel.queue_declare(queue, look, FieldTable::default())).await?.message_count().into())
 }
 
+#[cfg(test)]
 fn read_letter(found: &BasicGetMessage) -> DeadLetter {
     let headers = found.delivery.properties.headers().as_ref();
     let body = &found.delivery.data;
@@ -109,9 +113,6 @@ fn read_letter(found: &BasicGetMessage) -> DeadLetter {
         failures: wire::number(headers, wire::FAILURES).and_then(|failures| u32::try_from(failures).ok()).unwrap_or(0),
         // Without a reason of ours the broker gave it up.
         reason: wire::text(headers, wire::REASON).unwrap_or_else(|| "handed out too often and never settled".into()),
-        dead_at: wire::number(headers, wire::DEAD_AT)
-            .and_then(DateTime::from_timestamp_millis)
-            .unwrap_or(message.published_at),
         message,
     }
 }
