@@ -68,7 +68,9 @@ impl Engine {
 
     /// Whether the compiled form of a component is at hand.
     pub(crate) fn is_compiled(&self, digest: &str) -> bool {
-        mac_path(&self.place(digest)).exists()
+        let place = self.place(digest);
+        // Both halves: a host that ended between writing the one and the other has neither.
+        mac_path(&place).exists() && place.exists()
     }
 
     /// Under which name the compiled form of a component is the same on every host: one that has another version of wasmtime,

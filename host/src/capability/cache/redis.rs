@@ -103,6 +103,9 @@ impl RedisCache {
                     "the user lacks rights: it needs PING, INFO, EVAL, and the commands on strings for keys below berth:",
                 ));
             }
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) => {
+                return Err(CacheError::Invalid("the server is a replica that nothing can be written to"));
+            }
             Err(_) => return Ok(()),
             Ok(information) => information,
         };

@@ -144,7 +144,7 @@ impl<F: Foundry> Deployer<F> {
             }
         };
         let (_, old) = self.put_in_front(turn, &options, &revision);
-        self.begin_watch(turn, &revision, pointer.watch.as_ref());
+        self.begin_watch(&turn.slot, &revision, pointer.watch.as_ref());
         if let Some(old) = old {
             drop(self.drain(turn, old, None));
         }

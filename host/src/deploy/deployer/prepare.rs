@@ -107,13 +107,12 @@ impl<F: Foundry> Deployer<F> {
     pub(super) async fn compile_or_fetch(&self, bytes: Bytes, digest: &str) -> Result<F::Compiled, DeployError> {
         let inner = &self.inner;
         let is_new = inner.cluster.components.is_shared() && !inner.foundry.is_compiled(digest);
-        if is_new && self.fetch_machine_code(digest).await {
-            return Ok(inner.foundry.compile(bytes).await?);
-        }
+        let is_fetched = is_new && self.fetch_machine_code(digest).await;
+        // What was fetched is only loaded, unless it cannot be: then it is compiled after all.
         let permit = inner.compilations.acquire().await.map_err(|error| DeployError::Internal(error.into()))?;
         let compiled = inner.foundry.compile(bytes).await?;
         drop(permit);
-        if is_new && let Some(sealed) = inner.foundry.machine_code(digest).await {
+        if is_new && !is_fetched && let Some(sealed) = inner.foundry.machine_code(digest).await {
             let name = inner.foundry.machine_code_name(digest);
             if let Err(error) = inner.cluster.components.store_code(&name, &sealed).await {
                 tracing::warn!(digest, error = &error as &dyn std::error::Error, "other hosts must compile it too");
@@ -249,7 +248,7 @@ impl<F: Foundry> Deployer<F> {
         let Prepared { revision, options, migrations, changes } = prepared;
         let (flip_us, old) = self.put_in_front(turn, &options, &revision);
         self.inner.history.record_flip(&line.id, flip_us).await;
-        self.begin_watch(turn, &revision, watch);
+        self.begin_watch(&turn.slot, &revision, watch);
         let report = DeployReport {
             flip_us: Some(flip_us),
             watch_ms: watch.map(|watch| watch.window_ms),

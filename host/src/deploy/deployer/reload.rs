@@ -13,6 +13,7 @@ use super::{Deployer, Turn};
 use crate::deploy::drain::Draining;
 use crate::deploy::history::Pointer;
 use crate::deploy::verify::Depth;
+use crate::deploy::watch::RecordedWatch;
 use crate::deploy::{Build, DeployError, Foundry, Registry, Slot, SlotOptions};
 use crate::plugins_file::ManifestFile;
 
@@ -23,13 +24,21 @@ const RELOAD_PAUSE: Duration = Duration::from_millis(500);
 /// What becomes of the slots, all of it prepared and nothing of it done.
 struct Moves<F: Foundry> {
     /// Builds that were linked anew under a changed entry, with the turn of the slot they leave.
-    relinked: Vec<(Turn<F>, Prepared<F::Revision>)>,
+    relinked: Vec<Relinked<F>>,
     /// New slots that are still empty: of new plugins, and of those that had no build when their entry changed.
     fresh: Vec<(Turn<F>, Option<Pointer>)>,
     /// Slots of plugins that go.
     gone: Vec<Turn<F>>,
     /// The turn of whoever asked, where none of this needs it.
     _held: Option<Turn<F>>,
+}
+
+/// A build that was linked anew.
+struct Relinked<F: Foundry> {
+    turn: Turn<F>,
+    prepared: Prepared<F::Revision>,
+    /// How it is watched, where it is: a changed entry does not acquit it.
+    watch: Option<RecordedWatch>,
 }
 
 impl<F: Foundry> Deployer<F> {
@@ -80,7 +89,7 @@ impl<F: Foundry> Deployer<F> {
         overlapping.map_err(|overlap| DeployError::Invalid(overlap.to_string()))?;
         let moves = self.prepare_moves(&plugins, held).await?;
         if let Err(error) = record.await {
-            moves.relinked.iter().for_each(|(_, prepared)| prepared.revision.retire());
+            moves.relinked.iter().for_each(|relinked| relinked.prepared.revision.retire());
             return Err(error);
         }
         let loads = moves.fresh.iter().map(|(turn, pointer)| self.load_in(turn, pointer.clone()));
@@ -112,7 +121,8 @@ impl<F: Foundry> Deployer<F> {
                 }
                 other => other,
             })?;
-            relinked.push((turn, prepared));
+            let watch = self.recorded_watch(&turn).await?;
+            relinked.push(Relinked { turn, prepared, watch });
         }
         let stays = |slot: &Arc<Slot<F::Revision>>| plugins.iter().any(|options| options.plugin.name == *slot.name());
         for slot in registry.slots().iter().filter(|slot| !stays(slot)) {
@@ -133,6 +143,16 @@ impl<F: Foundry> Deployer<F> {
         }
     }
 
+    /// How the present build of a slot is watched, while it is.
+    async fn recorded_watch(&self, turn: &Turn<F>) -> Result<Option<RecordedWatch>, DeployError> {
+        if turn.slot.watched().is_none() {
+            return Ok(None);
+        }
+        let pointer = self.inner.history.pointer(turn.slot.name()).await.map_err(DeployError::of_host_tables)?;
+        let number = turn.slot.current().map(|current| current.number());
+        Ok(pointer.filter(|pointer| Some(pointer.revision) == number).and_then(|pointer| pointer.watch))
+    }
+
     async fn relink(
         &self,
         turn: &Turn<F>,
@@ -149,7 +169,7 @@ impl<F: Foundry> Deployer<F> {
 
     /// What is on trial was linked under the old entry, and beside a build that goes now.
     async fn end_trials(&self, moves: &Moves<F>) {
-        let changed = moves.relinked.iter().map(|(turn, _)| (turn, "the plugin's entry in the manifest has changed"));
+        let changed = moves.relinked.iter().map(|Relinked { turn, .. }| (turn, "the plugin's entry in the manifest has changed"));
         let gone = moves.gone.iter().map(|turn| (turn, "the plugin left the manifest"));
         let ending: Vec<_> = changed.chain(gone).filter(|(turn, _)| turn.slot.trial().is_some()).collect();
         for (turn, reason) in ending {
@@ -166,7 +186,7 @@ impl<F: Foundry> Deployer<F> {
     fn move_in(&self, plugins: Vec<SlotOptions>, moves: &Moves<F>) -> Result<Vec<Draining>, DeployError> {
         let inner = &self.inner;
         let mut new: HashMap<Arc<str>, Arc<Slot<F::Revision>>> = HashMap::new();
-        for (turn, prepared) in &moves.relinked {
+        for Relinked { turn, prepared, .. } in &moves.relinked {
             let slot = turn.slot.succeed(SlotOptions::clone(&prepared.options));
             slot.switch(Arc::clone(&prepared.revision));
             new.insert(Arc::clone(slot.name()), Arc::new(slot));
@@ -184,10 +204,12 @@ impl<F: Foundry> Deployer<F> {
         }
         inner.registry.seat(seats).map_err(|overlap| DeployError::Invalid(overlap.to_string()))?;
         let mut drains = Vec::new();
-        for (turn, prepared) in &moves.relinked {
+        for Relinked { turn, prepared, watch } in &moves.relinked {
             turn.slot.watch(None);
             self.tell_hooks(&prepared.options, &prepared.revision);
-            if let (Some(slot), Some(old)) = (new.get(turn.slot.name()), turn.slot.current()) {
+            let Some(slot) = new.get(turn.slot.name()) else { continue };
+            self.begin_watch(slot, &prepared.revision, watch.as_ref());
+            if let Some(old) = turn.slot.current() {
                 drains.push(self.drain_slot(slot, old, None));
             }
         }

@@ -137,7 +137,7 @@ impl<F: Foundry> Deployer<F> {
         match prepared.await {
             Ok(prepared) => {
                 self.put_in_front(turn, &prepared.options, &prepared.revision);
-                self.begin_watch(turn, &prepared.revision, pointer.watch.as_ref());
+                self.begin_watch(&turn.slot, &prepared.revision, pointer.watch.as_ref());
                 self.restore_trial(turn).await;
                 if same_file.is_some() && pointer.file_sha256.as_deref() != Some(pointer.sha256.as_str()) {
                     self.inner.history.record_file(turn.slot.name(), &pointer.sha256).await;

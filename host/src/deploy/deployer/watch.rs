@@ -41,8 +41,13 @@ impl<F: Foundry> Deployer<F> {
     }
 
     /// Watches `new`, which serves now, for what is left of the time; whatever was watched before is not any more.
-    pub(super) fn begin_watch(&self, turn: &Turn<F>, new: &Arc<F::Revision>, recorded: Option<&RecordedWatch>) {
-        turn.slot.watch(None);
+    pub(super) fn begin_watch(
+        &self,
+        slot: &Arc<Slot<F::Revision>>,
+        new: &Arc<F::Revision>,
+        recorded: Option<&RecordedWatch>,
+    ) {
+        slot.watch(None);
         let left = |recorded: &RecordedWatch| (recorded.until - Utc::now()).to_std().ok();
         let Some((recorded, left)) = recorded.and_then(|recorded| Some((recorded.clone(), left(recorded)?))) else {
             return;
@@ -50,8 +55,8 @@ impl<F: Foundry> Deployer<F> {
         // The clocks of two hosts may differ.
         let until = Instant::now() + left.min(WATCH_MAX);
         let watched = Watched { revision: new.number(), previous: recorded.previous, until };
-        turn.slot.watch(Some(watched));
-        let (this, slot, new) = (self.clone(), Arc::clone(&turn.slot), Arc::clone(new));
+        slot.watch(Some(watched));
+        let (this, slot, new) = (self.clone(), Arc::clone(slot), Arc::clone(new));
         self.inner.drains.spawn(async move {
             let watching = this.watch_build(&slot, watched, &new, &recorded);
             this.inner.stopping.clone().run_until_cancelled(watching).await;

@@ -4,6 +4,10 @@ use super::entries::file;
 use super::*;
 use crate::deploy::{Build, CanaryPlan, Rollout, TrialMode};
 
+/// Another entry for the plugin of these tests, which its builds fit as well.
+const CHANGED: &str = "[[plugin]]\nname = \"plans\"\ncomponent = \"plans.wasm\"\nroutes = [\"/api/plans\"]\nisolation = \"request\"\n\
+                       [plugin.grant]\ntables = [\"plan_\"]\nconsume = [\"a.#\"]\n[plugin.timers]\nown = \"1h\"\n";
+
 fn canary(shares: &str, every: &str) -> DeployOptions {
     let plan = CanaryPlan::parse(shares, Some(every)).unwrap();
     DeployOptions { rollout: Rollout::Canary(plan), ..by("operator") }
@@ -208,9 +212,22 @@ async fn a_trial_needs_a_build_beside_it_and_ends_with_its_manifest() {
     assert_eq!(host.deployer.deploy("plans", component("2"), options).await.unwrap().action, "shadow");
     let slot = host.deployer.registry().slot("plans").unwrap();
     assert!((0..100).all(|user| slot.choose(|| format!("user:{user}")).unwrap().number() == 1));
-    let changed = "[[plugin]]\nname = \"plans\"\ncomponent = \"plans.wasm\"\nroutes = [\"/api/plans\"]\nisolation = \"request\"\n\
-                   [plugin.grant]\ntables = [\"plan_\"]\nconsume = [\"a.#\"]\n[plugin.timers]\nown = \"1h\"\n";
-    host.deployer.reload(file(changed)).await.unwrap();
+    host.deployer.reload(file(CHANGED)).await.unwrap();
     assert!(host.on_trial().is_none());
     assert!(host.last_line().await.reason.unwrap().contains("manifest"));
+}
+
+#[tokio::test]
+async fn a_changed_entry_does_not_acquit_a_build_that_is_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::two_builds(folder.path()).await;
+    let options = DeployOptions { watch: Some(Duration::from_secs(3_600)), ..by("operator") };
+    host.deployer.deploy("plans", component("2"), options).await.unwrap();
+    let before = host.serving().unwrap();
+    host.deployer.reload(file(CHANGED)).await.unwrap();
+    let relinked = host.serving().unwrap();
+    assert!(!Arc::ptr_eq(&before, &relinked) && relinked.number() == 2);
+    assert!(host.deployer.plugins()[0].watch_ms > Some(3_000_000));
+    answer(&relinked, 500, 10);
+    until("the old build serves again", || host.serves() == Some((1, "1".into()))).await;
 }
