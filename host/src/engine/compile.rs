@@ -22,8 +22,9 @@ const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
 const COMPILE_CPU_SECONDS_MAX: u64 = 90;
 /// Address space a compilation may take.
 const COMPILE_MEMORY_BYTES_MAX: u64 = 3 << 30;
-/// How far a compilation stands back behind what answers requests: a third of a processor where both want it whole.
-const COMPILE_NICE: i32 = 5;
+/// How far a compilation stands back behind what answers requests: it gets a tenth of a processor where both want it whole.
+/// Further back, a build of the size that services have would not be done in time beside a host that is busy.
+const COMPILE_NICE: i32 = 10;
 /// A file in the cache that nobody wants stays for so long: a deploy that is running may have just made it.
 const UNWANTED_FOR_MAX: Duration = Duration::from_secs(60 * 60);
 /// What a child's complaint may be long.
