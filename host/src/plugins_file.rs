@@ -265,6 +265,7 @@ impl Manifest {
     }
 
     /// The entry of a plugin.
+    #[cfg(test)]
     pub(crate) fn plugin(&self, name: &str) -> Option<&PluginEntry> {
         self.plugins.iter().find(|entry| &*entry.plugin.name == name)
     }

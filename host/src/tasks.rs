@@ -28,6 +28,7 @@ impl Tasks {
     }
 
     /// Cancelled when the host begins to stop: a task finishes what it has in hand and returns.
+    #[cfg(test)]
     pub(crate) fn stopping(&self) -> CancellationToken {
         self.stop.clone()
     }

@@ -24,7 +24,6 @@ use crate::capability::queue::{QueueError, QueueRoom};
 use crate::principal::{Call, Principal};
 use crate::trace::Tracer;
 pub(crate) use feed::{Feed, FeedRooms, OBSERVABILITY, Owner};
-pub(crate) use pump::ConsumerStatus;
 use pump::Pumps;
 
 /// The most deliveries of one plugin at once, below its own `concurrency`; further messages wait in the queue.
@@ -126,9 +125,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Which plugins consume here, and how many deliveries each has running.
-    pub(crate) fn consumers(&self) -> Vec<ConsumerStatus> {
-        self.inner.pumps.status()
+    /// Which plugins consume here.
+    #[cfg(test)]
+    pub(crate) fn consumers(&self) -> Vec<Arc<str>> {
+        self.inner.pumps.plugins()
     }
 
     /// Stops: claims nothing more, lets running deliveries end until `drain` has passed, then gives the rest back to

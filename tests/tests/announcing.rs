@@ -19,7 +19,8 @@ async fn harbour() -> (Host, Client) {
 async fn told(client: &Client, mark: &str, kinds: &[&str]) -> Vec<Value> {
     let mut told = Vec::new();
     for kind in kinds {
-        let data = eventually(&format!("{kind} of {mark}"), async || {
+        let what = format!("{kind} of {mark}");
+        let data = eventually(&what, async || {
             let path = format!("/api/herald/events?type={kind}&sortBy=createdAt&order=asc&limit=200");
             let page = client.get(&path).await.expect(200);
             let all = page["items"].as_array().cloned().unwrap_or_default();

@@ -556,8 +556,8 @@ async fn a_check_knows_late_from_never() {
             tokio::time::sleep(std::time::Duration::from_millis(400)).await;
             server.release(1);
         };
-        let run = format!("{PATH}/checks/{id}/run");
-        let (result, ()) = tokio::join!(ada.post(&run, &json!({})), release);
+        let (run, nothing) = (format!("{PATH}/checks/{id}/run"), json!({}));
+        let (result, ()) = tokio::join!(ada.post(&run, &nothing), release);
         let result = result.expect(200);
         assert_eq!(ada.get(&format!("{PATH}/checks/{id}")).await.expect(200)["lastStatus"], result["status"]);
         result

@@ -61,9 +61,6 @@ pub(crate) enum AccountsError {
     /// 429 `RATE_LIMIT_EXCEEDED`, with `Retry-After` and the member `retryAfter`.
     #[error("too many attempts")]
     RateLimited { retry_after_seconds: u64 },
-    /// 501 `NOT_IMPLEMENTED`.
-    #[error("{0}")]
-    NotImplemented(&'static str),
     /// 502 `BAD_GATEWAY`: a login provider did not answer as it should.
     #[error("the login provider did not answer as it should")]
     Upstream(#[source] Source),

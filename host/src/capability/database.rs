@@ -55,11 +55,6 @@ impl DatabaseRoom {
     pub(crate) fn new(database: Database, outbox: Arc<dyn TransactionalOutbox>) -> Self {
         Self { database, outbox, statements: Statements::new() }
     }
-
-    /// The database itself, for the host.
-    pub(crate) fn database(&self) -> &Database {
-        &self.database
-    }
 }
 
 /// On whose behalf a guest's statements run. Operators of the platform see beyond their own organization.

@@ -52,11 +52,6 @@ impl Migration {
         Self { name: Cow::Borrowed(name), dialect: None, sql: Cow::Borrowed(sql) }
     }
 
-    /// The half of a pair for one database.
-    pub(crate) const fn only(dialect: Dialect, name: &'static str, sql: &'static str) -> Self {
-        Self { name: Cow::Borrowed(name), dialect: Some(dialect), sql: Cow::Borrowed(sql) }
-    }
-
     fn checksum(&self) -> String {
         hex::encode(Sha256::digest(self.sql.as_bytes()))
     }

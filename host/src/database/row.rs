@@ -36,6 +36,7 @@ impl Rows {
         self.rows.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::collect::Collector;
 use super::postgres::PostgresTransaction;
 use super::sqlite::SqliteTransaction;
-use super::{DatabaseError, Dialect, QueryLimits, Row, Rows, Statement, Value};
+use super::{DatabaseError, QueryLimits, Row, Rows, Statement, Value};
 
 /// An open transaction. Dropped without `commit`, it is rolled back.
 pub(crate) struct Transaction {
@@ -29,14 +29,6 @@ impl Transaction {
 
     pub(super) fn postgres(inner: PostgresTransaction, timeout: Duration) -> Self {
         Self { inner: Inner::Postgres(inner), timeout, failed: false }
-    }
-
-    /// Which SQL it speaks.
-    pub(crate) fn dialect(&self) -> Dialect {
-        match self.inner {
-            Inner::Sqlite(_) => Dialect::Sqlite,
-            Inner::Postgres(_) => Dialect::Postgres,
-        }
     }
 
     /// Reads rows, within the default limits.

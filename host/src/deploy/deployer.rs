@@ -120,6 +120,7 @@ impl DeployOptions {
 #[derive(Clone, Debug)]
 pub(crate) struct Switched {
     pub plugin: Arc<Plugin>,
+    #[cfg(test)]
     pub revision: i64,
     pub description: Option<Arc<Description>>,
     /// What the plugin's queue is to be bound to: as described, or the grant's `consume` for a component that consumes
@@ -227,13 +228,9 @@ impl<F: Foundry> Deployer<F> {
     }
 
     /// The slots that this deployer fills.
+    #[cfg(test)]
     pub(crate) fn registry(&self) -> &Arc<Registry<F::Revision>> {
         &self.inner.registry
-    }
-
-    /// The largest component that is taken, in bytes.
-    pub(crate) fn component_bytes_max(&self) -> usize {
-        self.inner.options.component_bytes_max
     }
 
     /// Deploys a component into the slot `name`. Answers when the new build serves.

@@ -55,11 +55,6 @@ impl<R> Registry<R> {
         self.snapshot.load().by_name.get(name).cloned()
     }
 
-    /// The slot behind a direct port.
-    pub(crate) fn port(&self, port: u16) -> Option<Arc<Slot<R>>> {
-        self.snapshot.load().by_port.get(&port).cloned()
-    }
-
     /// All slots, by name.
     pub(crate) fn slots(&self) -> Vec<Arc<Slot<R>>> {
         self.snapshot.load().by_name.values().cloned().collect()

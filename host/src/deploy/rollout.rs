@@ -68,11 +68,6 @@ impl CanaryPlan {
     }
 }
 
-/// A share in words: `12.5%`.
-pub(crate) fn percent(share: u32) -> String {
-    format!("{}%", f64::from(share) / 100.0)
-}
-
 /// Reads a length of time such as `30s` or `2m`.
 ///
 /// # Errors
@@ -104,7 +99,6 @@ mod tests {
         assert_eq!(CanaryPlan::restore(500, &plan.steps_text(), 120_000), plan);
         let alone = CanaryPlan::parse("12.5%", None).unwrap();
         assert_eq!((alone.share, alone.steps.len()), (1250, 0));
-        assert_eq!(percent(1250), "12.5%");
     }
 
     #[test]

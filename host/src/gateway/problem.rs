@@ -311,7 +311,6 @@ fn accounts(error: &AccountsError) -> Problem {
         E::Upstream(_) => Problem::new(BAD_GATEWAY, "the login provider did not answer as it should"),
         E::Locked { .. } => Problem::new(LOCKED, "too many failed attempts; the account is locked for a while"),
         E::RateLimited { .. } => Problem::new(RATE, "too many attempts"),
-        E::NotImplemented(detail) => Problem::new(NOT_IMPLEMENTED, *detail),
         E::Busy { .. } => Problem::new(UNAVAILABLE, "too much at once"),
         E::NotConfigured(detail) => Problem::new(UNAVAILABLE, *detail),
         E::Unavailable(_) => storage_away(),

@@ -51,6 +51,7 @@ impl Default for Meter {
 
 impl Meter {
     /// Notes one request: the status its client was given, or none when the client had gone before.
+    #[cfg(test)]
     pub(crate) fn note(&self, status: Option<u16>, took: Duration) {
         self.note_at(status, took, Instant::now());
     }

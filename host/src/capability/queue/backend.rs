@@ -122,13 +122,6 @@ pub(crate) struct QueueStats {
     pub oldest_at: Option<DateTime<Utc>>,
 }
 
-impl QueueStats {
-    /// As it is shown: `<plugin>-queue`.
-    pub(crate) fn name(&self) -> String {
-        queue_name(&self.plugin)
-    }
-}
-
 /// The name of a plugin's queue.
 pub(crate) fn queue_name(plugin: &str) -> String {
     format!("{plugin}-queue")
@@ -151,9 +144,6 @@ pub(crate) struct DeadLetter {
 /// Outbox, queues and dead letters. Every method may be called by many tasks at once.
 #[async_trait]
 pub(crate) trait QueueBackend: Send + Sync {
-    /// `embedded` or `rabbitmq`: for the start-up text and `/ready`.
-    fn name(&self) -> &'static str;
-
     /// Whether it can be reached.
     async fn ping(&self) -> Result<(), QueueError>;
 

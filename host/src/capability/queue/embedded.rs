@@ -78,10 +78,6 @@ impl Embedded {
 
 #[async_trait]
 impl QueueBackend for Embedded {
-    fn name(&self) -> &'static str {
-        "embedded"
-    }
-
     async fn ping(&self) -> Result<(), QueueError> {
         Ok(self.database.ping().await?)
     }

@@ -196,10 +196,6 @@ impl RabbitMq {
 
 #[async_trait]
 impl QueueBackend for RabbitMq {
-    fn name(&self) -> &'static str {
-        "rabbitmq"
-    }
-
     async fn ping(&self) -> Result<(), QueueError> {
         self.links.get().await.map(drop)
     }

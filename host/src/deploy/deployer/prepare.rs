@@ -301,6 +301,7 @@ impl Switched {
         let description = revision.description();
         let mut switched = Self {
             plugin: Arc::clone(&options.plugin),
+            #[cfg(test)]
             revision: revision.number(),
             description: description.cloned(),
             bindings: Vec::new(),
