@@ -112,7 +112,10 @@ impl<F: Foundry> Deployer<F> {
         let permit = inner.compilations.acquire().await.map_err(|error| DeployError::Internal(error.into()))?;
         let compiled = inner.foundry.compile(bytes).await?;
         drop(permit);
-        if is_new && !is_fetched && let Some(sealed) = inner.foundry.machine_code(digest).await {
+        if is_new
+            && !is_fetched
+            && let Some(sealed) = inner.foundry.machine_code(digest).await
+        {
             let name = inner.foundry.machine_code_name(digest);
             if let Err(error) = inner.cluster.components.store_code(&name, &sealed).await {
                 tracing::warn!(digest, error = &error as &dyn std::error::Error, "other hosts must compile it too");

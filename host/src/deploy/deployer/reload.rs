@@ -169,7 +169,8 @@ impl<F: Foundry> Deployer<F> {
 
     /// What is on trial was linked under the old entry, and beside a build that goes now.
     async fn end_trials(&self, moves: &Moves<F>) {
-        let changed = moves.relinked.iter().map(|Relinked { turn, .. }| (turn, "the plugin's entry in the manifest has changed"));
+        let changed =
+            moves.relinked.iter().map(|Relinked { turn, .. }| (turn, "the plugin's entry in the manifest has changed"));
         let gone = moves.gone.iter().map(|turn| (turn, "the plugin left the manifest"));
         let ending: Vec<_> = changed.chain(gone).filter(|(turn, _)| turn.slot.trial().is_some()).collect();
         for (turn, reason) in ending {
