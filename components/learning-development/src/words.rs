@@ -42,9 +42,8 @@ pub fn called<T: Entity>(select: Select<T>, column: &str, text: &str) -> Select<
 
 /// Only rows with a text in their title or description.
 pub fn titled<T: Entity>(select: Select<T>, text: &str) -> Select<T> {
-    let (title, description) = (like::in_any_case("title", text), like::in_any_case("COALESCE(description, '')", text));
-    let sql = format!("{} OR {}", title.sql, description.sql);
-    select.condition(&sql, title.values.into_iter().chain(description.values))
+    let found = like::in_one_of(&["title", "COALESCE(description, '')"], text);
+    select.condition(&found.sql, found.values)
 }
 
 #[cfg(test)]

@@ -51,10 +51,8 @@ impl Filter {
 
     /// Only rows with a text in one of some columns, whatever its case.
     pub fn anywhere_in(&mut self, columns: &[&str], text: &str) {
-        let conditions = columns.iter().map(|column| like::in_any_case(column, text));
-        let (sql, values): (Vec<String>, Vec<Vec<Value>>) =
-            conditions.map(|condition| (condition.sql, condition.values)).unzip();
-        self.and(&sql.join(" OR "), values.into_iter().flatten());
+        let found = like::in_one_of(columns, text);
+        self.and(&found.sql, found.values);
     }
 
     /// Adds a value and answers its placeholder.

@@ -399,9 +399,9 @@ pub fn named(id_or_name: &str) -> Result<Stored<Server>> {
 pub fn list(query: PageQuery) -> Result<impl berth_sdk::http::Answer> {
     let mut select = Select::<Server>::new();
     if let Some(search) = query.filter("search") {
-        let like = database::like::anywhere(&search.to_lowercase());
-        let sql = "LOWER(\"name\") LIKE ? ESCAPE '!' OR LOWER(\"display_name\") LIKE ? ESCAPE '!' OR LOWER(COALESCE(\"description\", '')) LIKE ? ESCAPE '!'";
-        select = select.condition(sql, [like.clone(), like.clone(), like]);
+        let columns = ["\"name\"", "\"display_name\"", "COALESCE(\"description\", '')"];
+        let found = database::like::in_one_of(&columns, &search);
+        select = select.condition(&found.sql, found.values);
     }
     select.page(&Pool, &query)
 }

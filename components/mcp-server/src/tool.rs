@@ -179,9 +179,9 @@ pub fn list(query: PageQuery) -> Result<Page<Map<String, Value>>> {
     let servers = usable_servers(project_id.as_ref())?;
     let mut select = Select::<Tool>::new().one_of("server_id", servers.iter().map(|row| row.id.as_str()));
     if let Some(search) = query.filter("search") {
-        let like = database::like::anywhere(&search.to_lowercase());
-        let sql = "LOWER(\"name\") LIKE ? ESCAPE '!' OR LOWER(COALESCE(\"title\", '')) LIKE ? ESCAPE '!' OR LOWER(COALESCE(\"description\", '')) LIKE ? ESCAPE '!'";
-        select = select.condition(sql, [like.clone(), like.clone(), like]);
+        let columns = ["\"name\"", "COALESCE(\"title\", '')", "COALESCE(\"description\", '')"];
+        let found = database::like::in_one_of(&columns, &search);
+        select = select.condition(&found.sql, found.values);
     }
     let capability = query.filter("capability");
     let rows = select.limit(10_000).all(&Pool)?;

@@ -32,11 +32,9 @@ pub(crate) fn every(Query(filter): Query<Filter>, query: PageQuery) -> Result<Js
 pub(crate) fn of(select: Select<Task>, filter: Filter, mut query: PageQuery) -> Result<JsonText<Page<Stored<Task>>>> {
     let mut select = select;
     if let Some(words) = &filter.q {
-        let pattern = like::anywhere(&words.to_lowercase());
-        select = select.condition(
-            "LOWER(title) LIKE ? ESCAPE '!' OR LOWER(identifier) = ?",
-            [pattern.as_str(), words.to_lowercase().as_str()],
-        );
+        let (title, identifier) = (like::in_any_case("title", words), like::equal_in_any_case("identifier", words));
+        let sql = format!("{} OR {}", title.sql, identifier.sql);
+        select = select.condition(&sql, title.values.into_iter().chain(identifier.values));
     }
     if let Some(tag) = &filter.tag {
         select = select.condition("CAST(tags AS TEXT) LIKE ? ESCAPE '!'", [like::entry(tag)]);

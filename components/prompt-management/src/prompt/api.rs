@@ -21,9 +21,8 @@ const ATTEMPTS_MAX: u32 = 3;
 pub fn list(query: PageQuery) -> Result<JsonText<Page<Stored<Prompt>>>> {
     let mut select = Select::<Prompt>::new();
     if let Some(word) = query.filter("search") {
-        let word = like::anywhere(&word.to_lowercase());
-        let sql = "LOWER(\"name\") LIKE ? ESCAPE '!' OR LOWER(\"display_name\") LIKE ? ESCAPE '!'";
-        select = select.condition(sql, [word.clone(), word]);
+        let found = like::in_one_of(&["\"name\"", "\"display_name\""], &word);
+        select = select.condition(&found.sql, found.values);
     }
     for field in ["tags", "usage"] {
         if let Some(word) = query.filter(if field == "tags" { "tag" } else { "usage" }) {

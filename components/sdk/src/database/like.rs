@@ -61,6 +61,20 @@ pub fn in_any_case(column: &str, text: &str) -> Condition {
     Condition { sql: format!("{sql} LIKE ? ESCAPE '!'"), values }
 }
 
+/// The same of several columns, of which one has the text.
+///
+/// ```
+/// use berth_sdk::database::like;
+/// let found = like::in_one_of(&["name", "title"], "X");
+/// assert_eq!(found.sql, "LOWER(name) LIKE ? ESCAPE '!' OR LOWER(title) LIKE ? ESCAPE '!'");
+/// assert_eq!(found.values, ["%x%", "%x%"].map(berth_sdk::database::Value::from));
+/// ```
+pub fn in_one_of(columns: &[&str], text: &str) -> Condition {
+    let conditions = columns.iter().map(|column| in_any_case(column, text));
+    let (sql, values): (Vec<_>, Vec<_>) = conditions.map(|condition| (condition.sql, condition.values)).unzip();
+    Condition { sql: sql.join(" OR "), values: values.concat() }
+}
+
 /// The same where a column is the text and nothing else.
 ///
 /// ```

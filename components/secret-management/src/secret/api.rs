@@ -208,9 +208,8 @@ pub(crate) fn selection(query: &PageQuery) -> Result<Select<Secret>> {
         select = select.condition("CAST(tags AS TEXT) LIKE ? ESCAPE '!'", [like::entry(tag)]);
     }
     if let Some(text) = query.filter("search") {
-        let text = like::anywhere(&text.to_lowercase());
-        let sql = "LOWER(name) LIKE ? ESCAPE '!' OR LOWER(COALESCE(description, '')) LIKE ? ESCAPE '!'";
-        select = select.condition(sql, [text.clone(), text]);
+        let found = like::in_one_of(&["name", "COALESCE(description, '')"], &text);
+        select = select.condition(&found.sql, found.values);
     }
     Ok(select)
 }
