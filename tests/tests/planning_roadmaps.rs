@@ -187,7 +187,7 @@ async fn lists_of_tasks_answer_what_people_ask_every_day() {
     )
     .await;
     let second =
-        made_id(&ada, "/api/tasks", json!({"projectId": project, "title": "Half of it", "tags": ["a\"b"]})).await;
+        made_id(&ada, "/api/tasks", json!({"projectId": project, "title": "HÄLFTE of it", "tags": ["a\"b"]})).await;
     let count =
         async |query: &str| ada.get(&format!("/api/tasks?{query}")).await.expect(200)["total"].as_i64().unwrap_or(-1);
     for (query, wanted) in [
@@ -196,6 +196,7 @@ async fn lists_of_tasks_answer_what_people_ask_every_day() {
         ("q=of%20IT", 2),
         ("q=50%25", 1),
         ("q=%25", 1),
+        ("q=h%C3%A4lfte", 1),
         ("q=quay-2", 1),
         ("overdue=true", 1),
         ("dueBefore=2021-01-01T00:00:00Z", 1),
