@@ -393,10 +393,10 @@ async fn what_happens_elsewhere_and_what_is_lacking_say_what_to_look_at() {
     assert_eq!(gaps["gaps"][0]["resources"][0]["id"], databases.as_str());
     assert_eq!(bob.get("/api/learning/skill-gaps?role=Pilot").await.expect(200)["basedOn"], json!([]));
     let role = json!({"title": "Übersetzer ЛОЦМАН", "isTemplate": true, "skillsCovered": ["Deutsch"]});
-    let role_id = made(&ada, PATHS, &role).await;
+    let pilot_id = made(&ada, PATHS, &role).await;
     for spelt in ["übersetzer лоцман", "ÜBERSETZER Лоцман"] {
         let gaps = bob.get(&format!("/api/learning/skill-gaps?role={spelt}")).await.expect(200);
-        assert_eq!(gaps["basedOn"][0]["id"], role_id.as_str(), "{spelt}: {gaps}");
+        assert_eq!(gaps["basedOn"][0]["id"], pilot_id.as_str(), "{spelt}: {gaps}");
     }
     // What is known fits as well, as soon as it is known.
     let paths = recommended(&bob).await["paths"].clone();
