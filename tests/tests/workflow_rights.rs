@@ -221,12 +221,11 @@ async fn what_happens_in_a_private_project_is_for_who_sees_it() {
 /// A workflow that waits for a person, by the event that starts it.
 fn waits_after(name: &str, kind: &str, more: Value) -> Value {
     let gate = json!({"id": "gate", "type": "human_gate", "humanGate": {"message": "Go on?"}});
-    let mut body =
-        json!({"name": name, "trigger": {"type": "event", "eventType": kind}, "definition": {"steps": [gate]}});
-    for (member, value) in more.as_object().into_iter().flatten() {
-        body["trigger"][member] = value.clone();
+    let mut trigger = json!({"type": "event", "eventType": kind});
+    if let (Some(trigger), Value::Object(more)) = (trigger.as_object_mut(), more) {
+        trigger.extend(more);
     }
-    body
+    json!({"name": name, "trigger": trigger, "definition": {"steps": [gate]}})
 }
 
 /// What is marked as private starts a workflow only for whom it names; its run, and what this starts in turn, is theirs alone,
