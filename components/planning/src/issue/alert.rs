@@ -11,9 +11,7 @@ pub(crate) fn suggest(envelope: &Envelope) -> Result<()> {
     if !data.is_object() {
         return Err(Problem::bad_request("An alert is an object."));
     }
-    if envelope.organization_id.is_none() {
-        return Ok(());
-    }
+    let Some(organization_id) = &envelope.organization_id else { return Ok(()) };
     database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());
@@ -23,6 +21,7 @@ pub(crate) fn suggest(envelope: &Envelope) -> Result<()> {
             _ => None,
         };
         let key = key_of(&data);
+        take_turn(transaction, organization_id, &key)?;
         let known = Select::<Issue>::new()
             .equal("alert_key", key.as_str())
             .condition("status NOT IN (?, ?)", [IssueStatus::Resolved, IssueStatus::Dismissed]);
@@ -37,6 +36,16 @@ pub(crate) fn suggest(envelope: &Envelope) -> Result<()> {
         issue.alert_key = Some(key);
         entity::create(transaction, issue).map(|_| ())
     })
+}
+
+/// Waits for whoever is at the same alert, to the end of the transaction: until then nobody else sees their issue.
+fn take_turn(transaction: &Transaction, organization_id: &str, key: &str) -> Result<()> {
+    transaction.execute(
+        "INSERT INTO project_alerts (id, organization_id, turns) VALUES ($1, $2, 1) \
+         ON CONFLICT (id) DO UPDATE SET turns = project_alerts.turns + 1",
+        params![format!("{organization_id}:{key}"), organization_id],
+    )?;
+    Ok(())
 }
 
 fn text<'a>(data: &'a Value, names: &[&str]) -> Option<&'a str> {
