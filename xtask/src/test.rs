@@ -16,8 +16,7 @@ const PROMISES_AT_ONCE: &str = "2";
 /// time: three hosts are enough for a small machine.
 pub(crate) const ON_SERVERS_ONLY: [&str; 3] = ["cluster", "outage", "refusals"];
 /// Promises that have nothing to do with what stands behind the rooms; every other file runs on both stacks.
-const ON_EMBEDDED_ONLY: [&str; 9] =
-    ["dev", "gateway", "registry", "standard", "starting", "stopping", "swap", "unruly", "watching"];
+const ON_EMBEDDED_ONLY: [&str; 5] = ["dev", "registry", "starting", "swap", "watching"];
 /// Promises that need the program of a registry.
 const WITH_REGISTRY_ONLY: &str = "registry";
 /// Tells the harness of the promises to start its hosts on PostgreSQL, Redis and RabbitMQ.
