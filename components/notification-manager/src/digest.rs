@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_sdk::{events::Message, prelude::*};
 
 use crate::{
-    delivery::{Delivery, DeliveryStatus, settle},
+    delivery::{Delivery, DeliveryStatus, lock, settle},
     directory,
     directory::Member,
     kinds::{Channel, Frequency},
@@ -202,6 +202,7 @@ fn finish(mut batch: Stored<Batch>, mut deliveries: Vec<Stored<Delivery>>, resul
     deliveries.sort_by(|one, other| one.notification_id.cmp(&other.notification_id));
     database::transaction(|transaction| {
         for mut delivery in deliveries {
+            lock(transaction, &delivery.notification_id)?;
             delivery.attempt_count += 1;
             delivery.attempted_at = Some(now);
             match result {
