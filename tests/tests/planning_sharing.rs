@@ -133,3 +133,23 @@ async fn a_team_sees_and_changes_what_is_shared_with_it() {
     ada.delete(&format!("/api/teams/{team}/members/{}", members::id(&bob))).await.done(204);
     eventually("bob is out", async || (bob.get(&path).await.status == 404).then_some(())).await;
 }
+
+#[tokio::test]
+async fn what_comes_at_once_is_neither_made_twice_nor_joined() {
+    let (_host, ada, bob, cleo) = crew().await;
+    let quay = json!({"name": "Quay"});
+    let make = || ada.post("/api/projects", &quay);
+    let (one, two, three) = tokio::join!(make(), make(), make());
+    let mut codes = [one, two, three].map(|made| text(&made.expect(201), "code"));
+    codes.sort();
+    assert_eq!(codes, ["QUAY", "QUAY2", "QUAY3"]);
+    // Of two lists the later one counts, whole.
+    let project = project(&ada, json!({"name": "Secret", "visibility": "private"})).await;
+    let path = format!("/api/projects/{project}");
+    let lines = |client: &Client| [json!({"userId": members::id(client), "level": "viewer"})];
+    let (bobs, cleos) = (lines(&bob), lines(&cleo));
+    tokio::join!(share(&ada, &project, &bobs), share(&ada, &project, &cleos));
+    let mut seen = [bob.get(&path).await.status, cleo.get(&path).await.status];
+    seen.sort_unstable();
+    assert_eq!(seen, [200, 404]);
+}

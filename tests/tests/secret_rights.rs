@@ -215,3 +215,23 @@ async fn a_host_with_another_master_key_does_not_start() {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned() + &String::from_utf8_lossy(&ended.stdout);
     assert!(said.contains("the master key does not fit this database"), "{said}");
 }
+
+#[tokio::test]
+async fn two_grants_for_one_grantee_at_once_are_one_and_end_once() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let secret = made(&ada, json!({"name": "shared", "type": "GENERIC", "value": "s"})).await;
+    let path = format!("/api/secrets/{secret}/access");
+    let grant = json!({"granteeType": "USER", "granteeId": members::id(&bob), "canRead": true});
+    let (one, two) = tokio::join!(ada.post(&path, &grant), ada.post(&path, &grant));
+    assert_eq!(text(&one.expect(201), "id"), text(&two.expect(201), "id"));
+    let grants = ada.get(&path).await.expect(200);
+    assert_eq!(grants["total"], 1, "{grants}");
+    value(&bob, &secret).await.done(200);
+    let only = format!("{path}/{}", text(&grants["items"][0], "id"));
+    let (one, two) = tokio::join!(ada.delete(&only), ada.delete(&only));
+    let mut statuses = [one.status, two.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [204, 404]);
+    value(&bob, &secret).await.problem(403, "ACCESS_DENIED");
+}

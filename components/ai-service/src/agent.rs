@@ -154,7 +154,7 @@ impl Rules for Agent {
     }
 }
 
-/// Whoever starts a run and whoever deletes the agent wait for each other.
+/// Whoever starts a run, whoever adds a memory and whoever deletes the agent wait for each other.
 pub fn lock(transaction: &Transaction, id: &str) -> Result<()> {
     transaction.execute("UPDATE agent_agents SET is_active = is_active WHERE id = $1", params![id])?;
     Ok(())

@@ -247,9 +247,12 @@ impl Rules for Server {
         self.require_right_to_send(None)?;
         if self.scope != Scope::Global {
             let most = settings::of(transaction)?.max_custom_servers;
-            // Two at once may pass the limit by one, which a row that both change prevents.
+            let organization_id = berth_sdk::auth::organization_id()?;
+            // Two at once would pass the limit: they wait for each other at the organization's first server.
+            let sql = "SELECT id FROM mcp_servers WHERE organization_id = $1 ORDER BY id LIMIT 1 FOR UPDATE";
+            transaction.query_one(sql, params![&organization_id])?;
             let sql = "SELECT COUNT(*) AS total FROM mcp_servers WHERE organization_id = $1";
-            let row = transaction.query_one(sql, params![berth_sdk::auth::organization_id()?])?;
+            let row = transaction.query_one(sql, params![&organization_id])?;
             if row.map_or(Ok(0), |row| row.get::<i64>("total"))? >= most {
                 let detail = format!("There are at most {most} servers of the organization's own.");
                 return Err(Problem::conflict(detail).with_code("SERVER_LIMIT_REACHED"));

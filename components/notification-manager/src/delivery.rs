@@ -112,7 +112,16 @@ pub fn overall(deliveries: &[(DeliveryStatus, bool)]) -> Status {
     }
 }
 
-/// Brings a notification up to date with its deliveries, and tells what has become of it.
+/// Lets whoever else is at this notification or its deliveries wait until the end of the transaction. It comes before the rows
+/// of deliveries, so that nobody waits for somebody who waits for them.
+pub fn lock(transaction: &Transaction, notification_id: &Id) -> Result<()> {
+    transaction
+        .execute("UPDATE notification_notifications SET version = version WHERE id = $1", params![notification_id])?;
+    Ok(())
+}
+
+/// Brings a notification up to date with its deliveries, and tells what has become of it. It must be locked: of two deliveries
+/// that end at once the second would fail, and be sent once more.
 pub fn settle(transaction: &Transaction, notification_id: &Id) -> Result<()> {
     let Some(mut row) = entity::find::<Notification>(transaction, notification_id)? else { return Ok(()) };
     if matches!(row.status, Status::Cancelled | Status::Expired) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_sdk::{events::Message, prelude::*};
 
 use crate::{
-    delivery::{Delivery, DeliveryStatus, settle},
+    delivery::{Delivery, DeliveryStatus, lock, settle},
     directory,
     directory::Member,
     kinds::{Channel, Frequency},
@@ -72,8 +72,30 @@ fn period(frequency: Frequency) -> Duration {
     }
 }
 
+/// Waits for whoever puts something into a digest of this user, to the end of the transaction: until then nobody else sees a
+/// digest that they begin.
+fn take_turn(transaction: &Transaction, user_id: &Id) -> Result<()> {
+    let organization_id = auth::organization_id()?;
+    transaction.execute(
+        "INSERT INTO notification_digest_turns (id, organization_id, turns) VALUES ($1, $2, 1) \
+         ON CONFLICT (id) DO UPDATE SET turns = notification_digest_turns.turns + 1",
+        params![format!("{organization_id}:{user_id}"), &organization_id],
+    )?;
+    Ok(())
+}
+
+/// Keeps a digest from being sent off before the transaction ends; false when that has happened.
+fn hold(transaction: &Transaction, batch_id: &Id) -> Result<bool> {
+    let changed = transaction.execute(
+        "UPDATE notification_batches SET version = version WHERE id = $1 AND status = 'COLLECTING'",
+        params![batch_id],
+    )?;
+    Ok(changed > 0)
+}
+
 /// The digest that takes the next entry of a user: the one that collects, or a new one.
 pub fn collect(transaction: &Transaction, user_id: &Id, channel: Channel, frequency: Frequency) -> Result<Id> {
+    take_turn(transaction, user_id)?;
     let now = clock::now();
     let open = Select::<Batch>::new()
         .equal("user_id", user_id)
@@ -82,7 +104,9 @@ pub fn collect(transaction: &Transaction, user_id: &Id, channel: Channel, freque
         .equal("status", BatchStatus::Collecting)
         .condition("\"collect_until\" > ?", [now])
         .first(transaction)?;
-    if let Some(batch) = open {
+    if let Some(batch) = open
+        && hold(transaction, &batch.id)?
+    {
         return Ok(batch.id);
     }
     let batch = Batch {
@@ -172,10 +196,13 @@ pub fn send(envelope: &Envelope) -> Result<Outcome> {
     Ok(Outcome::Acknowledged)
 }
 
-fn finish(mut batch: Stored<Batch>, deliveries: Vec<Stored<Delivery>>, result: &Sending) -> Result<()> {
+fn finish(mut batch: Stored<Batch>, mut deliveries: Vec<Stored<Delivery>>, result: &Sending) -> Result<()> {
     let now = clock::now();
+    // Two digests with the same notifications lock those in one order, so that neither waits for the other for ever.
+    deliveries.sort_by(|one, other| one.notification_id.cmp(&other.notification_id));
     database::transaction(|transaction| {
         for mut delivery in deliveries {
+            lock(transaction, &delivery.notification_id)?;
             delivery.attempt_count += 1;
             delivery.attempted_at = Some(now);
             match result {

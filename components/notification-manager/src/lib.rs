@@ -26,7 +26,10 @@ const SERVICE: &str = "/api/notifications";
 /// The whole service.
 pub fn service() -> Service {
     Service::new("notification-manager", env!("CARGO_PKG_VERSION"))
-        .migrations(migrations::embed!["../../../migrations/notification-manager/0001_notifications.sql"])
+        .migrations(migrations::embed![
+            "../../../migrations/notification-manager/0001_notifications.sql",
+            "../../../migrations/notification-manager/0002_digest_turns.sql",
+        ])
         .routes(notification::routes())
         .routes(preferences())
         .routes(templates())

@@ -143,6 +143,10 @@ impl Module {
     }
 
     fn check_parent(&self, transaction: &Transaction, own: Option<&Id>) -> Result<()> {
+        if own.is_some() && self.parent_module_id.is_some() {
+            // Two modules do not become each other's parents at once.
+            project::lock(transaction, &[&self.project_id])?;
+        }
         let mut above = self.parent_module_id.clone();
         for depth in 0..DEPTH_MAX {
             let Some(id) = above else { return Ok(()) };

@@ -159,7 +159,8 @@ pub(crate) fn within_or_none(table: &str) -> Condition {
     Condition { sql: format!("{table}.project_id IS NULL OR {sql}"), values }
 }
 
-/// Lets whoever else changes how tasks of these projects hang together wait until the end of the transaction.
+/// Lets whoever else changes how tasks or modules of these projects hang together, or who sees them, wait until the end of the
+/// transaction.
 pub(crate) fn lock(transaction: &Transaction, project_ids: &[&Id]) -> Result<()> {
     // Always in the same order, so that nobody waits for somebody who waits for them.
     for id in project_ids.iter().collect::<BTreeSet<_>>() {

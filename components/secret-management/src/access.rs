@@ -92,6 +92,7 @@ pub(crate) fn of(database: &dyn Executor, secret_ids: &[&str]) -> Result<Vec<Sto
 pub(crate) fn add(transaction: &Transaction, secret: &Stored<Secret>, mut grant: Grant) -> Result<Stored<Grant>> {
     grant.secret_id = secret.id.as_str().into();
     grant.granted_by = auth::principal().user_id;
+    lock(transaction, secret)?;
     let present = Select::<Grant>::new().equal("secret_id", &secret.id);
     if present.count(transaction)? >= GRANTS_MAX {
         return Err(Problem::unprocessable(format!("A secret has at most {GRANTS_MAX} grants.")));
@@ -117,6 +118,13 @@ pub(crate) fn add(transaction: &Transaction, secret: &Stored<Secret>, mut grant:
     audit::note(transaction, &Subject::from(secret), "access.granted", Outcome::Success, details.clone())?;
     secret::tell(transaction, "secret.access.granted", secret, details)?;
     Ok(stored)
+}
+
+/// Lets whoever else grants something of this secret wait until the end of the transaction: who has two grants would keep one
+/// when the other is revoked.
+fn lock(transaction: &Transaction, secret: &Stored<Secret>) -> Result<()> {
+    transaction.execute("UPDATE secret_secrets SET version = version WHERE id = $1", params![&secret.id])?;
+    Ok(())
 }
 
 /// `GET /api/secrets/{id}/access`.
@@ -149,7 +157,10 @@ pub(crate) fn revoke(Params((id, grant_id)): Params<(Id, Id)>) -> Result<NoConte
         if grant.secret_id != secret.id.as_str() {
             return Err(Problem::missing("grant"));
         }
-        transaction.execute("DELETE FROM secret_access_grants WHERE id = $1", params![&grant_id])?;
+        let sql = "DELETE FROM secret_access_grants WHERE id = $1";
+        if transaction.execute(sql, params![&grant_id])? == 0 {
+            return Err(Problem::missing("grant"));
+        }
         let details = json!({"granteeType": grant.grantee_type, "granteeId": grant.grantee_id, "grantId": grant_id});
         audit::note(transaction, &Subject::from(&secret), "access.revoked", Outcome::Success, details.clone())?;
         secret::tell(transaction, "secret.access.revoked", &secret, details)?;

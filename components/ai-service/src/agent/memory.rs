@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_sdk::{prelude::*, serde_json::Value};
 
-use super::{Agent, execution::AgentExecution, look_at_projects};
+use super::{Agent, execution::AgentExecution, lock, look_at_projects};
 use crate::access;
 
 /// Memories that a run is reminded of.
@@ -79,6 +79,8 @@ pub fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<St
 pub fn add(Params(id): Params<Id>, Json(mut memory): Json<Memory>) -> Result<Created<Stored<Memory>>> {
     look_at_projects();
     let row = database::transaction(|transaction| {
+        // Of two memories of one key at once, the later one replaces the other.
+        lock(transaction, &id)?;
         let agent = entity::read::<Agent>(transaction, &id)?;
         memory.agent_id = Some(agent.id.clone());
         put(transaction, memory)

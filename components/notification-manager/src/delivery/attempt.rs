@@ -2,7 +2,7 @@
 
 use berth_sdk::prelude::*;
 
-use super::{Delivery, DeliveryStatus, backoff, process, settle};
+use super::{Delivery, DeliveryStatus, backoff, lock, process, settle};
 use crate::{
     channel::Settings,
     kinds::{Channel, Criticality},
@@ -102,6 +102,7 @@ fn finish(mut delivery: Stored<Delivery>, status: DeliveryStatus, error: Option<
     delivery.last_error = error;
     delivery.next_retry_at = None;
     database::transaction(|transaction| {
+        lock(transaction, &delivery.notification_id)?;
         entity::save(transaction, &mut delivery)?;
         settle(transaction, &delivery.notification_id)
     })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_sdk::prelude::*;
 
-use super::{Delivery, DeliveryStatus, backoff, settle};
+use super::{Delivery, DeliveryStatus, backoff, lock, settle};
 use crate::{
     channel::Settings,
     digest, directory,
@@ -226,6 +226,8 @@ pub fn add_channel(row: &Stored<Notification>, channels: &[Channel]) -> Result<b
     let templates = template::of_type(&row.r#type)?;
     let plan = Plan { member: &member, wishes: &wishes, templates: &templates };
     database::transaction(|transaction| {
+        // Two channels that fail at once may fall back to the same one.
+        lock(transaction, &row.id)?;
         let used = Select::<Delivery>::new().equal("notification_id", &row.id).limit(100).all(transaction)?;
         let mut is_added = false;
         for channel in channels {

@@ -3,7 +3,7 @@
 use berth_sdk::{prelude::*, serde_json::Value};
 
 use super::{Notification, announce, send};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, lock};
 
 /// The inbox, a page of it.
 #[data]
@@ -94,6 +94,8 @@ pub fn mark_unread(Params(id): Params<Id>, if_match: IfMatch) -> Result<Stored<N
 
 fn mark(id: &Id, if_match: IfMatch, read: bool) -> Result<Stored<Notification>> {
     database::transaction(|transaction| {
+        // Its deliveries change the row too: whoever reads it is not refused because one of them ends.
+        lock(transaction, id)?;
         let mut row = entity::read::<Notification>(transaction, id)?;
         if_match.check(row.version)?;
         if row.read != read {
@@ -136,6 +138,7 @@ pub fn read_all() -> Result<Json<Updated>> {
 /// `POST /api/notifications/{id}/acknowledge`: ends the escalation, also of what this one escalates.
 pub fn acknowledge(Params(id): Params<Id>) -> Result<Stored<Notification>> {
     database::transaction(|transaction| {
+        lock(transaction, &id)?;
         let mut row = entity::read::<Notification>(transaction, &id)?;
         if row.acknowledged_at.is_some() {
             return Ok(row);

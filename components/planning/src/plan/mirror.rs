@@ -60,11 +60,12 @@ fn step_status(message_type: &str, status: Option<&str>) -> Option<StepStatus> {
 }
 
 /// Makes an execution the plan's latest one, unless a later one is there: ids grow with time. False when the plan is not
-/// there or follows a later execution.
+/// there or follows a later execution. The plan is locked until the end of the transaction: of two events that come at once
+/// only one begins the plan's steps anew.
 pub(crate) fn adopt(transaction: &Transaction, plan_id: &Id, execution_id: &Id) -> Result<bool> {
     let organization_id = auth::organization_id()?;
     let row = transaction.query_one(
-        "SELECT execution_id FROM plan_plans WHERE id = $1 AND organization_id = $2 AND deleted_at IS NULL",
+        "SELECT execution_id FROM plan_plans WHERE id = $1 AND organization_id = $2 AND deleted_at IS NULL FOR UPDATE",
         params![plan_id, &organization_id],
     )?;
     let Some(row) = row else { return Ok(false) };

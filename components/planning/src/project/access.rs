@@ -97,6 +97,8 @@ pub(crate) fn change(Params(id): Params<Id>, Json(list): Json<NewList>) -> Resul
     database::transaction(|transaction| {
         let project = entity::read::<Project>(transaction, &id)?;
         require(transaction, &project, Level::Owner)?;
+        // Two lists at once would be joined: neither sees the lines of the other to delete them.
+        super::lock(transaction, &[&project.id])?;
         transaction.execute("DELETE FROM project_access WHERE project_id = $1", params![&project.id])?;
         let mut entries = Vec::with_capacity(list.access.len());
         for Line { user_id, team_id, level } in list.access {
