@@ -92,7 +92,8 @@ fn open(Json(mut feed): Json<Feed>) -> Result<Response> {
     feed.revoked_at = None;
     feed.last_used_at = None;
     let row = database::transaction(|transaction| {
-        let open = Select::<Feed>::new().condition("revoked_at IS NULL", [] as [String; 0]).count(transaction)?;
+        let open =
+            Select::<Feed>::new().condition("revoked_at IS NULL", [] as [String; 0]).count_in_turn(transaction)?;
         if open >= FEEDS_MAX {
             return Err(Problem::conflict(format!("Somebody has at most {FEEDS_MAX} open feeds; close one first.")));
         }

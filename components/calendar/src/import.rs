@@ -10,7 +10,7 @@ use crate::{
         Event, Visibility,
         attendee::{self, Attendee},
         create::publish,
-        forget,
+        forget, subject,
     },
     ical::read::{self, Read},
     reminder, zone,
@@ -128,6 +128,7 @@ fn store(
     (calendar_id, surroundings): (Option<&Id>, &Surroundings),
     skipped: &mut Vec<Skipped>,
 ) -> Result<(usize, usize, Vec<Id>)> {
+    subject::hold_imports(transaction, &auth::user_id()?)?;
     let mut known = known(transaction, &events)?;
     let (apart, whole): (Vec<Read>, Vec<Read>) = events.into_iter().partition(|event| event.recurrence_id.is_some());
     let (mut created, mut updated, mut ids) = (0, 0, Vec::new());

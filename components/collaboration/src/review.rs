@@ -43,9 +43,10 @@ pub fn offer(envelope: &Envelope) -> Result<()> {
             return Ok(());
         }
         let offered = Select::<Session>::new().equal("review_id", &review_id).equal("status", Status::Scheduled);
-        match offered.first(transaction)? {
-            Some(offer) => {
-                let mut held = Held::take(transaction, &offer.id)?;
+        let held = offered.first(transaction)?.map(|offer| Held::take(transaction, &offer.id)).transpose()?;
+        // It may have begun while it was waited for: then it is no offer any more.
+        match held.filter(|held| held.session.status == Status::Scheduled) {
+            Some(mut held) => {
                 let before = held.session.data.clone();
                 held.session.navigator_id = requested.navigator();
                 let session = json!({ "navigatorId": held.session.navigator_id });

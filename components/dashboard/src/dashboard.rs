@@ -106,6 +106,7 @@ impl Rules for Dashboard {
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         self.owner_id = auth::user_id()?.into_string();
+        default::hold_all(transaction, &self.owner_id)?;
         let owned = Select::<Self>::new().equal("owner_id", self.owner_id.as_str()).count(transaction)?;
         if owned >= OWNED_MAX {
             return Err(

@@ -100,7 +100,7 @@ impl Rules for AlertRule {
     }
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
-        if Select::<Self>::new().count(transaction)? >= RULES_MAX {
+        if Select::<Self>::new().count_in_turn(transaction)? >= RULES_MAX {
             return Err(Problem::conflict(format!("There are {RULES_MAX} rules already.")));
         }
         Ok(())

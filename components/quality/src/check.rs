@@ -129,7 +129,7 @@ impl Rules for Check {
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         self.require_manager()?;
-        if Select::<Self>::new().count(transaction)? >= CHECKS_MAX {
+        if Select::<Self>::new().count_in_turn(transaction)? >= CHECKS_MAX {
             return Err(Problem::conflict(format!("There are {CHECKS_MAX} checks already.")));
         }
         self.next_run_at = self.next_run(clock::now())?;

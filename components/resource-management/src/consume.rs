@@ -45,6 +45,7 @@ pub fn absence(envelope: &Envelope) -> Result<()> {
         if !transaction.once(&envelope.id)? {
             return Ok(());
         }
+        load::hold(transaction, &user_id)?;
         let profile = Profile::or_usual(transaction, &user_id)?;
         let span = days_of(&event, &profile);
         let known = Select::<TimeOff>::new()

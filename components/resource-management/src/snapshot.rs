@@ -58,6 +58,7 @@ pub fn routes() -> Router {
 
 /// The weekly tick.
 pub fn tick(envelope: &Envelope) -> Result<()> {
+    load::sweep(clock::now())?;
     database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());

@@ -14,7 +14,7 @@ use berth_sdk::{
 use crate::{
     run_row::TriggerType,
     schedule::RUN_START,
-    sight,
+    sight, start,
     trigger::Trigger,
     workflow::{Workflow, WorkflowStatus},
 };
@@ -89,6 +89,8 @@ pub fn create(Params(id): Params<Id>, input: Option<Json<NewHook>>) -> Result<Cr
     sight::look();
     let token = format!("wh_{}", secrets::random(32)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     let row = database::transaction(|transaction| {
+        // Hooks of one workflow come one after the other: so each count knows those before it.
+        start::hold(transaction, &id)?;
         let mut workflow = entity::read::<Workflow>(transaction, &id)?;
         if workflow.trigger_type != TriggerType::Webhook {
             return Err(mismatch());

@@ -13,6 +13,7 @@ use super::{
     range::Filter,
     require_edit, require_seen,
     scope::{Target, Which},
+    subject,
     view::{Entry, Viewer, parse_id},
 };
 use crate::{conflict, environment, plan, reminder};
@@ -222,6 +223,7 @@ fn respond(Params(id): Params<Id>, Json(input): Json<Reply>) -> Result<Stored<At
         mine.response = input.response;
         entity::save(transaction, &mut mine)?;
         let attendees = attendee::of_event(transaction, &id)?;
+        subject::hold(transaction, &row, &attendees)?;
         conflict::refresh(transaction, &row, &attendees)?;
         let more = json!({ "response": { "userId": user_id, "response": input.response } });
         create::publish(transaction, "calendar.event.updated", &row, &attendees, more)?;

@@ -34,13 +34,21 @@ pub fn hold(transaction: &Transaction, event: &Event, attendees: &[Stored<Attend
     let people = people(event, attendees).into_iter().map(|id| format!("user:{id}"));
     // In one order, so that two writers never wait for each other.
     let subjects: BTreeSet<String> = people.chain(agent).chain(room).chain(environment).collect();
-    for subject in subjects {
-        transaction.execute(
-            "INSERT INTO calendar_subjects (id, touched_at) VALUES ($1, $2) \
-             ON CONFLICT (id) DO UPDATE SET touched_at = excluded.touched_at",
-            params![format!("{organization_id}:{subject}"), clock::now()],
-        )?;
-    }
+    subjects.iter().try_for_each(|subject| take(transaction, &organization_id, subject))
+}
+
+/// Lets imports of one user come one after the other: so each knows what the one before it has made. To be called before anything
+/// is written.
+pub fn hold_imports(transaction: &Transaction, user_id: &Id) -> Result<()> {
+    take(transaction, &auth::organization_id()?, &format!("import:{user_id}"))
+}
+
+fn take(transaction: &Transaction, organization_id: &Id, subject: &str) -> Result<()> {
+    transaction.execute(
+        "INSERT INTO calendar_subjects (id, touched_at) VALUES ($1, $2) \
+         ON CONFLICT (id) DO UPDATE SET touched_at = excluded.touched_at",
+        params![format!("{organization_id}:{subject}"), clock::now()],
+    )?;
     Ok(())
 }
 

@@ -40,6 +40,16 @@ pub(crate) fn hold(transaction: &Transaction, id: &Id) -> Result<()> {
     Ok(())
 }
 
+/// Takes every turn of a user, who is about to make a dashboard: so whoever counts theirs knows those that were made before. Who
+/// owns one has a default.
+pub(crate) fn hold_all(transaction: &Transaction, user_id: &str) -> Result<()> {
+    transaction.execute(
+        "UPDATE dashboard_defaults SET dashboard_id = dashboard_id WHERE organization_id = $1 AND user_id = $2",
+        params![auth::organization_id()?, user_id],
+    )?;
+    Ok(())
+}
+
 /// A dashboard is the default of nobody any more: the oldest of the same owner and scope follows it, if there is one.
 pub(crate) fn release(transaction: &Transaction, id: &Id) -> Result<()> {
     let followers = "FROM dashboard_dashboards d WHERE d.organization_id = dashboard_defaults.organization_id \

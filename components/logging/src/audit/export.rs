@@ -118,7 +118,7 @@ pub(crate) fn create(Json(wanted): Json<Wanted>) -> Result<Accepted<Stored<Expor
             return Err(Problem::unprocessable(format!("An export has at most {ROWS_MAX} entries; narrow it down.")));
         }
         let now = clock::now();
-        let running = Select::<Export>::new().one_of("status", ["PENDING", "PROCESSING"]).count(transaction)?;
+        let running = Select::<Export>::new().one_of("status", ["PENDING", "PROCESSING"]).count_in_turn(transaction)?;
         if running >= EXPORTS_MAX {
             return Err(Problem::rate_limited("Too many exports are being written.").with_header("retry-after", "60"));
         }

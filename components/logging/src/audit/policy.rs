@@ -64,7 +64,7 @@ impl Rules for Policy {
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         access::require_admin()?;
-        if Select::<Self>::new().count(transaction)? >= POLICIES_MAX {
+        if Select::<Self>::new().count_in_turn(transaction)? >= POLICIES_MAX {
             return Err(Problem::conflict(format!("There are {POLICIES_MAX} policies already.")));
         }
         self.policy_key = self.key()?;

@@ -57,6 +57,7 @@ pub fn heard(envelope: &Envelope) -> Result<()> {
         if !transaction.once(&envelope.id)? {
             return Ok(());
         }
+        load::hold_task(transaction, &task_id)?;
         let rows = || Select::<Allocation>::new().equal("task_id", &task_id).all(transaction);
         let mut users: BTreeSet<Id> = rows()?.into_iter().map(|row| row.data.user_id).collect();
         users.extend(told.assigned_to.clone());

@@ -10,7 +10,7 @@ use super::{
     store::{place, visible, visible_to},
 };
 use crate::{
-    database::{Executor, Value},
+    database::{Executor, Transaction, Value},
     http::JsonText,
     id::Id,
     page::{Page, PageQuery, unknown_sort},
@@ -120,6 +120,15 @@ impl<T: Entity> Select<T> {
         Ok(row.map_or(Ok(0), |row| row.get("total"))?)
     }
 
+    /// How many there are, asked by one transaction after the other: the oldest row is held until the transaction ends, so that
+    /// of two who count before they insert the later one counts what the other has inserted. Where there is no row there is
+    /// nothing to hold: it is for limits above one.
+    pub fn count_in_turn(&self, transaction: &Transaction) -> Result<i64> {
+        let (sql, values) = self.turn()?;
+        transaction.query_one(&sql, &values)?;
+        self.count(transaction)
+    }
+
     /// The rows as the text of a JSON array: the fast path.
     pub fn text(self, database: &dyn Executor) -> Result<Vec<u8>> {
         let (sql, values) = self.statement(&T::statements().shown)?;
@@ -175,6 +184,11 @@ impl<T: Entity> Select<T> {
             sql.push_str(&format!(" AND ({placed})"));
         }
         Ok((sql, values))
+    }
+
+    fn turn(&self) -> Result<(String, Vec<Value>)> {
+        let (from, values) = self.from()?;
+        Ok((format!("SELECT \"id\" {from} ORDER BY \"created_at\", \"id\" LIMIT 1 FOR UPDATE"), values))
     }
 
     fn statement(&self, columns: &str) -> Result<(String, Vec<Value>)> {
@@ -290,6 +304,18 @@ mod tests {
              AND (\"title\" IN ($3, $4)) ORDER BY \"title\" ASC, \"id\" ASC"
         );
         assert_eq!(values.len(), 4);
+    }
+
+    #[test]
+    fn whoever_counts_in_turn_holds_the_oldest_row() {
+        testing::sign_in("u1", "o1");
+        let (sql, values) = Select::<Note>::new().equal("color", "red").turn().unwrap();
+        assert_eq!(
+            sql,
+            "SELECT \"id\" FROM note_notes WHERE \"organization_id\" = $1 AND \"deleted_at\" IS NULL AND (\"color\" = $2) \
+             ORDER BY \"created_at\", \"id\" LIMIT 1 FOR UPDATE"
+        );
+        assert_eq!(values.len(), 2);
     }
 
     #[test]
