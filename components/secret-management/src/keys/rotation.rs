@@ -81,7 +81,7 @@ pub(crate) fn destroy(Params(id): Params<Id>) -> Result<NoContent> {
     rights::require_platform()?;
     database::transaction(|transaction| {
         let row = transaction
-            .query_one("SELECT status FROM secret_encryption_keys WHERE id = $1", params![&id])?
+            .query_one("SELECT status FROM secret_encryption_keys WHERE id = $1 FOR UPDATE", params![&id])?
             .ok_or_else(|| Problem::missing("key"))?;
         let status: KeyStatus = row.get("status")?;
         let used = transaction.query_one("SELECT id FROM secret_versions WHERE key_id = $1 LIMIT 1", params![&id])?;

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::{Secret, StorageBackend};
 use crate::{
     audit::{self, Outcome, Subject},
-    keys::{self, DataKey, cipher},
+    keys::{self, DataKey, KeyStatus, cipher},
     vault,
 };
 
@@ -108,6 +108,13 @@ pub(crate) fn insert(
         "UPDATE secret_versions SET is_active = FALSE, updated_at = $2 WHERE secret_id = $1 AND is_active = TRUE",
         params![secret_id, clock::now()],
     )?;
+    // Until the commit nobody destroys the key that has sealed it.
+    let sql = "SELECT status FROM secret_encryption_keys WHERE id = $1 FOR UPDATE";
+    let key = transaction.query_one(sql, params![sealed.key_id.as_str()])?;
+    let status: Option<KeyStatus> = key.map(|row| row.get("status")).transpose()?;
+    if status.is_none_or(|status| matches!(status, KeyStatus::Destroyed)) {
+        return Err(Problem::conflict("Its key was destroyed meanwhile; try again.").with_code("CHANGED_MEANWHILE"));
+    }
     transaction.execute(
         "INSERT INTO secret_versions (id, organization_id, created_by, created_at, updated_at, secret_id, version, \
          ciphertext, nonce, key_id, change_reason, is_active) VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, TRUE)",
