@@ -385,8 +385,7 @@ impl Revision {
         }
         let made = self.instantiate(call).await;
         match &made {
-            Err(CallError::Trapped(_)) => self.trouble.has_trapped(),
-            Err(CallError::OutOfMemory) => self.trouble.has_run_out_of_memory(),
+            Err(CallError::Trapped(_) | CallError::OutOfMemory) => self.trouble.has_trapped(),
             Err(CallError::TimedOut) => self.trouble.has_timed_out(),
             _ => {}
         }
@@ -424,10 +423,7 @@ impl Revision {
                 let capsule = capsule.as_deref();
                 tracing::warn!(plugin = %self.plugin.name, revision = %self.short, trap = %line, capsule, "a guest trapped");
                 self.traps.fetch_add(1, Ordering::Relaxed);
-                match is_memory {
-                    true => self.trouble.has_run_out_of_memory(),
-                    false => self.trouble.has_trapped(),
-                }
+                self.trouble.has_trapped();
                 *self.last_trap.lock() = Some(line.clone());
                 self.tell_of_trap(&line, capsule);
                 Err(if is_memory { CallError::OutOfMemory } else { CallError::Trapped(line) })

@@ -11,8 +11,6 @@ use parking_lot::Mutex;
 
 /// What a trap adds to the debt: 25 of them a second are paid off as they come.
 const TRAP_DEBT: Duration = Duration::from_millis(40);
-/// What one adds that ran out of memory: filling it and clearing it away again has cost thousands of page faults.
-const MEMORY_DEBT: Duration = Duration::from_millis(200);
 /// What a call adds that had to be ended: it has computed all that time.
 const TIMEOUT_DEBT: Duration = Duration::from_millis(400);
 /// Up to here nothing happens: a build may stumble.
@@ -21,9 +19,6 @@ const DEBT_FREE: Duration = Duration::from_millis(640);
 const DEBT_MAX: Duration = Duration::from_millis(1_600);
 /// The time between two fresh instances of a build in trouble.
 const PACE: Duration = Duration::from_millis(20);
-/// The same for a build whose last failure was to run out of memory. What the system does for a page fault it does not
-/// interrupt for a thread of higher priority, so that others feel each of these instances in whichever lane it runs.
-const MEMORY_PACE: Duration = Duration::from_millis(100);
 
 /// One build's debt.
 #[derive(Debug, Default)]
@@ -39,24 +34,17 @@ struct State {
     paid: Option<Instant>,
     /// When the next fresh instance may be made.
     turn: Option<Instant>,
-    /// Whether the last failure was to run out of memory.
-    fills_memory: bool,
 }
 
 impl Trouble {
-    /// Notes a guest that trapped.
+    /// Notes a guest that trapped or ran out of memory.
     pub(super) fn has_trapped(&self) {
-        self.owe(TRAP_DEBT, false, Instant::now());
-    }
-
-    /// Notes a guest that trapped because it was given no more memory.
-    pub(super) fn has_run_out_of_memory(&self) {
-        self.owe(MEMORY_DEBT, true, Instant::now());
+        self.owe(TRAP_DEBT, Instant::now());
     }
 
     /// Notes a guest that had to be ended.
     pub(super) fn has_timed_out(&self) {
-        self.owe(TIMEOUT_DEBT, false, Instant::now());
+        self.owe(TIMEOUT_DEBT, Instant::now());
     }
 
     /// Whether the build is in trouble.
@@ -75,9 +63,9 @@ impl Trouble {
         self.state.lock().turn(Instant::now(), wait_max)
     }
 
-    fn owe(&self, debt: Duration, fills_memory: bool, now: Instant) {
+    fn owe(&self, debt: Duration, now: Instant) {
         self.has_failed.store(true, Ordering::Relaxed);
-        self.state.lock().owe(debt, fills_memory, now);
+        self.state.lock().owe(debt, now);
     }
 }
 
@@ -94,12 +82,11 @@ impl State {
         if turn > now + wait_max {
             return Err(TooLate);
         }
-        self.turn = Some(turn + if self.fills_memory { MEMORY_PACE } else { PACE });
+        self.turn = Some(turn + PACE);
         Ok((turn > now).then_some(turn))
     }
 
-    fn owe(&mut self, debt: Duration, fills_memory: bool, now: Instant) {
-        self.fills_memory = fills_memory;
+    fn owe(&mut self, debt: Duration, now: Instant) {
         let paid = self.paid.map_or(now, |paid| paid.max(now));
         self.paid = Some((paid + debt).min(now + DEBT_MAX));
     }
@@ -119,7 +106,7 @@ mod tests {
     fn a_build_that_stumbles_now_and_then_is_left_alone() {
         let (mut state, mut now) = (State::default(), Instant::now());
         for _ in 0..200 {
-            state.owe(TRAP_DEBT, false, now);
+            state.owe(TRAP_DEBT, now);
             assert!(!state.is_deep(now) && state.turn(now, SECOND).unwrap().is_none());
             now += TRAP_DEBT;
         }
@@ -128,7 +115,7 @@ mod tests {
     #[test]
     fn one_that_always_fails_gets_its_instances_one_by_one_and_is_trusted_again() {
         let (mut state, now) = (State::default(), Instant::now());
-        (0..100).for_each(|_| state.owe(TRAP_DEBT, false, now));
+        (0..100).for_each(|_| state.owe(TRAP_DEBT, now));
         assert!(state.is_deep(now));
         assert!(state.turn(now, SECOND).unwrap().is_none(), "the first goes at once");
         assert_eq!(state.turn(now, SECOND).unwrap(), Some(now + PACE));
@@ -139,22 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fills_its_memory_gets_them_more_slowly_until_it_fails_otherwise() {
-        let (mut state, now) = (State::default(), Instant::now());
-        (0..4).for_each(|_| state.owe(MEMORY_DEBT, true, now));
-        assert!(state.turn(now, SECOND).unwrap().is_none(), "the first goes at once");
-        assert_eq!(state.turn(now, SECOND).unwrap(), Some(now + MEMORY_PACE));
-        state.owe(TRAP_DEBT, false, now);
-        assert_eq!(state.turn(now, SECOND).unwrap(), Some(now + MEMORY_PACE * 2));
-        assert_eq!(state.turn(now, SECOND).unwrap(), Some(now + MEMORY_PACE * 2 + PACE));
-    }
-
-    #[test]
     fn two_guests_that_never_end_are_enough() {
         let (mut state, now) = (State::default(), Instant::now());
-        state.owe(TIMEOUT_DEBT, false, now);
+        state.owe(TIMEOUT_DEBT, now);
         assert!(!state.is_deep(now));
-        state.owe(TIMEOUT_DEBT, false, now);
+        state.owe(TIMEOUT_DEBT, now);
         assert!(state.is_deep(now));
     }
 }
