@@ -29,10 +29,29 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
 /// When they do not come, or more of them do.
 pub async fn heard(client: &Client, kind: &str, count: usize) -> Vec<Value> {
     eventually(&format!("{count} of {kind}"), async || {
-        let page = client.get(&format!("/api/herald/events?type={kind}&sortBy=createdAt&order=asc&limit=200")).await;
-        let items: Vec<Value> = page.expect(200)["items"].as_array().cloned().unwrap_or_default();
-        assert!(items.len() <= count, "{kind} came more than {count} times: {items:?}");
-        (items.len() == count).then(|| items.into_iter().map(|item| item["data"].clone()).collect())
+        let data = told(client, kind).await;
+        assert!(data.len() <= count, "{kind} came more than {count} times: {data:?}");
+        (data.len() == count).then_some(data)
     })
     .await
+}
+
+/// The same of those events of a type of which `is_it` is true, as soon as there are at least so many.
+///
+/// # Panics
+/// When they do not come.
+pub async fn heard_of(client: &Client, kind: &str, count: usize, is_it: impl Fn(&Value) -> bool) -> Vec<Value> {
+    eventually(&format!("{count} of {kind}"), async || {
+        let data = told(client, kind).await.into_iter().filter(&is_it).collect::<Vec<_>>();
+        (data.len() >= count).then_some(data)
+    })
+    .await
+}
+
+/// What the herald knows of a type by now.
+async fn told(client: &Client, kind: &str) -> Vec<Value> {
+    let path = format!("/api/herald/events?type={kind}&sortBy=createdAt&order=asc&limit=200");
+    let mut page = client.get(&path).await.expect(200);
+    let items = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    items.into_iter().map(|mut item| item["data"].take()).collect()
 }

@@ -1,10 +1,10 @@
 //! What planning, notification-manager, prompt-management, secret-management and usage-tracking tell the others: each event of
 //! theirs that the specification names and no other promise hears reaches whoever binds it.
-#![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use berth_tests::answer::text;
 use berth_tests::secrets::{made, value};
-use berth_tests::{Client, Host, Manifest, eventually, members, plans};
+use berth_tests::wait::heard_of;
+use berth_tests::{Client, Host, Manifest, members, plans};
 use serde_json::{Value, json};
 
 /// The services, the herald among them, and the owner of an organization.
@@ -19,14 +19,7 @@ async fn harbour() -> (Host, Client) {
 async fn told(client: &Client, mark: &str, kinds: &[&str]) -> Vec<Value> {
     let mut told = Vec::new();
     for kind in kinds {
-        let what = format!("{kind} of {mark}");
-        let data = eventually(&what, async || {
-            let path = format!("/api/herald/events?type={kind}&sortBy=createdAt&order=asc&limit=200");
-            let page = client.get(&path).await.expect(200);
-            let all = page["items"].as_array().cloned().unwrap_or_default();
-            all.into_iter().map(|item| item["data"].clone()).find(|data| data.to_string().contains(mark))
-        });
-        told.push(data.await);
+        told.push(heard_of(client, kind, 1, |data| data.to_string().contains(mark)).await.remove(0));
     }
     told
 }

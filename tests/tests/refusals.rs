@@ -67,6 +67,10 @@ fn a_redis_that_will_not_do() {
     }
     refused(variable, "redis://nowhere.invalid", "no address is known of its host");
     refused(variable, &format!("redis://{}", old_servers::redis("5.0.14")), "older than Redis 6");
+    let own = url(&format!(":{}", Private::PASSWORD));
+    let mut connection = redis::Client::open(own.as_str()).and_then(|client| client.get_connection()).expect("Redis");
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut connection).expect("a replica");
+    refused(variable, &own, "the server is a replica that nothing can be written to");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
 use berth_tests::model_provider::{Act, Asked, whole};
+use berth_tests::wait::heard_of;
 use berth_tests::{Answer, Client, Host, ModelProvider, eventually, members};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -72,17 +73,6 @@ fn protobuf(service: &str, id: u64, parent: Option<u64>, name: &str) -> Vec<u8> 
 async fn send_protobuf(client: &Client, path: &str, body: Vec<u8>) -> Answer {
     let request = client.request(Method::POST, path).header("content-type", "application/x-protobuf").body(body);
     client.send(request).await
-}
-
-/// What the herald has heard of a type, of what `is_it` says yes to, once there are so many.
-async fn heard(client: &Client, kind: &str, count: usize, is_it: impl Fn(&Value) -> bool) -> Vec<Value> {
-    eventually(kind, async || {
-        let page = client.get(&format!("/api/herald/events?type={kind}&limit=200")).await.expect(200);
-        let data = page["items"].as_array().into_iter().flatten().map(|item| item["data"].clone());
-        let found: Vec<Value> = data.filter(&is_it).collect();
-        (found.len() >= count).then_some(found)
-    })
-    .await
 }
 
 #[tokio::test]
@@ -400,7 +390,7 @@ async fn logs_go_to_logging_and_a_resolved_error_that_returns_has_regressed() {
     assert_eq!(overview["errors"]["regressed"], 1, "{overview}");
     let is_it = |data: &Value| group.ends_with(data["errorId"].as_str().unwrap_or("?"));
     for kind in ["observability.error.new", "observability.error.regressed"] {
-        assert_eq!(heard(&ada, kind, 1, is_it).await.len(), 1, "{kind}");
+        assert_eq!(heard_of(&ada, kind, 1, is_it).await.len(), 1, "{kind}");
     }
 }
 
@@ -460,7 +450,7 @@ async fn an_alert_fires_once_for_each_set_of_labels_and_resolves_once() {
     assert_eq!(ada.get(&format!("{alerts}?status=resolved")).await.expect(200)["total"], 3);
     let is_it = |data: &Value| data["ruleId"] == rule.as_str();
     for kind in ["observability.alert.resolved", "observability.alert.firing"] {
-        assert_eq!(heard(&ada, kind, 3, is_it).await.len(), 3, "{kind}: each once");
+        assert_eq!(heard_of(&ada, kind, 3, is_it).await.len(), 3, "{kind}: each once");
     }
     // Of spans and of logs, too.
     let failed = export(
@@ -516,7 +506,7 @@ async fn checks_ask_by_the_clock_and_say_what_they_found() {
     })
     .await;
     // However often it is asked, the news is that it has changed.
-    let news = heard(&ada, "observability.health.changed", 1, |_| true).await;
+    let news = heard_of(&ada, "observability.health.changed", 1, |_| true).await;
     assert_eq!((news.len(), &news[0]["checkId"], &news[0]["status"]), (1, &json!(bad), &json!("failed")), "{news:?}");
     let eve = host.client().register("eve@example.com", "Reef").await;
     eve.get(&format!("{checks}/{good}/results")).await.problem(404, "NOT_FOUND");

@@ -30,20 +30,17 @@ pub fn tidy(list: &mut Vec<String>, field: &str, faults: &mut Faults) {
 
 /// Only rows with a word in a column's list.
 pub fn listed<T: Entity>(select: Select<T>, column: &str, word: &str) -> Select<T> {
-    let found = like::entry_in_any_case(column, word);
-    select.condition(&found.sql, found.values)
+    select.meets(like::entry_in_any_case(column, word))
 }
 
 /// Only rows of which a column is a text, whatever its case.
 pub fn called<T: Entity>(select: Select<T>, column: &str, text: &str) -> Select<T> {
-    let found = like::equal_in_any_case(column, text);
-    select.condition(&found.sql, found.values)
+    select.meets(like::equal_in_any_case(column, text))
 }
 
 /// Only rows with a text in their title or description.
 pub fn titled<T: Entity>(select: Select<T>, text: &str) -> Select<T> {
-    let found = like::in_one_of(&["title", "COALESCE(description, '')"], text);
-    select.condition(&found.sql, found.values)
+    select.meets(like::in_one_of(&["title", "COALESCE(description, '')"], text))
 }
 
 #[cfg(test)]

@@ -403,8 +403,7 @@ pub fn list(query: PageQuery) -> Result<impl berth_sdk::http::Answer> {
     let mut select = Select::<Server>::new();
     if let Some(search) = query.filter("search") {
         let columns = ["\"name\"", "\"display_name\"", "COALESCE(\"description\", '')"];
-        let found = database::like::in_one_of(&columns, &search);
-        select = select.condition(&found.sql, found.values);
+        select = select.meets(database::like::in_one_of(&columns, &search));
     }
     select.page(&Pool, &query)
 }

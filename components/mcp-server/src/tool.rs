@@ -180,8 +180,7 @@ pub fn list(query: PageQuery) -> Result<Page<Map<String, Value>>> {
     let mut select = Select::<Tool>::new().one_of("server_id", servers.iter().map(|row| row.id.as_str()));
     if let Some(search) = query.filter("search") {
         let columns = ["\"name\"", "COALESCE(\"title\", '')", "COALESCE(\"description\", '')"];
-        let found = database::like::in_one_of(&columns, &search);
-        select = select.condition(&found.sql, found.values);
+        select = select.meets(database::like::in_one_of(&columns, &search));
     }
     let capability = query.filter("capability");
     let rows = select.limit(10_000).all(&Pool)?;

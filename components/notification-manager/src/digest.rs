@@ -72,18 +72,6 @@ fn period(frequency: Frequency) -> Duration {
     }
 }
 
-/// Waits for whoever puts something into a digest of this user, to the end of the transaction: until then nobody else sees a
-/// digest that they begin.
-fn take_turn(transaction: &Transaction, user_id: &Id) -> Result<()> {
-    let organization_id = auth::organization_id()?;
-    transaction.execute(
-        "INSERT INTO notification_digest_turns (id, organization_id, turns) VALUES ($1, $2, 1) \
-         ON CONFLICT (id) DO UPDATE SET turns = notification_digest_turns.turns + 1",
-        params![format!("{organization_id}:{user_id}"), &organization_id],
-    )?;
-    Ok(())
-}
-
 /// Keeps a digest from being sent off before the transaction ends; false when that has happened.
 fn hold(transaction: &Transaction, batch_id: &Id) -> Result<bool> {
     let changed = transaction.execute(
@@ -95,7 +83,8 @@ fn hold(transaction: &Transaction, batch_id: &Id) -> Result<bool> {
 
 /// The digest that takes the next entry of a user: the one that collects, or a new one.
 pub fn collect(transaction: &Transaction, user_id: &Id, channel: Channel, frequency: Frequency) -> Result<Id> {
-    take_turn(transaction, user_id)?;
+    // Of two entries at once the later one finds the digest that the other begins.
+    transaction.hold("notification_holds", &format!("digest:{user_id}"))?;
     let now = clock::now();
     let open = Select::<Batch>::new()
         .equal("user_id", user_id)

@@ -28,7 +28,7 @@ pub fn service() -> Service {
     Service::new("notification-manager", env!("CARGO_PKG_VERSION"))
         .migrations(migrations::embed![
             "../../../migrations/notification-manager/0001_notifications.sql",
-            "../../../migrations/notification-manager/0002_digest_turns.sql",
+            "../../../migrations/notification-manager/0002_holds.sql",
         ])
         .routes(notification::routes())
         .routes(preferences())

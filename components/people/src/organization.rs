@@ -11,7 +11,7 @@ use berth_sdk::{
 
 /// How long the main app may take.
 const ASKED: Duration = Duration::from_secs(3);
-/// How long a setting is remembered.
+/// How long they are remembered.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// A setting of an organization by its name, as it was within the last minute; null when it is not set. The grant must let
@@ -23,15 +23,18 @@ const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// assert_eq!(people::organization::setting(&"o1".into(), "timezone").unwrap_err().status, 503); // natively nobody answers
 /// ```
 pub fn setting(id: &Id, name: &str) -> Result<Value> {
-    let key = format!("setting:{id}:{name}");
+    Ok(settings(id)?.remove(name).unwrap_or_default())
+}
+
+/// All of them: who asks for one asks for the next a moment later.
+fn settings(id: &Id) -> Result<Map<String, Value>> {
+    let key = format!("settings:{id}");
     if let Some(known) = cache::get(&key) {
         return Ok(known);
     }
-    let path = format!("/api/organizations/{id}/settings");
-    let mut settings: Map<String, Value> = http_out::plugin("host").get(&path).timeout(ASKED).fetch()?;
-    let value = settings.remove(name).unwrap_or_default();
-    cache::set_ttl(&key, &value, KNOWN_FOR);
-    Ok(value)
+    let settings = http_out::plugin("host").get(&format!("/api/organizations/{id}/settings")).timeout(ASKED).fetch()?;
+    cache::set_ttl(&key, &settings, KNOWN_FOR);
+    Ok(settings)
 }
 
 #[cfg(test)]
@@ -41,8 +44,7 @@ mod tests {
     #[test]
     fn what_is_known_is_not_asked_again_and_belongs_to_one_organization() {
         berth_sdk::testing::sign_in("u1", "o1");
-        cache::set_ttl("setting:o1:timezone", &json!("Europe/Berlin"), KNOWN_FOR);
-        cache::set_ttl("setting:o1:theme", &Value::Null, KNOWN_FOR);
+        cache::set_ttl("settings:o1", &json!({"timezone": "Europe/Berlin"}), KNOWN_FOR);
         assert_eq!(setting(&"o1".into(), "timezone").unwrap(), "Europe/Berlin");
         assert_eq!(setting(&"o1".into(), "theme").unwrap(), Value::Null, "that it is not set is known too");
         assert_eq!(setting(&"o2".into(), "timezone").unwrap_err().status, 503);

@@ -26,7 +26,7 @@ fn service() -> Service {
             "../../../migrations/planning/0001_plans.sql",
             "../../../migrations/planning/0002_groups.sql",
             "../../../migrations/planning/0003_codes.sql",
-            "../../../migrations/planning/0004_alerts.sql",
+            "../../../migrations/planning/0004_holds.sql",
         ])
         .routes(plan::routes())
         .routes(project::routes())

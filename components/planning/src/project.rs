@@ -18,6 +18,9 @@ use access::{AccessEntry, Level};
 pub(crate) use api::{change_profile_of, current_id, modules_of, profile_of};
 pub(crate) use code::next_identifier;
 
+/// What is held while a row is about to be made that must be the only one.
+pub(crate) const HOLDS: &str = "project_holds";
+
 /// Whether a project is worked on.
 #[choice]
 pub(crate) enum ProjectStatus {

@@ -233,7 +233,8 @@ pub fn render(Json(input): Json<RenderInput>) -> Result<Json<Rendered>> {
     let execution = filled.execution(user_id, caller_module(module));
     let row = database::transaction(|transaction| {
         let row = entity::create(transaction, execution)?;
-        let facts = prompt::with_reach(transaction, &row.prompt_id, facts(&row, &filled.known.name))?;
+        let known = &filled.known;
+        let facts = prompt::with_reach(facts(&row, &known.name), known.scope, known.project_id.as_ref());
         transaction.send(&events::Message::new("prompt.rendered", &facts)?.with_key(row.id.as_str()))?;
         Ok::<_, Problem>(row)
     })?;

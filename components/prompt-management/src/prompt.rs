@@ -179,15 +179,19 @@ pub fn reach_of_prompt() -> Option<Condition> {
 
 /// What an event tells of a prompt, or of what hangs on it, with who may hear of it: events are everybody's, and whoever passes
 /// one on has to know.
-pub fn with_reach(database: &dyn Executor, prompt_id: &Id, mut facts: Value) -> Result<Value> {
-    let row = database.query_one("SELECT scope, project_id FROM prompt_prompts WHERE id = $1", params![prompt_id])?;
-    if let (Some(row), Some(facts)) = (row, facts.as_object_mut()) {
-        let scope: PromptScope = row.get("scope")?;
-        let project_id: Option<Id> = row.get("project_id")?;
+pub fn with_reach(mut facts: Value, scope: PromptScope, project_id: Option<&Id>) -> Value {
+    if let Some(facts) = facts.as_object_mut() {
         facts.insert("isPrivate".into(), (scope == PromptScope::User).into());
         facts.insert("projectId".into(), json!(project_id.filter(|_| scope == PromptScope::Project)));
     }
-    Ok(facts)
+    facts
+}
+
+/// The same where only the prompt's id is at hand.
+pub fn with_reach_of(database: &dyn Executor, prompt_id: &Id, facts: Value) -> Result<Value> {
+    let row = database.query_one("SELECT scope, project_id FROM prompt_prompts WHERE id = $1", params![prompt_id])?;
+    let Some(row) = row else { return Ok(facts) };
+    Ok(with_reach(facts, row.get("scope")?, row.get::<Option<Id>>("project_id")?.as_ref()))
 }
 
 /// A transaction in which prompts are looked up. Planning is asked before it begins which projects the caller sees: no call may

@@ -34,6 +34,10 @@ pub struct Known {
     pub prompt_id: Id,
     /// Its name.
     pub name: String,
+    /// How far it reaches.
+    pub scope: prompt::PromptScope,
+    /// The project that it is of, or is labelled with.
+    pub project_id: Option<Id>,
     /// Whether it can be rendered.
     pub is_active: bool,
     /// The models it works best with.
@@ -136,6 +140,8 @@ fn load(prompt: &Stored<Prompt>) -> Result<Known> {
     Ok(Known {
         prompt_id: prompt.id.clone(),
         name: prompt.name.clone(),
+        scope: prompt.scope,
+        project_id: prompt.project_id.clone(),
         is_active: prompt.is_active,
         preferred_models: prompt.preferred_models.clone(),
         category: prompt.category,
@@ -203,6 +209,8 @@ mod tests {
         Known {
             prompt_id: "p1".into(),
             name: "greet".into(),
+            scope: prompt::PromptScope::Organization,
+            project_id: None,
             is_active: true,
             preferred_models: vec![],
             category: prompt::PromptCategory::User,

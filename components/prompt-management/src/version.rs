@@ -144,7 +144,7 @@ pub fn publish(transaction: &Transaction, prompt: &mut Stored<Prompt>, number: i
         "id": version.id, "promptId": prompt.id, "name": prompt.name, "versionId": version.id, "version": number,
         "formerVersion": former,
     });
-    let facts = prompt::with_reach(transaction, &prompt.id, facts)?;
+    let facts = prompt::with_reach(facts, prompt.scope, prompt.project_id.as_ref());
     transaction.send(&events::Message::new("prompt.version.published", &facts)?.with_key(prompt.id.as_str()))?;
     Ok(version)
 }

@@ -1,9 +1,6 @@
 //! Workloads from the tables: everything that takes or gives time of some people over some days, read in a few statements.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use berth_sdk::{database::Value, prelude::*};
 use time_rules::day::{Day, Span};
@@ -16,8 +13,8 @@ use crate::{
 
 /// The most people of one answer.
 pub const PEOPLE_MAX: usize = 500;
-/// How long it is kept that somebody's time was held.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
+/// Whose time, and which task, is held.
+const HOLDS: &str = "capacity_holds";
 /// People of one statement.
 const CHUNK: usize = 200;
 /// The cache key of what names the present state of an organization's numbers.
@@ -123,28 +120,18 @@ pub fn everybody(database: &dyn Executor, span: Span) -> Result<BTreeSet<Id>> {
 /// Holds somebody's time until the end of the transaction, so that two writers cannot both find the same hours free. Several
 /// people are to be held in the order of their ids.
 pub fn hold(transaction: &Transaction, user_id: &Id) -> Result<()> {
-    take(transaction, user_id.as_str())
+    transaction.hold(HOLDS, user_id.as_str())
 }
 
 /// Holds what is planned for a task by itself in the same way: of two who are told to do it at once the second takes its place
 /// from the first. To be called before anybody's time is held.
 pub fn hold_task(transaction: &Transaction, task_id: &Id) -> Result<()> {
-    take(transaction, &format!("task:{task_id}"))
+    transaction.hold(HOLDS, &format!("task:{task_id}"))
 }
 
-fn take(transaction: &Transaction, name: &str) -> Result<()> {
-    transaction.execute(
-        "INSERT INTO capacity_holds (id, touched_at) VALUES ($1, $2) \
-         ON CONFLICT (id) DO UPDATE SET touched_at = excluded.touched_at",
-        params![format!("{}:{name}", auth::organization_id()?), clock::now()],
-    )?;
-    Ok(())
-}
-
-/// Forgets what nobody has held for a day: tasks come and go.
-pub fn sweep(now: Timestamp) -> Result<()> {
-    database::execute("DELETE FROM capacity_holds WHERE touched_at < $1", params![now.minus(KEPT_FOR)])?;
-    Ok(())
+/// Forgets what nobody holds any more: tasks come and go.
+pub fn sweep() -> Result<()> {
+    Ok(database::forget_holds(HOLDS)?)
 }
 
 /// After a change of anything that sums are made of, the kept ones are forgotten.

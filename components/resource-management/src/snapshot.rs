@@ -58,7 +58,7 @@ pub fn routes() -> Router {
 
 /// The weekly tick.
 pub fn tick(envelope: &Envelope) -> Result<()> {
-    load::sweep(clock::now())?;
+    load::sweep()?;
     database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());

@@ -146,6 +146,13 @@ pub fn transaction<T, E: From<Fault>>(work: impl FnOnce(&Transaction) -> Result<
     }
 }
 
+/// Forgets the names in a table of [`Transaction::hold`] that nobody has held for a day.
+pub fn forget_holds(table: &str) -> Result<(), Fault> {
+    const KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
+    execute(&format!("DELETE FROM {table} WHERE touched_at < $1"), params![crate::clock::now().minus(KEPT_FOR)])?;
+    Ok(())
+}
+
 /// An open transaction; see [`transaction`].
 pub struct Transaction {
     inner: platform::Transaction,
@@ -204,6 +211,27 @@ impl Transaction {
     /// ```
     pub fn forget(&self, key: impl Into<String>) {
         self.stale.borrow_mut().insert(key.into(), crate::cache::del);
+    }
+
+    /// Holds a name of the caller's organization to the end of the transaction: who wants it too waits until then, and reads
+    /// what this one has written. That is for what no row stands for yet, or what several rows say together. `table` is one
+    /// with `id TEXT PRIMARY KEY` and `touched_at TIMESTAMPTZ NOT NULL`, a row for each name that was ever held.
+    ///
+    /// ```
+    /// use berth_sdk::{Problem, database};
+    /// let result = database::transaction(|transaction| {
+    ///     transaction.hold("plan_holds", "title:Quay")?;
+    ///     Ok::<_, Problem>(())
+    /// });
+    /// # assert_eq!(result.unwrap_err().status, 503);
+    /// ```
+    pub fn hold(&self, table: &str, name: &str) -> Result<(), Problem> {
+        let id = format!("{}:{name}", crate::auth::organization_id()?);
+        let sql = format!(
+            "INSERT INTO {table} (id, touched_at) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET touched_at = excluded.touched_at"
+        );
+        self.execute(&sql, params![id, crate::clock::now()])?;
+        Ok(())
     }
 
     /// Notes a message as handled. False when it has been handled before: then its effect must not be repeated.

@@ -139,6 +139,19 @@ impl Condition {
         Self { sql: sql.into(), values: values.into_iter().map(Into::into).collect() }
     }
 
+    /// That this one holds or another.
+    ///
+    /// ```
+    /// use berth_sdk::entity::Condition;
+    /// let either = Condition::new("a = ?", ["x"]).or(Condition::new("b = ?", ["y"]));
+    /// assert_eq!(either, Condition::new("a = ? OR b = ?", ["x", "y"]));
+    /// ```
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let values = self.values.into_iter().chain(other.values).collect();
+        Self { sql: format!("{} OR {}", self.sql, other.sql), values }
+    }
+
     /// The SQL for a statement that has some values already: each `?` is the number of its value, which is put behind them.
     ///
     /// ```

@@ -62,7 +62,7 @@ mod tests {
             (json!(null), chrono_tz::Tz::UTC),
             (json!(["Europe/Berlin"]), chrono_tz::Tz::UTC),
         ] {
-            cache::set_ttl("setting:o1:timezone", &set, ttl);
+            cache::set_ttl("settings:o1", &json!({ "timezone": set }), ttl);
             assert_eq!(zone(), expected, "{set}");
         }
     }

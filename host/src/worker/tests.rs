@@ -134,6 +134,7 @@ async fn a_plugin_never_has_more_deliveries_than_its_concurrency() {
     for _ in 0..3 {
         next(&mut seen).await;
     }
+    assert_eq!(guest.running.load(Ordering::SeqCst), 3);
     guest.gate.add_permits(100);
     wait_until_empty(&bench).await;
     assert_eq!(guest.running_most.load(Ordering::SeqCst), 3);

@@ -1,7 +1,7 @@
 //! Who and what an event takes: people, agents, rooms, environments. Whoever writes an event holds its subjects until the end of the
 //! transaction, so that two writers cannot both find the same hour free.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use berth_sdk::prelude::*;
 use chrono::Timelike;
@@ -11,8 +11,8 @@ use super::{
     attendee::{Answer, Attendee},
 };
 
-/// How long a subject is kept that nobody takes any more.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
+/// Which subjects are held.
+const TABLE: &str = "calendar_subjects";
 
 /// The people whose time an event takes.
 pub fn people(event: &Event, attendees: &[Stored<Attendee>]) -> BTreeSet<String> {
@@ -26,7 +26,6 @@ pub fn hold(transaction: &Transaction, event: &Event, attendees: &[Stored<Attend
     if !event.is_blocking() {
         return Ok(());
     }
-    let organization_id = auth::organization_id()?;
     let agent = event.agent_id.as_ref().map(|id| format!("agent:{id}"));
     let environment = event.environment_name.as_ref().zip(event.project_id.as_ref());
     let environment = environment.map(|(name, project_id)| format!("environment:{project_id}:{name}"));
@@ -34,29 +33,19 @@ pub fn hold(transaction: &Transaction, event: &Event, attendees: &[Stored<Attend
     let people = people(event, attendees).into_iter().map(|id| format!("user:{id}"));
     // In one order, so that two writers never wait for each other.
     let subjects: BTreeSet<String> = people.chain(agent).chain(room).chain(environment).collect();
-    subjects.iter().try_for_each(|subject| take(transaction, &organization_id, subject))
+    subjects.iter().try_for_each(|subject| transaction.hold(TABLE, subject))
 }
 
 /// Lets imports of one user come one after the other: so each knows what the one before it has made. To be called before anything
 /// is written.
 pub fn hold_imports(transaction: &Transaction, user_id: &Id) -> Result<()> {
-    take(transaction, &auth::organization_id()?, &format!("import:{user_id}"))
+    transaction.hold(TABLE, &format!("import:{user_id}"))
 }
 
-fn take(transaction: &Transaction, organization_id: &Id, subject: &str) -> Result<()> {
-    transaction.execute(
-        "INSERT INTO calendar_subjects (id, touched_at) VALUES ($1, $2) \
-         ON CONFLICT (id) DO UPDATE SET touched_at = excluded.touched_at",
-        params![format!("{organization_id}:{subject}"), clock::now()],
-    )?;
-    Ok(())
-}
-
-/// In the first minute of an hour, forgets subjects that nobody has held for a day: rooms have any name.
+/// In the first minute of an hour, forgets subjects that nobody holds any more: rooms have any name.
 pub fn sweep(now: Timestamp) -> Result<()> {
     if now.date_time().minute() == 0 {
-        let long_ago = now.minus(KEPT_FOR);
-        database::execute("DELETE FROM calendar_subjects WHERE touched_at < $1", params![long_ago])?;
+        database::forget_holds(TABLE)?;
     }
     Ok(())
 }

@@ -147,10 +147,9 @@ fn list(Query(wanted): Query<Wanted>, query: PageQuery) -> Result<Listed> {
     let user_id = viewer.user_id.as_str();
     let projects = access::projects_of_others(&viewer)?;
     let visible = access::visible(&viewer, &projects)?;
-    let mut select = Select::<Dashboard>::new().condition(&visible.sql, visible.values);
+    let mut select = Select::<Dashboard>::new().meets(visible);
     if let Some(words) = &wanted.q {
-        let named = like::in_any_case("name", words);
-        select = select.condition(&named.sql, named.values);
+        select = select.meets(like::in_any_case("name", words));
     }
     if let Some(is_mine) = wanted.mine {
         select = select.condition(if is_mine { "owner_id = ?" } else { "owner_id <> ?" }, [user_id]);

@@ -392,10 +392,11 @@ fn histogram_quantiles(question: &Question, series: &[Series], share: f64) -> Re
         false,
     )?;
     let read: usize = found.values().map(|points| points.within.len()).sum();
+    let is_cut = i64::try_from(read).unwrap_or(i64::MAX) >= POINTS_MAX;
     let mut groups: Groups<Buckets> = BTreeMap::new();
     for mut points in found.into_values() {
         // What lies before the stretch is not what lies before the latest points of it.
-        if i64::try_from(read).unwrap_or(i64::MAX) >= POINTS_MAX {
+        if is_cut {
             points.before = None;
         }
         let steps = groups.entry(points.labels.clone()).or_default();

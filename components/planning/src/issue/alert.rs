@@ -3,7 +3,7 @@
 use berth_sdk::{prelude::*, serde_json::Value};
 
 use super::{Issue, IssueKind, rules::IssueStatus, severity_in};
-use crate::project::Project;
+use crate::project::{HOLDS, Project};
 
 /// Handles `observability.alert.firing`. While the issue of an alert is open, the same alert makes no second one.
 pub(crate) fn suggest(envelope: &Envelope) -> Result<()> {
@@ -11,7 +11,9 @@ pub(crate) fn suggest(envelope: &Envelope) -> Result<()> {
     if !data.is_object() {
         return Err(Problem::bad_request("An alert is an object."));
     }
-    let Some(organization_id) = &envelope.organization_id else { return Ok(()) };
+    if envelope.organization_id.is_none() {
+        return Ok(());
+    }
     database::transaction(|transaction| {
         if !transaction.once(&envelope.id)? {
             return Ok(());
@@ -21,7 +23,8 @@ pub(crate) fn suggest(envelope: &Envelope) -> Result<()> {
             _ => None,
         };
         let key = key_of(&data);
-        take_turn(transaction, organization_id, &key)?;
+        // Of two messages about one alert the later one finds the issue of the other.
+        transaction.hold(HOLDS, &format!("alert:{key}"))?;
         let known = Select::<Issue>::new()
             .equal("alert_key", key.as_str())
             .condition("status NOT IN (?, ?)", [IssueStatus::Resolved, IssueStatus::Dismissed]);
@@ -36,16 +39,6 @@ pub(crate) fn suggest(envelope: &Envelope) -> Result<()> {
         issue.alert_key = Some(key);
         entity::create(transaction, issue).map(|_| ())
     })
-}
-
-/// Waits for whoever is at the same alert, to the end of the transaction: until then nobody else sees their issue.
-fn take_turn(transaction: &Transaction, organization_id: &str, key: &str) -> Result<()> {
-    transaction.execute(
-        "INSERT INTO project_alerts (id, organization_id, turns) VALUES ($1, $2, 1) \
-         ON CONFLICT (id) DO UPDATE SET turns = project_alerts.turns + 1",
-        params![format!("{organization_id}:{key}"), organization_id],
-    )?;
-    Ok(())
 }
 
 fn text<'a>(data: &'a Value, names: &[&str]) -> Option<&'a str> {

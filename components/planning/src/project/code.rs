@@ -17,7 +17,7 @@ pub(crate) fn free(transaction: &Transaction, wish: Option<String>, name: &str) 
         )?;
         Ok(row.is_some())
     };
-    take_turn(transaction)?;
+    transaction.hold(super::HOLDS, "codes")?;
     if let Some(wish) = wish.filter(|wish| !wish.is_empty()) {
         if !is_code(&wish) {
             return Err(Problem::field("code", "must have 2 to 10 characters of A-Z and 0-9 and begin with a letter"));
@@ -40,19 +40,7 @@ pub(crate) fn free(transaction: &Transaction, wish: Option<String>, name: &str) 
     Err(Problem::conflict("No code for its tasks is free; name one in `code`.").with_code("CODE_TAKEN"))
 }
 
-/// Waits for whoever gives a project of the organization a code, to the end of the transaction: until then nobody else sees it.
-/// No code is empty, so that this row counts the numbers of none.
-fn take_turn(transaction: &Transaction) -> Result<()> {
-    let organization = auth::organization_id()?;
-    transaction.execute(
-        "INSERT INTO project_codes (id, organization_id, last_number) VALUES ($1, $2, 1) \
-         ON CONFLICT (id) DO UPDATE SET last_number = project_codes.last_number + 1",
-        params![format!("{organization}:"), &organization],
-    )?;
-    Ok(())
-}
-
-/// The next number behind these letters, in the organization's turn.
+/// The next number behind these letters. The organization's codes must be held.
 fn next_number(transaction: &Transaction, base: &str) -> Result<i64> {
     let organization = auth::organization_id()?;
     let row = transaction.query_one(

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use berth_sdk::{events::Message, prelude::*};
 
+use crate::project::HOLDS;
+
 /// How long before its due date a task is due soon.
 const SOON: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many tasks one tick looks at; the rest follow with the next tick.
@@ -38,7 +40,8 @@ pub(crate) fn announce_due(_: &Envelope) -> Result<()> {
     for batch in due.chunks(BATCH) {
         database::transaction(|transaction| batch.iter().try_for_each(|task| announce(transaction, task, now)))?;
     }
-    Ok(())
+    // Alerts come and go.
+    Ok(database::forget_holds(HOLDS)?)
 }
 
 fn announce(transaction: &Transaction, task: &DueTask, now: Timestamp) -> Result<()> {

@@ -32,9 +32,7 @@ pub(crate) fn every(Query(filter): Query<Filter>, query: PageQuery) -> Result<Js
 pub(crate) fn of(select: Select<Task>, filter: Filter, mut query: PageQuery) -> Result<JsonText<Page<Stored<Task>>>> {
     let mut select = select;
     if let Some(words) = &filter.q {
-        let (title, identifier) = (like::in_any_case("title", words), like::equal_in_any_case("identifier", words));
-        let sql = format!("{} OR {}", title.sql, identifier.sql);
-        select = select.condition(&sql, title.values.into_iter().chain(identifier.values));
+        select = select.meets(like::in_any_case("title", words).or(like::equal_in_any_case("identifier", words)));
     }
     if let Some(tag) = &filter.tag {
         select = select.condition("CAST(tags AS TEXT) LIKE ? ESCAPE '!'", [like::entry(tag)]);

@@ -186,7 +186,7 @@ fn tell(
     name: &str,
     target: Option<&Map<String, Value>>,
 ) -> Result<()> {
-    let mut facts = prompt::with_reach(transaction, &row.prompt_id, facts(row, name))?;
+    let mut facts = prompt::with_reach_of(transaction, &row.prompt_id, facts(row, name))?;
     if let (Some(target), Some(facts)) = (target, facts.as_object_mut()) {
         facts.insert("target".into(), json!(target));
     }

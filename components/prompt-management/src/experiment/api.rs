@@ -202,7 +202,7 @@ fn facts(row: &Stored<Experiment>) -> Value {
 }
 
 fn tell(transaction: &Transaction, kind: &str, row: &Stored<Experiment>) -> Result<()> {
-    let facts = prompt::with_reach(transaction, &row.prompt_id, facts(row))?;
+    let facts = prompt::with_reach_of(transaction, &row.prompt_id, facts(row))?;
     transaction.send(&events::Message::new(kind, &facts)?.with_key(row.id.as_str()))?;
     Ok(())
 }

@@ -21,8 +21,7 @@ const ATTEMPTS_MAX: u32 = 3;
 pub fn list(query: PageQuery) -> Result<JsonText<Page<Stored<Prompt>>>> {
     let mut select = Select::<Prompt>::new();
     if let Some(word) = query.filter("search") {
-        let found = like::in_one_of(&["\"name\"", "\"display_name\""], &word);
-        select = select.condition(&found.sql, found.values);
+        select = select.meets(like::in_one_of(&["\"name\"", "\"display_name\""], &word));
     }
     for field in ["tags", "usage"] {
         if let Some(word) = query.filter(if field == "tags" { "tag" } else { "usage" }) {

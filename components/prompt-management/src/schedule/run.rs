@@ -129,7 +129,7 @@ fn tell_refusal(schedule: &Stored<Schedule>, problem: &Problem) -> Result<()> {
         "scheduleId": schedule.id, "promptId": schedule.prompt_id, "name": schedule.name,
         "ownerId": schedule.created_by, "error": format!("{}: {}", problem.code, problem.detail),
     });
-    let facts = prompt::with_reach(&Pool, &schedule.prompt_id, facts)?;
+    let facts = prompt::with_reach_of(&Pool, &schedule.prompt_id, facts)?;
     events::send(&Message::new("prompt.execution.failed", &facts)?.with_key(schedule.id.as_str()))?;
     Ok(())
 }
@@ -160,7 +160,7 @@ fn note(schedule: &Stored<Schedule>, work: &Work, result: Result<()>) -> Result<
                 "id": row.id, "scheduleId": row.id, "promptId": row.prompt_id, "name": row.name, "ownerId": row.created_by,
                 "consecutiveFailures": row.consecutive_failures,
             });
-            let facts = prompt::with_reach(transaction, &row.prompt_id, facts)?;
+            let facts = prompt::with_reach_of(transaction, &row.prompt_id, facts)?;
             transaction.send(&Message::new("prompt.schedule.paused", &facts)?.with_key(row.id.as_str()))?;
         }
         entity::save(transaction, &mut row)

@@ -61,7 +61,7 @@ pub fn in_any_case(column: &str, text: &str) -> Condition {
     Condition { sql: format!("{sql} LIKE ? ESCAPE '!'"), values }
 }
 
-/// The same of several columns, of which one has the text.
+/// The same of several columns, of which one has the text; of no column, no row.
 ///
 /// ```
 /// use berth_sdk::database::like;
@@ -71,8 +71,7 @@ pub fn in_any_case(column: &str, text: &str) -> Condition {
 /// ```
 pub fn in_one_of(columns: &[&str], text: &str) -> Condition {
     let conditions = columns.iter().map(|column| in_any_case(column, text));
-    let (sql, values): (Vec<_>, Vec<_>) = conditions.map(|condition| (condition.sql, condition.values)).unzip();
-    Condition { sql: sql.join(" OR "), values: values.concat() }
+    conditions.reduce(Condition::or).unwrap_or_else(|| Condition::new("1 = 0", [] as [Value; 0]))
 }
 
 /// The same where a column is the text and nothing else.

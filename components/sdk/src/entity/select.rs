@@ -77,8 +77,14 @@ impl<T: Entity> Select<T> {
 
     /// Only rows of which this SQL holds; each `?` stands for the next value.
     #[must_use]
-    pub fn condition<V: Into<Value>>(mut self, sql: &str, values: impl IntoIterator<Item = V>) -> Self {
-        self.conditions.push(Condition::new(sql, values));
+    pub fn condition<V: Into<Value>>(self, sql: &str, values: impl IntoIterator<Item = V>) -> Self {
+        self.meets(Condition::new(sql, values))
+    }
+
+    /// Only rows of which this condition holds.
+    #[must_use]
+    pub fn meets(mut self, condition: Condition) -> Self {
+        self.conditions.push(condition);
         self
     }
 

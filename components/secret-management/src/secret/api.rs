@@ -208,8 +208,7 @@ pub(crate) fn selection(query: &PageQuery) -> Result<Select<Secret>> {
         select = select.condition("CAST(tags AS TEXT) LIKE ? ESCAPE '!'", [like::entry(tag)]);
     }
     if let Some(text) = query.filter("search") {
-        let found = like::in_one_of(&["name", "COALESCE(description, '')"], &text);
-        select = select.condition(&found.sql, found.values);
+        select = select.meets(like::in_one_of(&["name", "COALESCE(description, '')"], &text));
     }
     Ok(select)
 }

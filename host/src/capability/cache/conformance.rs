@@ -162,6 +162,8 @@ async fn no_plugin_or_organization_reads_another_namespace() {
             assert_eq!(view.read(escape).await.unwrap(), None, "{escape}");
         }
         assert_eq!(room.host_get("k").await.as_deref(), Some(&b"host"[..]));
+        room.delete(&host_key("k")).await;
+        assert_eq!(room.host_get("k").await, None);
     }
 }
 
@@ -230,6 +232,8 @@ async fn a_lost_cache_reads_as_empty_and_counters_say_so() {
     view.remove("k").await.unwrap();
     assert!(matches!(view.count("k", 1, 1000).await, Err(Fault::Unavailable)));
     assert!(matches!(room.host_increment("k", 1, TTL).await, Err(CacheError::Unavailable(_))));
+    let added = room.add_if_absent(&host_key("k"), Bytes::new(), TTL).await;
+    assert!(matches!(added, Err(CacheError::Unavailable(_))));
     assert_eq!(room.host_get("k").await, None);
     assert!(room.ping().await.is_err());
 }

@@ -14,10 +14,6 @@ use tokio::time::{Instant, Sleep};
 use super::watchdog::Activity;
 use crate::gateway::problem;
 
-/// An answer of at most so many bytes, head and body, is put together before it is written: copying them costs less than a
-/// gathered write costs the system above a plain one.
-const WHOLE_BYTES_MAX: usize = 2048;
-
 /// A stream whose writes may stall only for so long. A write that goes through at once costs nothing.
 pub(super) struct StallGuard<S> {
     inner: S,
@@ -99,12 +95,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let mut whole = [0; WHOLE_BYTES_MAX];
-        let inner = Pin::new(&mut this.inner);
-        let written = match put_together(slices, &mut whole) {
-            Some(whole) => inner.poll_write(context, whole),
-            None => inner.poll_write_vectored(context, slices),
-        };
+        let written = Pin::new(&mut this.inner).poll_write_vectored(context, slices);
         this.judge(context, written)
     }
 
@@ -124,29 +115,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
         let this = self.get_mut();
         let closed = Pin::new(&mut this.inner).poll_shutdown(context);
         this.judge(context, closed)
-    }
-}
-
-/// The bytes of all slices, one after the other, where there is room for them.
-fn put_together<'a>(slices: &[IoSlice<'_>], room: &'a mut [u8]) -> Option<&'a [u8]> {
-    let mut end = 0;
-    for slice in slices {
-        let begin = end;
-        end += slice.len();
-        room.get_mut(begin..end)?.copy_from_slice(slice);
-    }
-    room.get(..end)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_small_answer_is_put_together_and_a_large_one_is_not() {
-        let slices = [IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(b"body")];
-        let mut room = [0; 8];
-        assert_eq!(put_together(&slices, &mut room), Some(&b"headbody"[..]));
-        assert_eq!(put_together(&slices, &mut room[1..]), None);
     }
 }
