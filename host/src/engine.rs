@@ -44,6 +44,10 @@ const EPOCH_TICK: Duration = Duration::from_millis(2);
 const INSTANCES_MAX: u32 = 1_000;
 /// Linear memory of one instance, at most, whatever a manifest says. Equal to the reservation, so that bounds checks vanish.
 const MEMORY_BYTES_MAX: usize = 4 << 30;
+/// What one component may consist of.
+const CORE_INSTANCES_MAX: u32 = 64;
+const MEMORIES_MAX: u32 = 2;
+const TABLES_MAX: u32 = 16;
 /// Stack of one guest call.
 const STACK_BYTES: usize = 2 << 20;
 
@@ -119,16 +123,17 @@ fn configuration(flavour: Flavour, is_running: bool) -> Config {
         .wasm_backtrace_max_frames(None);
     if is_running {
         let mut pool = PoolingAllocationConfig::new();
+        // What one component may have there is as often as instances: none takes another one's.
         pool.total_component_instances(INSTANCES_MAX)
-            .total_core_instances(INSTANCES_MAX * 4)
-            .total_memories(INSTANCES_MAX)
-            .total_tables(INSTANCES_MAX * 2)
+            .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_MAX)
+            .total_memories(INSTANCES_MAX * MEMORIES_MAX)
+            .total_tables(INSTANCES_MAX * TABLES_MAX)
             .total_stacks(INSTANCES_MAX)
             .max_memory_size(MEMORY_BYTES_MAX)
             .table_elements(20_000)
-            .max_core_instances_per_component(64)
-            .max_tables_per_component(16)
-            .max_memories_per_component(4)
+            .max_core_instances_per_component(CORE_INSTANCES_MAX)
+            .max_tables_per_component(TABLES_MAX)
+            .max_memories_per_component(MEMORIES_MAX)
             .linear_memory_keep_resident(64 * 1024)
             .table_keep_resident(8 * 1024);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));

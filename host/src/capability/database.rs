@@ -13,6 +13,8 @@ mod transaction;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::Guest;
 use crate::database::{Database, DatabaseError, Scope, Transaction, values};
 use backend::TransactionalOutbox;
@@ -40,6 +42,8 @@ pub(crate) struct DatabaseRoom {
     database: Database,
     outbox: Arc<dyn TransactionalOutbox>,
     statements: Statements,
+    /// Where transactions are watched.
+    threads: Handle,
 }
 
 /// What the room may know of a call.
@@ -51,9 +55,9 @@ pub(crate) struct View<'a> {
 }
 
 impl DatabaseRoom {
-    /// The room over a database whose host migrations have been applied.
+    /// The room over a database whose host migrations have been applied. To be called in the host's own runtime.
     pub(crate) fn new(database: Database, outbox: Arc<dyn TransactionalOutbox>) -> Self {
-        Self { database, outbox, statements: Statements::new() }
+        Self { database, outbox, statements: Statements::new(), threads: Handle::current() }
     }
 }
 

@@ -60,7 +60,7 @@ impl Engine {
         compile_in_child(&self.options.compiler, &self.options.compiled, &wasm, &target).await?;
         let code = tokio::fs::read(&target).await.map_err(folder_error)?;
         let mac = self.mac(&target, &code).finalize().into_bytes();
-        tokio::fs::write(mac_path(&target), mac).await.map_err(folder_error)?;
+        write_whole(&self.options.compiled, mac_path(&target), mac.as_slice()).await?;
         match self.load(&target).await {
             Some(component) => Ok(Compiled { digest, component }),
             None => Err(PrepareError::Unavailable("the compiled component could not be loaded".into())),
@@ -102,9 +102,7 @@ impl Engine {
         std::fs::create_dir_all(folder).map_err(folder_error)?;
         // The code last: without it, its authentication code says nothing.
         for (path, bytes) in [(mac_path(&target), mac), (target, code)] {
-            let part = tempfile::Builder::new().suffix(".part").tempfile_in(folder).map_err(folder_error)?;
-            tokio::fs::write(part.path(), bytes).await.map_err(folder_error)?;
-            part.persist(path).map_err(|error| folder_error(error.error))?;
+            write_whole(folder, path, bytes).await?;
         }
         Ok(())
     }
@@ -313,6 +311,13 @@ fn limit_myself() {
     if let Err(error) = nice(COMPILE_NICE) {
         tracing::debug!(%error, "a compilation keeps its priority");
     }
+}
+
+/// Writes a file of the cache in one step: another plugin with the same component may be reading it.
+async fn write_whole(folder: &Path, path: PathBuf, bytes: &[u8]) -> Result<(), PrepareError> {
+    let part = tempfile::Builder::new().suffix(".part").tempfile_in(folder).map_err(folder_error)?;
+    tokio::fs::write(part.path(), bytes).await.map_err(folder_error)?;
+    part.persist(path).map(drop).map_err(|error| folder_error(error.error))
 }
 
 fn mac_path(target: &Path) -> PathBuf {

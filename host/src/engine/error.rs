@@ -70,3 +70,33 @@ pub(super) fn first_line(error: &wasmtime::Error) -> String {
 
 /// How much of a guest's own words goes into one line.
 const LINE_CHARS_MAX: usize = 300;
+
+/// Whether a pool of the engine is used up. Live instances are counted beforehand, but some have many memories, tables or
+/// core instances each: nothing is wrong with the one that comes next.
+pub(super) fn is_out_of_room(error: &wasmtime::Error) -> bool {
+    error.root_cause().is::<wasmtime::PoolConcurrencyLimitError>()
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{Config, Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store};
+
+    use super::*;
+
+    #[test]
+    fn a_pool_that_is_used_up_is_told_from_a_guest_that_fails() {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_tables(1).total_memories(1).total_stacks(1);
+        let mut config = Config::new();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        let engine = Engine::new(&config).unwrap();
+        // A module with one table of one element, and one whose start function is unreachable.
+        let table = Module::new(&engine, b"\0asm\x01\0\0\0\x04\x04\x01\x70\0\x01").unwrap();
+        let fails = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x0a\x05\x01\x03\0\0\x0b";
+        let fails = Module::new(&engine, fails).unwrap();
+        let mut store = Store::new(&engine, ());
+        Instance::new(&mut store, &table, &[]).unwrap();
+        assert!(is_out_of_room(&Instance::new(&mut store, &table, &[]).unwrap_err()));
+        assert!(!is_out_of_room(&Instance::new(&mut store, &fails, &[]).unwrap_err()));
+    }
+}

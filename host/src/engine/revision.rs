@@ -19,7 +19,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 use wasmtime_wasi_http::p3::bindings::ServiceIndices;
 
 use super::attempt::Attempt;
-use super::error::first_line;
+use super::error::{first_line, is_out_of_room};
 use super::lane::{Run, Ticked};
 use super::link;
 use super::pool::{Instance, Isolation, Shelf};
@@ -558,6 +558,7 @@ impl Revision {
                 _slot: slot,
             })),
             Ok(Err(_)) if store.data().limiter.refused => Err(CallError::OutOfMemory),
+            Ok(Err(error)) if is_out_of_room(&error) => Err(CallError::Busy),
             Ok(Err(error)) => Err(CallError::Trapped(first_line(&error))),
             Err(_) => Err(CallError::TimedOut),
         }

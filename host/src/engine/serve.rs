@@ -142,7 +142,11 @@ async fn run(
     let result = tokio::select! {
         biased;
         result = call(&mut instance, request, sender, &ended) => Ok(result),
-        () = stop.cancelled() => Err(CallError::Cancelled),
+        // Who waits for the answer may have seen the deadline first.
+        () = stop.cancelled() => Err(match deadline {
+            Some(deadline) if Instant::now() >= deadline => CallError::TimedOut,
+            _ => CallError::Cancelled,
+        }),
         () = over => Err(CallError::TimedOut),
     };
     // With the instance goes its end of the body, which alone looks like the end of a whole one.

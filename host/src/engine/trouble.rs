@@ -2,7 +2,7 @@
 //!
 //! A build that fails again and again makes its instances anew again and again, which costs the machine more than its
 //! answers are worth. So failures make a debt that only time pays off. While it is large the build gets a fresh instance
-//! only now and then, and its calls begin in the slow lane. One failure among many good calls costs nothing.
+//! only now and then, and its calls begin in the last lane. One failure among many good calls costs nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -3,8 +3,8 @@
 //! It is the time that threads of the host spend inside the guest's calls and in making its instances: the guest's own code,
 //! and what the host does for it in the same thread. Waiting is not in it, and neither is what others do meanwhile, as a
 //! database. Where a call begins, it is read from the wall clock, since most calls are over before a system call would pay:
-//! a thread that the system takes the processor from counts on. In the slow lane, whose threads always make room for others,
-//! it is the thread's own clock.
+//! a thread that the system takes the processor from counts on. In the lanes beside, whose threads always make room for
+//! others, it is the thread's own clock.
 
 use std::future::Future;
 use std::pin::pin;

@@ -290,7 +290,7 @@ async fn a_transaction_past_its_deadline_is_rolled_back_without_its_guest() {
     on_every_database(|database| async move {
         let mut guest = Fixture::new(&database).await;
         let transaction = database.begin().await.unwrap();
-        let number = guest.state.open_for(transaction, Duration::from_millis(50));
+        let number = guest.state.open_for(transaction, Duration::from_millis(50), &tokio::runtime::Handle::current());
         let handle = Handle(guest.table.push(TransactionHandle::new(number)).unwrap().rep());
         guest.execute_in(handle, INSERT, vec![text("late")]).await.unwrap();
         // The writer is free again although nobody ended the transaction.
@@ -432,7 +432,7 @@ async fn a_copy_of_a_request_reads_and_changes_nothing() {
         // As if a check had let something through.
         let mut transaction = database.begin().await.unwrap();
         transaction.execute("INSERT INTO plan_plans (id) VALUES ('c')", &[]).await.unwrap();
-        let number = copy.state.open_for(transaction, Duration::from_secs(60));
+        let number = copy.state.open_for(transaction, Duration::from_secs(60), &tokio::runtime::Handle::current());
         let handle = Handle(copy.table.push(TransactionHandle::new(number)).unwrap().rep());
         copy.commit(handle).await.unwrap();
         assert_eq!(*copy.outbox.woken.lock(), 0);

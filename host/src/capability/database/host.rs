@@ -83,7 +83,7 @@ impl HostTransaction for View<'_> {
             Ok(transaction) => transaction,
             Err(error) => return Ok(Err(error.into())),
         };
-        let number = self.state.open(transaction);
+        let number = self.state.open(transaction, &self.room.threads);
         Ok(Ok(self.table.push(TransactionHandle { number })?))
     }
 

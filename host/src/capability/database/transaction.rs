@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -48,15 +49,17 @@ impl CallState {
     }
 
     /// Remembers the call's transaction and returns its number.
-    pub(super) fn open(&mut self, transaction: Transaction) -> u64 {
-        self.open_for(transaction, TRANSACTION_MAX)
+    /// `threads` are those of the host: a guest's own may be in a lane that waits for everybody else, and must not keep others
+    /// from writing while it does.
+    pub(super) fn open(&mut self, transaction: Transaction, threads: &Handle) -> u64 {
+        self.open_for(transaction, TRANSACTION_MAX, threads)
     }
 
-    pub(super) fn open_for(&mut self, transaction: Transaction, longest: Duration) -> u64 {
+    pub(super) fn open_for(&mut self, transaction: Transaction, longest: Duration, threads: &Handle) -> u64 {
         let deadline = Instant::now() + longest;
         let transaction = Arc::new(Mutex::new(Some(transaction)));
         let watched = Arc::clone(&transaction);
-        let watchdog = tokio::spawn(async move {
+        let watchdog = threads.spawn(async move {
             tokio::time::sleep_until(deadline).await;
             let late = watched.lock().take();
             if let Some(transaction) = late {
