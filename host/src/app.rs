@@ -26,10 +26,10 @@ use crate::gateway::{
     Tls,
 };
 use crate::plugins_file::{Manifest, ManifestFile};
-use crate::settings::{LogFormat, Settings, WithoutCache};
+use crate::settings::{Settings, WithoutCache};
 use crate::tasks::Tasks;
 use crate::telemetry::lines::HostLines;
-use crate::telemetry::{self, TelemetryOptions};
+use crate::telemetry::{self, LogFormat, TelemetryOptions};
 use crate::trace;
 use crate::worker::{Feed, FeedRooms, OBSERVABILITY, Worker};
 use foundations::Foundations;
@@ -314,12 +314,10 @@ fn maintain(accounts: &Arc<Accounts>, tasks: &Tasks) {
 fn start_telemetry(settings: &Settings, lines: HostLines) -> anyhow::Result<telemetry::Telemetry> {
     use std::io::IsTerminal;
     let is_terminal = std::io::stderr().is_terminal();
-    let is_text = settings.log_format.map_or(is_terminal, |format| format == LogFormat::Text);
-    let options = TelemetryOptions {
-        filter: settings.log.clone(),
-        format: if is_text { telemetry::LogFormat::Text } else { telemetry::LogFormat::Json },
-        ansi: is_text && is_terminal,
-    };
+    let usual = if is_terminal { LogFormat::Text } else { LogFormat::Json };
+    let format = settings.log_format.unwrap_or(usual);
+    let ansi = is_terminal && format == LogFormat::Text;
+    let options = TelemetryOptions { filter: settings.log.clone(), format, ansi };
     telemetry::start(&options, lines).context("BERTH_LOG")
 }
 

@@ -240,6 +240,9 @@ impl<U: Upstream> Gateway<U> {
             _ => peer,
         };
         let mut exchange = Exchange::begin(peer, &parts, request_id, &self.tracer);
+        if let Some(template) = main_app::template_of(parts.uri.path()) {
+            exchange.log_as(template);
+        }
         let (is_head, version) = (parts.method == Method::HEAD, parts.version);
         let if_none_match = respond::if_none_match(&parts.method, &parts.headers);
         let coding = compress::wanted(&parts.headers);
@@ -418,7 +421,7 @@ impl<U: Upstream> Gateway<U> {
                 return Ok(Identity::Refused(GatewayError::Unauthorized));
             }
             // A browser sends the cookie, and a password that it has kept, whoever wrote the page.
-            Credential::Cookie(_) | Credential::Basic(_) if self.cors.is_forged(&parts.method, &parts.headers) => {
+            Credential::Cookie(_) | Credential::Basic(_) if self.cors.is_forged(parts) => {
                 let reason = "the request comes from a page of another origin".to_owned();
                 return Ok(Identity::Refused(GatewayError::Forbidden(reason)));
             }

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use read::Reader;
 
 use crate::signature::TrustedKey;
+use crate::telemetry::LogFormat;
 
 pub(crate) use known::nearest;
 
@@ -205,13 +206,6 @@ pub(crate) struct LoginProvider {
     pub issuer: String,
     pub client_id: String,
     pub client_secret: Hidden,
-}
-
-/// `BERTH_LOG_FORMAT`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
 }
 
 /// A value that must not reach a log line: its `Debug` says nothing.

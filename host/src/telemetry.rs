@@ -26,10 +26,9 @@ static ACCESS_IS_LOGGED: OnceLock<bool> = OnceLock::new();
 const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.3fZ";
 
 /// How a line looks (`BERTH_LOG_FORMAT`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     /// One readable line.
-    #[default]
     Text,
     /// One JSON object a line.
     Json,

@@ -9,6 +9,7 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderMap};
 use http::{HeaderName, HeaderValue};
 
 use super::error::GatewayError;
+use crate::accounts::is_api_key;
 
 /// The cookie that carries the access token of a browser.
 pub(crate) const ACCESS_COOKIE: &str = "accessToken";
@@ -94,8 +95,10 @@ pub(crate) fn guest_cookies(value: &HeaderValue) -> Option<HeaderValue> {
     if kept.is_empty() { None } else { HeaderValue::from_str(&kept.join("; ")).ok() }
 }
 
-/// Whether a `name=value` pair, as in `Cookie` or `Set-Cookie`, is one of the host's own cookies.
+/// Whether a `name=value` pair, as in `Cookie` or `Set-Cookie`, is one of the host's own cookies. What has no name comes back from a
+/// browser as its value alone: `=accessToken=x` as `accessToken=x`.
 pub(crate) fn is_host_cookie(pair: &str) -> bool {
+    let pair = pair.trim_start_matches(|letter: char| letter == '=' || letter.is_whitespace());
     let name = pair.split(['=', ';']).next().unwrap_or(pair).trim();
     HOST_COOKIES.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
@@ -106,11 +109,11 @@ pub(super) fn basic(encoded: &str) -> Option<(String, String)> {
     text.split_once(':').map(|(name, password)| (name.to_owned(), password.to_owned()))
 }
 
-/// Whether an `Authorization` header holds a password that has the form of an API key: no guest may see that, whoever's it
-/// is.
+/// Whether an `Authorization` header holds what has the form of an API key, alone or as a password: no guest may see that,
+/// whoever's it is.
 pub(super) fn holds_key(value: &HeaderValue) -> bool {
     let pair = of_scheme(value, "basic").and_then(basic);
-    pair.is_some_and(|(_, password)| crate::accounts::is_api_key(&password))
+    pair.is_some_and(|(_, password)| is_api_key(&password)) || of_scheme(value, "bearer").is_some_and(is_api_key)
 }
 
 /// What follows the name of the scheme.
@@ -181,6 +184,8 @@ mod tests {
         assert!(!holds_key(&HeaderValue::from_static("Basic YTpi")));
         let key = format!("Basic {}", STANDARD.encode("eve@example.com:berth_secret"));
         assert!(holds_key(&HeaderValue::from_str(&key).unwrap()));
+        assert!(holds_key(&HeaderValue::from_static("bearer berth_secret")));
+        assert!(!holds_key(&HeaderValue::from_static("Bearer somebody-elses")));
     }
 
     #[test]
@@ -207,6 +212,7 @@ mod tests {
         assert_eq!(kept.unwrap(), "a=1; b=2");
         assert_eq!(guest_cookies(&HeaderValue::from_static("accessToken=t")), None);
         assert!(is_host_cookie("AccessToken=x; Path=/"));
+        assert!(is_host_cookie("=accessToken=x") && is_host_cookie(" = accessToken=x; Path=/"));
         assert!(!is_host_cookie("accessTokenTheme=x"));
     }
 }

@@ -9,6 +9,8 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
     HOST, ORIGIN, VARY,
 };
+use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::respond::ResponseBody;
@@ -49,12 +51,12 @@ impl Cors {
     }
 
     /// Whether a browser sends this from a page that is neither ours nor allowed. A cookie must not authenticate it.
-    pub(crate) fn is_forged(&self, method: &Method, headers: &HeaderMap) -> bool {
-        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+    pub(crate) fn is_forged(&self, request: &Parts) -> bool {
+        if matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS) {
             return false;
         }
-        let Some(origin) = headers.get(ORIGIN) else { return false };
-        self.allowed_origin(headers).is_none() && !is_same_host(origin, headers)
+        let Some(origin) = request.headers.get(ORIGIN) else { return false };
+        self.allowed_origin(&request.headers).is_none() && !is_same_host(origin, request)
     }
 
     /// Adds what a browser needs to read the answer.
@@ -98,15 +100,21 @@ fn parse_origin(origin: &str) -> Option<(Vec<u8>, HeaderValue)> {
     Some((origin.into_bytes(), value))
 }
 
-/// Whether the origin's host and port are those the request was sent to.
-fn is_same_host(origin: &HeaderValue, headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
+/// Whether the origin's host and port are those the request was sent to. HTTP/2 has no `Host` header for them.
+fn is_same_host(origin: &HeaderValue, request: &Parts) -> bool {
+    let host = match request.headers.get(HOST) {
+        Some(host) => host.to_str().ok(),
+        None => request.uri.authority().map(Authority::as_str),
+    };
+    let Some(host) = host else { return false };
     let Some((_, authority)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
     authority.eq_ignore_ascii_case(host)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     fn headers(pairs: &[(http::HeaderName, &str)]) -> HeaderMap {
@@ -140,13 +148,23 @@ mod tests {
     #[test]
     fn a_write_from_a_foreign_page_is_seen() {
         let cors = Cors::new(["https://app.example.com"]);
-        let foreign = headers(&[(ORIGIN, "https://evil.example"), (HOST, "berth.example")]);
-        let own = headers(&[(ORIGIN, "https://berth.example"), (HOST, "berth.example")]);
-        let allowed = headers(&[(ORIGIN, "https://app.example.com"), (HOST, "berth.example")]);
-        assert!(cors.is_forged(&Method::POST, &foreign));
-        assert!(!cors.is_forged(&Method::GET, &foreign));
-        assert!(!cors.is_forged(&Method::POST, &own));
-        assert!(!cors.is_forged(&Method::DELETE, &allowed));
-        assert!(!cors.is_forged(&Method::POST, &HeaderMap::new()));
+        // On HTTP/1.1 the host stands in its header, on HTTP/2 in the address.
+        for (uri, host) in [("/api/plans", Some("berth.example")), ("https://berth.example/api/plans", None)] {
+            let is_forged = |method: Method, origin: Option<&str>| {
+                let mut request = Request::builder().method(method).uri(uri);
+                for (name, value) in [(HOST, host), (ORIGIN, origin)] {
+                    if let Some(value) = value {
+                        request = request.header(name, value);
+                    }
+                }
+                cors.is_forged(&request.body(()).unwrap().into_parts().0)
+            };
+            assert!(is_forged(Method::POST, Some("https://evil.example")), "{uri}");
+            assert!(is_forged(Method::POST, Some("null")), "{uri}");
+            assert!(!is_forged(Method::GET, Some("https://evil.example")), "{uri}");
+            assert!(!is_forged(Method::POST, Some("https://berth.example")), "{uri}");
+            assert!(!is_forged(Method::DELETE, Some("https://app.example.com")), "{uri}");
+            assert!(!is_forged(Method::POST, None), "{uri}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use super::receive::{self, IDLE_TIME_MAX, Verdict, Whole};
 use super::request_id::X_REQUEST_ID;
 use super::respond::{self, ResponseBody};
 use super::upstream::Upstream;
-use super::{Gateway, authenticate, mirror, proxy};
+use super::{Gateway, authenticate, is_undecided, mirror, proxy};
 use crate::accounts::AuditEntry;
 use crate::bindings::lifecycle::Route;
 use crate::body::{self, Body, BodyError};
@@ -39,8 +39,8 @@ const HEADER_BYTES: usize = 64;
 #[derive(Clone)]
 pub(super) struct Way {
     principal: Arc<Principal>,
-    /// Whether the credential proved the caller: then the guest must not see it.
-    is_identified: bool,
+    /// Whether the credential proved the caller, or may prove it as soon as somebody can say so: the guest must not see it.
+    hides_credential: bool,
     /// The build says that the answer streams.
     pub is_streaming: bool,
 }
@@ -76,7 +76,7 @@ impl<U: Upstream> Gateway<U> {
             let (body, verdict) = receive::guard(body, bytes_max, IDLE_TIME_MAX);
             let time_max = stream_limit(&way, limits.request_timeout);
             let call = exchange.call(way.principal.clone(), time_max, Instant::now());
-            let request = streamed_request(exchange, parts, body, way.is_identified);
+            let request = streamed_request(exchange, parts, body, way.hides_credential);
             return Box::pin(run_streamed(exchange, &build, call, request, Some((verdict, bytes_max)))).await;
         }
         let mut whole = Whole::empty();
@@ -169,7 +169,7 @@ impl<U: Upstream> Gateway<U> {
         }
         Ok(Way {
             principal: admitted.principal,
-            is_identified: matches!(identity, Identity::Known(_)),
+            hides_credential: matches!(identity, Identity::Known(_)) || is_undecided(identity),
             is_streaming: admitted.route.is_some_and(|route| route.is_streaming),
         })
     }
@@ -241,11 +241,11 @@ pub(super) async fn run<U: Upstream>(
     let now = Instant::now();
     if streams(&**build, &way) {
         let call = exchange.call(way.principal.clone(), stream_limit(&way, time_max), now);
-        let request = streamed_request(exchange, parts, body::full(bytes), way.is_identified);
+        let request = streamed_request(exchange, parts, body::full(bytes), way.hides_credential);
         return Box::pin(run_streamed(exchange, build, call, request, None)).await;
     }
     let mut call = exchange.call(way.principal, Some(time_max), now);
-    let request = whole_request(exchange, parts, bytes, way.is_identified);
+    let request = whole_request(exchange, parts, bytes, way.hides_credential);
     let _span = guest_span(exchange, &mut call);
     let note = Note::begin(&**build, exchange.counts(), now);
     let answer = build.handle(call, request).await;
@@ -401,14 +401,14 @@ fn check_media_type(route: &Route, headers: &HeaderMap) -> Result<(), GatewayErr
 }
 
 /// The whole request, as a guest gets it.
-fn whole_request(exchange: &Exchange, parts: &Parts, bytes: Bytes, is_identified: bool) -> PackedRequest {
+fn whole_request(exchange: &Exchange, parts: &Parts, bytes: Bytes, hides_credential: bool) -> PackedRequest {
     let nominated = nominated(&parts.headers);
     // HEAD is GET without the body, which is dropped on the way out.
     let method = if parts.method == Method::HEAD { "GET" } else { parts.method.as_str() };
     let header_bytes = parts.headers.len() * HEADER_BYTES;
     let mut packer = Packer::new(method, parts.uri.path(), parts.uri.query(), &exchange.request_id, header_bytes);
     for (name, value) in &parts.headers {
-        match fate(name, value, is_identified, &nominated) {
+        match fate(name, value, hides_credential, &nominated) {
             Fate::Dropped => {}
             Fate::Kept => packer.header(name.as_str(), value.as_bytes()),
             Fate::Filtered => {
@@ -425,11 +425,11 @@ fn whole_request(exchange: &Exchange, parts: &Parts, bytes: Bytes, is_identified
 }
 
 /// The same for `wasi:http`.
-fn streamed_request(exchange: &Exchange, parts: &Parts, body: Body, is_identified: bool) -> http::Request<Body> {
+fn streamed_request(exchange: &Exchange, parts: &Parts, body: Body, hides_credential: bool) -> http::Request<Body> {
     let nominated = nominated(&parts.headers);
     let mut headers = HeaderMap::with_capacity(parts.headers.len() + 2);
     for (name, value) in &parts.headers {
-        match fate(name, value, is_identified, &nominated) {
+        match fate(name, value, hides_credential, &nominated) {
             Fate::Dropped => {}
             Fate::Kept => drop(headers.append(name.clone(), value.clone())),
             Fate::Filtered => {
@@ -460,7 +460,7 @@ enum Fate {
     Dropped,
 }
 
-fn fate(name: &HeaderName, value: &HeaderValue, is_identified: bool, nominated: &[String]) -> Fate {
+fn fate(name: &HeaderName, value: &HeaderValue, hides_credential: bool, nominated: &[String]) -> Fate {
     if authenticate::is_hop_by_hop(name)
         || authenticate::is_identity(name)
         || proxy::is_proxy_word(name)
@@ -468,7 +468,7 @@ fn fate(name: &HeaderName, value: &HeaderValue, is_identified: bool, nominated: 
     {
         return Fate::Dropped;
     }
-    if *name == AUTHORIZATION && (is_identified || authenticate::holds_key(value)) {
+    if *name == AUTHORIZATION && (hides_credential || authenticate::holds_key(value)) {
         return Fate::Dropped;
     }
     if !nominated.is_empty() && nominated.iter().any(|other| other == name.as_str()) {

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::error::GatewayError;
 use super::respond::{self, ResponseBody};
@@ -60,15 +60,17 @@ impl<U: Upstream> Gateway<U> {
     /// balancer ask for less, since a host without broker or cache still answers every request.
     pub(super) async fn ready(&self, query: Option<&str>) -> Result<Response<ResponseBody>, GatewayError> {
         let need = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("need=")));
-        let recent = self.readiness.last.lock().filter(|(at, _)| at.elapsed() < READY_FOR);
-        let checks = match recent {
+        // One look at a time: nobody is counted here, and a backend that is slow must not be asked by all of them at once.
+        let mut last = self.readiness.last.lock().await;
+        let checks = match last.filter(|(at, _)| at.elapsed() < READY_FOR) {
             Some((_, checks)) => checks,
             None => {
                 let checks = self.check().await;
-                *self.readiness.last.lock() = Some((Instant::now(), checks));
+                *last = Some((Instant::now(), checks));
                 checks
             }
         };
+        drop(last);
         let is_ready = checks.suffice(need)? && !self.is_stopping.load(Ordering::Relaxed);
         let (status, text) =
             if is_ready { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };

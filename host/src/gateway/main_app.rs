@@ -33,7 +33,7 @@ impl<U: Upstream> Gateway<U> {
     /// Answers a main-app route.
     pub(super) async fn main_app<B>(
         &self,
-        exchange: &mut Exchange,
+        exchange: &Exchange,
         identity: Identity,
         mut parts: Parts,
         body: B,
@@ -53,16 +53,13 @@ impl<U: Upstream> Gateway<U> {
             }
             _ => Arc::clone(&self.anonymous),
         };
-        if self.cors.is_forged(&parts.method, &parts.headers) {
+        if self.cors.is_forged(&parts) {
             // No cookie of such a request counts: neither the access token's nor those that the routes read themselves.
             parts.headers.remove(http::header::COOKIE);
         }
         let key = idempotency::key(&parts.method, &parts.headers)?.map(str::to_owned);
         let key = key.filter(|_| !holds_secrets(parts.uri.path()));
         receive::check_length(&parts.headers, BODY_BYTES_MAX)?;
-        if parts.uri.path().starts_with(INVITATION_PREFIX) {
-            exchange.log_as(INVITATION_TEMPLATE);
-        }
         let (bytes, _held) = receive::read_whole(body, &self.budget, BODY_BYTES_MAX, IDLE_TIME_MAX).await?.into_parts();
         if parts.method == Method::HEAD {
             parts.method = Method::GET;
@@ -84,6 +81,11 @@ impl<U: Upstream> Gateway<U> {
             }
         }
     }
+}
+
+/// What is logged instead of a path that is a secret.
+pub(super) fn template_of(path: &str) -> Option<&'static str> {
+    path.starts_with(INVITATION_PREFIX).then_some(INVITATION_TEMPLATE)
 }
 
 /// Whether an answer below this path may hold a token, a key or an invitation's secret.

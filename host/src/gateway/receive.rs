@@ -22,8 +22,12 @@ use crate::body::{Body, BodyError};
 
 /// How long a client may be silent within a body.
 pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long a whole body may take.
+/// How long a whole body may take, however large it may be.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// How long every body may take; a larger one may take longer, at this many bytes a second. A client that drips on holds a place
+/// among the requests under way, and must not hold it for nothing.
+const BODY_TIME_FREE: Duration = Duration::from_secs(60);
+const BYTES_PER_SECOND_MIN: usize = 16 * 1024;
 
 /// Bytes of a body that count against nothing: almost every body is smaller.
 const FREE_BYTES: usize = 64 * 1024;
@@ -90,10 +94,32 @@ pub(super) fn check_length(headers: &HeaderMap, bytes_max: usize) -> Result<(), 
 
 /// Reads a body whole. Most come in one piece, which then is never copied.
 pub(super) async fn read_whole<B>(
+    body: B,
+    budget: &Budget,
+    bytes_max: usize,
+    idle_max: Duration,
+) -> Result<Whole, GatewayError>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BodyError>,
+{
+    let announced = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let time_max = time_for(announced.map_or(bytes_max, |bytes| bytes.min(bytes_max)));
+    read_within(body, budget, bytes_max, idle_max, time_max).await
+}
+
+/// How long a body of so many bytes may take.
+fn time_for(bytes: usize) -> Duration {
+    let seconds = u64::try_from(bytes / BYTES_PER_SECOND_MIN).unwrap_or(u64::MAX);
+    BODY_TIME_FREE.saturating_add(Duration::from_secs(seconds)).min(BODY_TIME_MAX)
+}
+
+async fn read_within<B>(
     mut body: B,
     budget: &Budget,
     bytes_max: usize,
     idle_max: Duration,
+    time_max: Duration,
 ) -> Result<Whole, GatewayError>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -116,7 +142,7 @@ where
             return Err(GatewayError::BodyTooLarge(bytes_max));
         }
         budget.cover(&mut held, bytes)?;
-        if started.elapsed() > BODY_TIME_MAX {
+        if started.elapsed() > time_max {
             return Err(GatewayError::BodyTimeout);
         }
         if only.is_empty() && several.is_empty() {
@@ -289,6 +315,26 @@ mod tests {
         let (body, verdict) = guard(channel, 4, IDLE);
         assert!(body.collect().await.is_err());
         assert!(matches!(verdict.check(4), Err(GatewayError::BodyTimeout)));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_drips_on_is_let_go() {
+        let (mut sender, channel) = Channel::<Bytes, BodyError>::new(1);
+        let dripping = async {
+            while sender.send_data(Bytes::from_static(b"a")).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let (budget, patience) = (Budget::default(), Duration::from_secs(60));
+        let (read, ()) = tokio::join!(read_within(channel, &budget, usize::MAX, patience, IDLE), dripping);
+        assert!(matches!(read, Err(GatewayError::BodyTimeout)));
+    }
+
+    #[test]
+    fn a_larger_body_may_take_longer() {
+        assert_eq!(time_for(0), Duration::from_secs(60));
+        assert_eq!(time_for(1 << 20), Duration::from_secs(60 + 64));
+        assert_eq!(time_for(usize::MAX), BODY_TIME_MAX);
     }
 
     #[tokio::test]

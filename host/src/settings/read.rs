@@ -9,10 +9,11 @@ use ipnet::IpNet;
 
 use super::known::{PROVIDER_PARTS, is_known, provider_part, unknown_sentence};
 use super::{
-    CacheUrl, DatabaseUrl, Fault, FeedOrganization, Hidden, LogFormat, LoginProvider, MailSettings, MasterKey,
-    QueueUrl, RunFlags, TlsFiles, WithoutCache,
+    CacheUrl, DatabaseUrl, Fault, FeedOrganization, Hidden, LoginProvider, MailSettings, MasterKey, QueueUrl, RunFlags,
+    TlsFiles, WithoutCache,
 };
 use crate::signature::{TRUSTED_KEYS_MAX, TrustedKey, key_fault};
+use crate::telemetry::LogFormat;
 
 /// Characters of an operator token: short enough for a header, long enough not to be guessed.
 const OPERATOR_TOKEN_CHARACTERS: std::ops::RangeInclusive<usize> = 16..=512;

@@ -129,8 +129,10 @@ pub(super) async fn serve<I: Stream + 'static, S: Serve>(
     let mut is_registered = false;
     let ended = std::future::poll_fn(|context| {
         let verdict = watchdog.judge(&activity, context);
-        if verdict == Verdict::Go {
-            return Poll::Ready(Ok(()));
+        match verdict {
+            Verdict::Go => return Poll::Ready(Ok(())),
+            Verdict::Leave => connection.as_mut().graceful_shutdown(),
+            Verdict::Stay | Verdict::SayWhy => {}
         }
         // A task's waker stays the same and is used up by a wake, so it is left once for each phase; the phase is read
         // after that, so that no wake is lost.

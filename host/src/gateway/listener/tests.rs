@@ -1,7 +1,8 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -139,6 +140,27 @@ async fn a_client_that_says_nothing_or_nothing_more_is_let_go() {
     assert_eq!(exchange(&server, "").await, "");
     assert!(exchange(&server, "GET /a HTTP/1.1\r\nhost: x\r\n\r\n").await.ends_with("/a"));
     assert_eq!(service.answered.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_asks_nothing_more_is_let_go() {
+    let options = ListenerOptions { header_read_timeout: Duration::from_millis(100), ..ListenerOptions::default() };
+    let (server, service) = start(options).await;
+    let io = TokioIo::new(TcpStream::connect(server.address()).await.unwrap());
+    let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://x/slow").body(Empty::<bytes::Bytes>::new()).unwrap();
+    // Who waits for an answer stays, as long as it takes.
+    let answering = async {
+        service.started.notified().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        service.release.notify_one();
+    };
+    let (answer, ()) = tokio::join!(client.send_request(request), answering);
+    assert_eq!(answer.unwrap().into_body().collect().await.unwrap().to_bytes(), "/slow");
+    let ended = tokio::time::timeout(Duration::from_secs(10), connection).await;
+    assert!(ended.expect("it never closed").is_ok());
+    drop(client);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ pub(super) struct Activity {
     written: AtomicU64,
     /// A write waits for the client, which has a limit of its own.
     is_stalled: AtomicBool,
-    /// HTTP/2 asks by itself whether its client lives.
+    /// A request of HTTP/2 has begun.
     is_multiplexed: AtomicBool,
     /// Something came after the last whole head and its answer.
     has_more: AtomicBool,
@@ -39,6 +39,8 @@ pub(super) enum Verdict {
     Stay,
     /// End at once: nothing was asked.
     Go,
+    /// End as HTTP/2 can: the client is told first, and nothing that it has just asked is lost.
+    Leave,
     /// End with a word: a head has begun and did not come to its end. The next read says it.
     SayWhy,
 }
@@ -48,6 +50,7 @@ pub(super) struct Watchdog {
     period: Duration,
     alarm: Pin<Box<Sleep>>,
     is_set: bool,
+    has_left: bool,
     seen: (u64, u64),
 }
 
@@ -80,10 +83,14 @@ impl Activity {
         self.is_over.load(Relaxed)
     }
 
-    /// Whether a head of HTTP/1.1 has begun and is not at its end. HTTP/2 writes before anything is asked.
+    /// Whether a head of HTTP/1.1 has begun and is not at its end.
     fn has_half_a_head(&self) -> bool {
-        let speaks_first = self.begun.load(Relaxed) == 0 && self.written.load(Relaxed) > 0;
-        self.has_more.load(Relaxed) && !self.is_multiplexed.load(Relaxed) && !speaks_first
+        self.has_more.load(Relaxed) && !self.is_http_2()
+    }
+
+    /// HTTP/2 writes before anything is asked.
+    fn is_http_2(&self) -> bool {
+        self.is_multiplexed.load(Relaxed) || (self.begun.load(Relaxed) == 0 && self.written.load(Relaxed) > 0)
     }
 
     /// A write went through.
@@ -96,18 +103,19 @@ impl Activity {
         self.is_stalled.store(is_stalled, Relaxed);
     }
 
+    /// What HTTP/2 writes while nothing is under way are pings: a client that only answers them asks nothing.
     fn seen(&self) -> (u64, u64) {
-        (self.begun.load(Relaxed), self.written.load(Relaxed))
+        (self.begun.load(Relaxed), if self.is_http_2() { 0 } else { self.written.load(Relaxed) })
     }
 
     fn is_busy(&self) -> bool {
-        self.under_way.load(Relaxed) > 0 || self.is_stalled.load(Relaxed) || self.is_multiplexed.load(Relaxed)
+        self.under_way.load(Relaxed) > 0 || self.is_stalled.load(Relaxed)
     }
 }
 
 impl Watchdog {
     pub(super) fn new(period: Duration) -> Self {
-        Self { period, alarm: Box::pin(tokio::time::sleep(period)), is_set: false, seen: (0, 0) }
+        Self { period, alarm: Box::pin(tokio::time::sleep(period)), is_set: false, has_left: false, seen: (0, 0) }
     }
 
     /// Whether the connection may go on. To be asked at every poll of its task, before anything else.
@@ -116,6 +124,7 @@ impl Watchdog {
         if self.is_set && !self.alarm.is_elapsed() {
             return Verdict::Stay;
         }
+        let mut verdict = Verdict::Stay;
         if self.is_set {
             let seen = activity.seen();
             if seen == self.seen && !activity.is_busy() {
@@ -123,7 +132,12 @@ impl Watchdog {
                     activity.is_over.store(true, Relaxed);
                     return Verdict::SayWhy;
                 }
-                return Verdict::Go;
+                // Who does not take the farewell in one more period goes without.
+                if self.has_left || !activity.is_http_2() {
+                    return Verdict::Go;
+                }
+                self.has_left = true;
+                verdict = Verdict::Leave;
             }
             self.seen = seen;
             self.alarm.as_mut().reset(Instant::now() + self.period);
@@ -131,6 +145,6 @@ impl Watchdog {
         self.is_set = true;
         // Pending: the period has just begun.
         let _ = self.alarm.as_mut().poll(context);
-        Verdict::Stay
+        verdict
     }
 }

@@ -1,6 +1,18 @@
 //! What happens before anybody is asked: paths, ids, credentials, limits, origins, the host's own routes.
 
+use http_body_util::Empty;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
 use super::*;
+
+/// A connection that speaks HTTP/2.
+async fn http_2(host: &Host) -> SendRequest<Empty<Bytes>> {
+    let io = TokioIo::new(TcpStream::connect(host.server.address()).await.unwrap());
+    let (client, connection) = handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
 
 #[tokio::test]
 async fn the_hosts_own_routes_answer_without_a_token() {
@@ -109,6 +121,18 @@ async fn a_cookie_is_as_good_as_a_header_except_from_a_foreign_page() {
     assert_eq!(host.send("POST", "/api/plans", &own, "").await.status, 200);
     let foreign = [("cookie", cookie.as_str()), ("origin", "https://evil.example")];
     assert_eq!(host.send("POST", "/api/plans", &foreign, "").await.problem(), (403, "FORBIDDEN".into()));
+}
+
+#[tokio::test]
+async fn a_page_of_ours_is_known_on_http_2_too() {
+    let host = Host::start(Setting::default()).await;
+    let mut client = http_2(&host).await;
+    for (origin, expected) in [("http://berth.test", 200), ("http://evil.test", 403)] {
+        let request = Request::post("http://berth.test/api/plans").header("origin", origin);
+        let request = request.header("cookie", format!("accessToken={}", host.token));
+        let response = client.send_request(request.body(Empty::new()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), expected, "{origin}");
+    }
 }
 
 #[tokio::test]
@@ -312,14 +336,9 @@ async fn an_http_2_client_that_takes_nothing_lets_its_guest_go() {
     });
     let setting = Setting { build: Some(build), unread_time_max: Duration::from_millis(300), ..Setting::default() };
     let host = Host::start(setting).await;
-    let stream = TcpStream::connect(host.server.address()).await.unwrap();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut client, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
-    tokio::spawn(connection);
+    let mut client = http_2(&host).await;
     let request = Request::get("http://berth.test/api/plans").header("authorization", format!("Bearer {}", host.token));
-    let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
-    let response = client.send_request(request).await.unwrap();
+    let response = client.send_request(request.body(Empty::new()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
     // The body is endless and stays unread: its window fills, and then nobody asks for more.
     let gone = tokio::time::timeout(Duration::from_secs(30), gone).await;
