@@ -123,6 +123,13 @@ impl PermissionSet {
             })
     }
 
+    /// Whether all that `other` allows is allowed here too, as far as single codes need not be put together.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.codes.iter().any(|code| code == "*")
+            || (other.actions.iter().all(|action| self.actions.contains(action))
+                && other.codes.iter().all(|code| self.allows(code)))
+    }
+
     /// Codes and wildcards as the API writes them.
     pub(crate) fn shown(&self) -> Vec<String> {
         let actions = self.actions.iter().map(|action| format!("*.*.{action}"));
@@ -197,6 +204,20 @@ mod tests {
         assert!(!set.allows("planning.tasks.read"));
         assert!(!set.allows("aix.models.read"));
         assert!(!set.allows("usage.events.readx"));
+    }
+
+    #[test]
+    fn a_set_covers_only_what_it_allows_whole() {
+        let admin = set(&["users.*"], &["read", "create"]);
+        for covered in [set(&[], &["read"]), set(&["planning.plans.read", "users.user.*"], &[]), set(&[], &[])] {
+            assert!(admin.covers(&covered), "{covered:?}");
+        }
+        for code in ["planning.*", "*", "audit.logs.read", "planning.plans.delete"] {
+            assert!(!admin.covers(&set(&[code], &[])), "{code}");
+        }
+        assert!(!admin.covers(&set(&[], &["delete"])));
+        assert!(set(&["*"], &[]).covers(&admin));
+        assert!(!set(&["planning.plans.read"], &[]).covers(&set(&[], &["read"])));
     }
 
     #[test]

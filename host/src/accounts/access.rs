@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
 
-use crate::database::{DatabaseError, Row};
+use crate::database::{DatabaseError, Row, Rows};
 use crate::principal::PermissionSet;
 
 /// The system roles of every organization: name, description, whether it is the Super Admin's.
@@ -73,6 +73,12 @@ impl Access {
         })
     }
 
+    /// Whether the role, within a key's scope, allows all that `permissions` allow.
+    pub(super) fn covers(&self, permissions: &PermissionSet) -> bool {
+        let holds = self.is_super_admin || self.permissions.covers(permissions);
+        holds && self.scope.as_ref().is_none_or(|scope| scope.covers(permissions))
+    }
+
     /// Whether the role allows a code.
     pub(super) fn allows(&self, code: &str) -> bool {
         let holds = self.is_super_admin || self.permissions.allows(code);
@@ -83,6 +89,12 @@ impl Access {
 /// What a system role allows; none for a custom role, whose codes are in its rows.
 pub(super) fn system_permissions(row: &Row) -> Result<Option<Arc<PermissionSet>>, DatabaseError> {
     Ok(if row.boolean("is_system_role")? { Some(permissions_of(&row.text("role_name")?)) } else { None })
+}
+
+/// What a custom role allows, by the rows of [`SELECT_CODES`].
+pub(super) fn custom_permissions(codes: &Rows) -> Result<Arc<PermissionSet>, DatabaseError> {
+    let codes = codes.iter().map(|row| row.text("code")).collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(PermissionSet { codes, actions: Vec::new() }))
 }
 
 /// What the system role of this name allows.

@@ -15,7 +15,7 @@ use super::input::{Fields, Text};
 use super::list::{Select, page, timestamp};
 use super::roles::is_code;
 use super::token::{hash_of, random_secret};
-use super::{Accounts, Reply};
+use super::{Accounts, Reply, sessions};
 use crate::database::{DatabaseError, Row, values};
 use crate::principal::PermissionSet;
 
@@ -174,6 +174,7 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Reply, AccountsError
     let mut change = context.begin().await?;
     // Taken first, so that of many at once only as many as allowed are made.
     change.execute("UPDATE users SET updated_at = updated_at WHERE id = $1", &values![user_id]).await?;
+    sessions::require_live(&mut change, user_id, context.session_id()?, now).await?;
     let sql = "SELECT COUNT(*) AS keys FROM berth_api_keys \
          WHERE user_id = $1 AND organization_id = $2 AND revoked_at IS NULL AND expires_at > $3";
     let row = change.query_one(sql, &values![user_id, organization_id, now]).await?;
@@ -243,6 +244,20 @@ async fn revoke(
     change.revoke(id.to_owned());
     change.commit().await?;
     Ok(no_content())
+}
+
+/// Ends every key of a user, in all organizations.
+pub(super) async fn end_all(change: &mut Change<'_>, user_id: &str, now: DateTime<Utc>) -> Result<(), AccountsError> {
+    let sql = "UPDATE berth_api_keys SET revoked_at = $2, revoked_by_user_id = $1, updated_at = $2, \
+         version = version + 1 WHERE user_id = $1 AND revoked_at IS NULL RETURNING id, organization_id, name";
+    let ended = change.query(sql, &values![user_id, now]).await?;
+    for row in &ended {
+        let (id, organization_id) = (row.text("id")?, row.text("organization_id")?);
+        let changes = json!({ "name": row.text("name")?, "userId": user_id });
+        change.audit_as(Some(user_id), Some(&organization_id), "api_key.revoked", ("api_key", &id), changes).await?;
+        change.revoke(id);
+    }
+    Ok(())
 }
 
 /// A key that was not ended.

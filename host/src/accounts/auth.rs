@@ -14,7 +14,7 @@ use super::roles::show_permissions;
 use super::sessions;
 use super::token::ACCESS_SECONDS;
 use super::{Accounts, Reply, attempts, invitations, organizations, recovery, users};
-use crate::database::{Row, values};
+use crate::database::{DatabaseError, Row, values};
 
 /// The provider that is no provider: a password of this host.
 pub(super) const PASSWORD: &str = "password";
@@ -166,16 +166,14 @@ pub(super) async fn login(context: &Context<'_>) -> Result<Reply, AccountsError>
     accounts.count_login(context.caller.ip, &email).await?;
     accounts.refuse_locked(&email).await?;
 
-    let sql = "SELECT id, password_hash, is_active FROM users WHERE email = $1 AND deleted_at IS NULL";
-    let user = accounts.database.query_one(sql, &values![&email]).await?;
-    let stored = user.as_ref().map(|row| row.optional_text("password_hash")).transpose()?.flatten();
+    let sql = "SELECT password_hash FROM users WHERE email = $1 AND deleted_at IS NULL";
+    let stored = stored_hash(accounts.database.query_one(sql, &values![&email]).await?.as_ref())?;
     let is_right = accounts.passwords.matches(&secret, stored.as_deref()).await?;
-    let user_id = user.as_ref().map(|row| row.text("id")).transpose()?;
 
     let mut change = context.begin().await?;
-    // The row's lock: of many guesses at once each sees the failures before it.
-    change.execute("UPDATE users SET last_login_at = last_login_at WHERE email = $1", &values![&email]).await?;
-    attempts::refuse_locked_in(&mut change, &email, accounts.now()).await?;
+    let user = lock(&mut change, accounts, &email).await?;
+    let is_right = is_right && stored_hash(user.as_ref())? == stored;
+    let user_id = user.as_ref().map(|row| row.text("id")).transpose()?;
     let is_active = user.as_ref().map_or(Ok(false), |row| row.boolean("is_active"))?;
     let (Some(user_id), true) = (&user_id, is_right) else {
         fail(&mut change, context, &email, user_id.as_deref()).await?;
@@ -193,6 +191,21 @@ pub(super) async fn login(context: &Context<'_>) -> Result<Reply, AccountsError>
     change.commit().await?;
     let issued = enter::issue_for(accounts, &who, opened).await?;
     Ok(with_tokens(accounts, issued, json!({ "user": users::read_json(accounts, user_id).await? })))
+}
+
+/// Takes the row of whoever has this address for a change, and reads it as it is now: of many guesses at once each sees
+/// the failures before it, and a password that has been changed since it was compared proves nothing.
+async fn lock(change: &mut Change<'_>, accounts: &Accounts, email: &str) -> Result<Option<Row>, AccountsError> {
+    let sql = "UPDATE users SET last_login_at = last_login_at WHERE email = $1 AND deleted_at IS NULL \
+         RETURNING id, password_hash, is_active";
+    let user = change.query_one(sql, &values![email]).await?;
+    attempts::refuse_locked_in(change, email, accounts.now()).await?;
+    Ok(user)
+}
+
+/// The hash of a user that was found; none for somebody without a password.
+fn stored_hash(user: Option<&Row>) -> Result<Option<String>, DatabaseError> {
+    user.map_or(Ok(None), |row| row.optional_text("password_hash"))
 }
 
 /// Notes a failed sign-in. The event does not name the address: it may be a mistyped password.
@@ -223,20 +236,23 @@ pub(super) async fn refresh(context: &Context<'_>) -> Result<Reply, AccountsErro
     }
     fields.finish()?;
     accounts.count_visit(context.caller.ip, attempts::Visit::Refresh).await?;
-    let rotated = sessions::rotate(context, &sent.unwrap_or_default()).await?;
-    let user_id = &rotated.user_id;
-    let mut access = accounts.access_if(user_id, rotated.organization_id.as_deref()).await?;
+    let sent = sent.unwrap_or_default();
+    let session = sessions::find(context, &sent).await?;
+    let user_id = &session.user_id;
+    let mut access = accounts.access_if(user_id, session.organization_id.as_deref()).await?;
     if access.is_none() {
         // The membership has ended since: go on where the user still belongs.
         let mut change = context.begin().await?;
         let organization_id = choose_organization(&mut change, accounts, user_id, None).await?;
         let sql = "UPDATE sessions SET organization_id = $2 WHERE id = $1";
-        change.execute(sql, &values![&rotated.session_id, organization_id.clone()]).await?;
+        change.execute(sql, &values![&session.session_id, organization_id.clone()]).await?;
         change.commit().await?;
         access = accounts.access_if(user_id, organization_id.as_deref()).await?;
     }
-    let token = accounts.issue(user_id, &rotated.session_id, access.as_ref())?;
-    let issued = Issued { token, refresh_token: rotated.refresh_token, remember_me: rotated.remember_me };
+    let token = accounts.issue(user_id, &session.session_id, access.as_ref())?;
+    // Last: where something failed before, the client comes again with the same token.
+    let refresh_token = sessions::rotate(context, &sent).await?;
+    let issued = Issued { token, refresh_token, remember_me: session.remember_me };
     Ok(with_tokens(accounts, issued, json!({})))
 }
 
@@ -295,15 +311,14 @@ pub(super) async fn change_password(context: &Context<'_>) -> Result<Reply, Acco
     let user = accounts.database.query_one(sql, &values![user_id]).await?.ok_or(AccountsError::NotFound("user"))?;
     let email = user.text("email")?;
     accounts.refuse_locked(&email).await?;
-    if !accounts.passwords.matches(&current, user.optional_text("password_hash")?.as_deref()).await? {
-        // Counted like a failed sign-in: a stolen access token is no licence to guess.
-        let mut change = context.begin().await?;
-        fail(&mut change, context, &email, Some(user_id)).await?;
-        change.commit().await?;
-        return Err(AccountsError::field("currentPassword", "is not the present password"));
-    }
+    let stored = stored_hash(Some(&user))?;
+    let is_right = accounts.passwords.matches(&current, stored.as_deref()).await?;
+    judge_guess(context, &email, is_right).await?;
     let hash = accounts.new_password_hash(user_id, &user, "newPassword", &new).await?;
     let mut change = context.begin().await?;
+    if stored_hash(lock(&mut change, accounts, &email).await?.as_ref())? != stored {
+        return Err(not_present());
+    }
     let revoked = store_password(&mut change, accounts, user_id, &hash).await?;
     let organization = context.caller.principal.organization_id.as_deref();
     change.audit(organization, "user.password_changed", ("user", user_id), Json::Null).await?;
@@ -321,7 +336,22 @@ pub(super) async fn change_password(context: &Context<'_>) -> Result<Reply, Acco
     Ok(ok(json!({ "changed": true, "sessionsRevoked": revoked })))
 }
 
-/// Stores a new password and ends every session. Returns how many.
+/// Counts a wrong present password like a failed sign-in: a stolen access token is no licence to guess.
+async fn judge_guess(context: &Context<'_>, email: &str, is_right: bool) -> Result<(), AccountsError> {
+    let mut change = context.begin().await?;
+    lock(&mut change, context.accounts, email).await?;
+    if !is_right {
+        fail(&mut change, context, email, Some(context.user_id()?)).await?;
+    }
+    change.commit().await?;
+    if is_right { Ok(()) } else { Err(not_present()) }
+}
+
+fn not_present() -> AccountsError {
+    AccountsError::field("currentPassword", "is not the present password")
+}
+
+/// Stores a new password, and ends every session and every link that could set another one. Returns how many sessions.
 pub(super) async fn store_password(
     change: &mut Change<'_>,
     accounts: &Accounts,
@@ -340,6 +370,7 @@ pub(super) async fn store_password(
         change.execute(sql, &values![user_id, json!(providers)]).await?;
     }
     remember_password(change, user_id, hash, now).await?;
+    recovery::end_reset_links(change, user_id, now).await?;
     sessions::end_all(change, user_id, None, "password_changed", now).await
 }
 

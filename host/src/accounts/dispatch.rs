@@ -169,8 +169,8 @@ impl Accounts {
         let caller = context.caller;
         let is_about_path = matches!(endpoint.scope, Scope::Member(_) | Scope::SuperAdmin);
         let organization_id = match caller.principal.user_id {
-            // Only a member gets so far.
-            Some(_) if is_about_path => Some(context.parameter("id")),
+            // Only a member gets so far; a key is refused before that is asked, and its own organization is told.
+            Some(_) if is_about_path && caller.principal.kind != PrincipalKind::ApiKey => Some(context.parameter("id")),
             _ => caller.principal.organization_id.as_deref(),
         };
         self.audit(AuditEntry {

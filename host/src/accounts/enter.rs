@@ -55,7 +55,8 @@ pub(super) async fn enter(
     Ok(opened)
 }
 
-/// The organization a session begins in: the wanted one, or the one used last.
+/// The organization a session begins in: the wanted one, or the one used last. One that somebody has never worked in
+/// comes after all others: others may add them to theirs, and what they do next must not happen there unasked.
 pub(super) async fn choose_organization(
     change: &mut Change<'_>,
     accounts: &Accounts,
@@ -68,7 +69,7 @@ pub(super) async fn choose_organization(
              WHERE m.user_id = $1 AND m.status = 'active' AND m.deleted_at IS NULL AND o.is_active = $2 \
                  AND o.deleted_at IS NULL AND (m.expires_at IS NULL OR m.expires_at > $3) \
                  AND (m.organization_id = $4 OR $4 = '') \
-             ORDER BY COALESCE(m.last_access_at, m.joined_at) DESC, m.id LIMIT 1",
+             ORDER BY m.last_access_at IS NULL, COALESCE(m.last_access_at, m.joined_at) DESC, m.id LIMIT 1",
             &values![user_id, true, accounts.now(), wanted.unwrap_or_default()],
         )
         .await?;

@@ -22,7 +22,7 @@ use super::token::{self, Claims};
 use crate::capability::acting::{Members, MembersAway};
 use crate::capability::cache::CacheRoom;
 use crate::database::{DatabaseError, Row, Value, values};
-use crate::principal::{PermissionSet, Principal, PrincipalKind};
+use crate::principal::{Principal, PrincipalKind};
 
 /// Verified tokens that are remembered; the least used are forgotten and verified again.
 const TOKENS_MAX: u64 = 20_000;
@@ -248,7 +248,7 @@ impl Accounts {
             ..Principal::anonymous()
         };
         let principal = Arc::new(match access {
-            Some(access) => self.with_access(base, &access).await.map_err(unavailable)?,
+            Some(access) => self.with_access(base, &access).await?,
             None => Principal { organization_id: Some(organization_id.into()), ..base },
         });
         let checked = Checked { at: Instant::now(), changes, principal: Arc::clone(&principal) };
@@ -298,7 +298,7 @@ impl Accounts {
         let access = self.access_of(&claims.sub, organization_id).await.map_err(unavailable)?;
         let access = access.ok_or(AuthenticationError::Ended)?;
         self.note_access(&access);
-        self.with_access(base, &access).await.map_err(unavailable)
+        self.with_access(base, &access).await
     }
 
     /// The same for an API key: what its user may do now, within the key's scope, and never as a Super Admin.
@@ -314,15 +314,18 @@ impl Accounts {
             name: shared(live.name),
             ..Principal::anonymous()
         };
-        let principal = self.with_access(base, &access).await.map_err(unavailable)?;
+        let principal = self.with_access(base, &access).await?;
         Ok(Principal { is_super_admin: false, is_platform: false, scope: Some(live.scope), ..principal })
     }
 
-    async fn with_access(&self, base: Principal, access: &Access) -> Result<Principal, DatabaseError> {
-        let is_operator = self.operator_organization.get().is_some_and(|id| **id == *access.organization_id);
+    async fn with_access(&self, base: Principal, access: &Access) -> Result<Principal, AuthenticationError> {
+        // Another host may have made it: what is not known here yet is asked for.
+        let operator = self.operator_organization().await;
+        let operator = operator.map_err(|error| AuthenticationError::Unavailable(error.into()))?;
+        let is_operator = operator.is_some_and(|id| *id == *access.organization_id);
         let user_id = base.user_id.as_deref().unwrap_or_default();
         Ok(Principal {
-            teams: self.teams_of(user_id, &access.organization_id).await?.into(),
+            teams: self.teams_of(user_id, &access.organization_id).await.map_err(unavailable)?.into(),
             organization_id: Some(access.organization_id.as_str().into()),
             role_id: Some(access.role_id.as_str().into()),
             is_super_admin: access.is_super_admin,
@@ -350,7 +353,7 @@ impl Accounts {
             return;
         }
         let sql = "UPDATE organization_memberships SET last_access_at = $2 \
-             WHERE id = $1 AND (last_access_at IS NULL OR last_access_at < $3)";
+             WHERE id = $1 AND (last_access_at IS NULL OR last_access_at <= $3)";
         self.note_later(sql, values![&access.membership_id, now, before]);
     }
 
@@ -382,8 +385,7 @@ impl Accounts {
                 Some(permissions) => permissions,
                 None => {
                     let rows = self.database.query(access::SELECT_CODES, &values![&role_id]).await?;
-                    let codes = rows.iter().map(|row| row.text("code")).collect::<Result<Vec<_>, _>>()?;
-                    let permissions = Arc::new(PermissionSet { codes, actions: Vec::new() });
+                    let permissions = access::custom_permissions(&rows)?;
                     self.role_permissions.insert(key, Arc::clone(&permissions));
                     permissions
                 }

@@ -124,24 +124,8 @@ async fn invite(context: &Context<'_>, wanted: Wanted) -> Result<Json, AccountsE
     if member.is_some() {
         return Err(AccountsError::Conflict("the address belongs to a member already".into()));
     }
-    let older = change
-        .query(
-            "UPDATE invitations SET status = 'cancelled', cancelled_at = $3, updated_at = $3, version = version + 1 \
-             WHERE organization_id = $1 AND email = $2 AND status = 'pending' RETURNING id",
-            &values![organization_id, &wanted.email, now],
-        )
-        .await?;
-    for row in &older {
-        tell(
-            &mut change,
-            "invitation.revoked",
-            organization_id,
-            user_id,
-            &row.text("id")?,
-            json!({ "replacedBy": id }),
-        )
-        .await?;
-    }
+    let changes = json!({ "replacedBy": id });
+    withdraw(&mut change, organization_id, &wanted.email, Some(user_id), &changes, now).await?;
     change
         .execute(
             "INSERT INTO invitations (id, organization_id, email, role_id, token_hash, invited_by_user_id, message, status, \
@@ -167,6 +151,30 @@ async fn invite(context: &Context<'_>, wanted: Wanted) -> Result<Json, AccountsE
     Ok(deliver(context, to_json(&row, now)?, &wanted.email, token).await)
 }
 
+/// Cancels what is open of an organization's invitations to an address; `changes` says why. The organization must be
+/// locked.
+pub(super) async fn withdraw(
+    change: &mut Change<'_>,
+    organization_id: &str,
+    email: &str,
+    by: Option<&str>,
+    changes: &Json,
+    now: DateTime<Utc>,
+) -> Result<(), AccountsError> {
+    let open = change
+        .query(
+            "UPDATE invitations SET status = 'cancelled', cancelled_at = $3, updated_at = $3, version = version + 1 \
+             WHERE organization_id = $1 AND email = $2 AND status = 'pending' RETURNING id",
+            &values![organization_id, email, now],
+        )
+        .await?;
+    for row in &open {
+        let id = row.text("id")?;
+        change.tell("invitation.revoked", "invitation", organization_id, by, &id, changes.clone()).await?;
+    }
+    Ok(())
+}
+
 /// `POST /api/organizations/{id}/invitations/{iid}/resend`; the secret sent before is worth nothing afterwards.
 pub(super) async fn resend(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let (organization_id, id, user_id) = (context.id("id")?, context.id("iid")?, context.user_id()?);
@@ -175,6 +183,8 @@ pub(super) async fn resend(context: &Context<'_>) -> Result<Reply, AccountsError
     lock(&mut change, organization_id).await?;
     let row = find(&mut change, organization_id, id).await?;
     require_pending(&row)?;
+    // Who sends it again hands the role out, and may be given the secret to pass on.
+    assignable(&mut change, context.access()?, &row.text("role_id")?).await?;
     if row.integer("resend_count")? >= RESENDS_MAX {
         let rest = (row.timestamp("expires_at")? - now).num_seconds().max(1).unsigned_abs();
         return Err(AccountsError::RateLimited { retry_after_seconds: rest });

@@ -10,7 +10,7 @@ use super::dispatch::denied;
 use super::error::AccountsError;
 use super::list::{Select, contains, page, timestamp};
 use super::organizations::lock;
-use super::{Accounts, Reply};
+use super::{Accounts, Reply, invitations};
 use crate::database::{DatabaseError, Row, values};
 
 /// The permission to change who belongs to an organization.
@@ -22,7 +22,7 @@ pub(super) const SORTS: [(&str, &str); 4] =
 pub(super) const STATUSES: [&str; 4] = ["active", "invited", "suspended", "deactivated"];
 const COLUMNS: &str = "m.id, m.user_id, m.organization_id, m.role_id, m.status, m.invited_by_user_id, m.invited_at, \
     m.joined_at, m.last_access_at, m.expires_at, m.created_at, m.updated_at, m.version, \
-    r.name AS role_name, r.is_super_admin, u.email, u.name AS user_name, u.avatar_url";
+    r.name AS role_name, r.is_super_admin, r.is_system_role, u.email, u.name AS user_name, u.avatar_url";
 const TABLES: &str = "organization_memberships m JOIN roles r ON r.id = m.role_id JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL";
 
 /// A role that somebody is to get.
@@ -147,17 +147,20 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Reply, AccountsError
     let before = to_json(&row)?;
     let was_super_admin = row.boolean("is_super_admin")?;
     let access = context.access()?;
-    require_super_admin_for(access, was_super_admin)?;
-    let role = match &role_id {
-        Some(role_id) => assignable(&mut change, access, role_id).await?,
-        None => Assignable { id: row.text("role_id")?, name: row.text("role_name")?, is_super_admin: was_super_admin },
-    };
-    let old_status = row.text("status")?;
+    let (old_role_id, old_status) = (row.text("role_id")?, row.text("status")?);
+    require_cover(&mut change, access, &old_role_id, &row).await?;
     let status = status.map_or(old_status.clone(), str::to_owned);
+    let becomes_active = old_status != "active" && status == "active";
+    let role = match role_id.filter(|role_id| *role_id != old_role_id) {
+        Some(role_id) => assignable(&mut change, access, &role_id).await?,
+        // Who is let back in gets the role anew.
+        None if becomes_active => assignable(&mut change, access, &old_role_id).await?,
+        None => Assignable { id: old_role_id, name: row.text("role_name")?, is_super_admin: was_super_admin },
+    };
     if was_super_admin && (!role.is_super_admin || status != "active") {
         keep_a_super_admin(&mut change, organization_id, id).await?;
     }
-    if old_status != "active" && status == "active" {
+    if becomes_active {
         require_room(&mut change, organization_id, limit).await?;
     }
     change
@@ -191,7 +194,7 @@ pub(super) async fn remove(context: &Context<'_>) -> Result<Reply, AccountsError
         if !access.allows(MANAGE) {
             return Err(denied(MANAGE));
         }
-        require_super_admin_for(access, row.boolean("is_super_admin")?)?;
+        require_cover(&mut change, access, &row.text("role_id")?, &row).await?;
     }
     context.if_match(row.integer("version")?)?;
     end(&mut change, context.accounts, &row, context.caller.principal.user_id.as_deref()).await?;
@@ -199,7 +202,7 @@ pub(super) async fn remove(context: &Context<'_>) -> Result<Reply, AccountsError
     Ok(no_content())
 }
 
-/// Ends a membership. The organization must be locked.
+/// Ends a membership, and what would bring it back: open invitations to its address. The organization must be locked.
 pub(super) async fn end(
     change: &mut Change<'_>,
     accounts: &Accounts,
@@ -223,6 +226,8 @@ pub(super) async fn end(
             &values![&user_id, &organization_id],
         )
         .await?;
+    let (email, changes) = (row.text("email")?, json!({ "endedWith": id }));
+    invitations::withdraw(change, &organization_id, &email, by, &changes, accounts.now()).await?;
     let data = json!({ "organizationId": organization_id, "userId": user_id, "membershipId": id });
     tell(change, "organization.member_removed", &organization_id, by, &id, data).await?;
     change.touch(&user_id);
@@ -235,22 +240,32 @@ pub(super) async fn assignable(
     access: &Access,
     role_id: &str,
 ) -> Result<Assignable, AccountsError> {
-    let sql = "SELECT id, name, is_super_admin, is_system_role FROM roles \
+    let sql = "SELECT id, name AS role_name, is_super_admin, is_system_role FROM roles \
          WHERE id = $1 AND organization_id = $2 AND archived_at IS NULL";
     let row = change.query_one(sql, &values![role_id, &access.organization_id]).await?;
     let Some(row) = row else { return Err(AccountsError::field("roleId", "names no role of this organization")) };
-    let role =
-        Assignable { id: row.text("id")?, name: row.text("name")?, is_super_admin: row.boolean("is_super_admin")? };
-    require_super_admin_for(access, role.is_super_admin)?;
-    if !row.boolean("is_system_role")? && !access.is_super_admin {
-        let codes = change.query(access::SELECT_CODES, &values![role_id]).await?;
-        for code in &codes {
-            if !access.allows(&code.text("code")?) {
-                return Err(AccountsError::Forbidden("the role allows what your own role does not".into()));
-            }
-        }
+    require_cover(change, access, role_id, &row).await?;
+    Ok(Assignable { id: row.text("id")?, name: row.text("role_name")?, is_super_admin: row.boolean("is_super_admin")? })
+}
+
+/// Refuses who does not hold all that a role allows. `row` holds the role's name and what kind of role it is.
+async fn require_cover(
+    change: &mut Change<'_>,
+    access: &Access,
+    role_id: &str,
+    row: &Row,
+) -> Result<(), AccountsError> {
+    if row.boolean("is_super_admin")? && !access.is_super_admin {
+        return Err(AccountsError::Forbidden("only a Super Admin may make, change or remove a Super Admin".into()));
     }
-    Ok(role)
+    let permissions = match access::system_permissions(row)? {
+        Some(permissions) => permissions,
+        None => access::custom_permissions(&change.query(access::SELECT_CODES, &values![role_id]).await?)?,
+    };
+    if !access.covers(&permissions) {
+        return Err(AccountsError::Forbidden("the role allows what your own role does not".into()));
+    }
+    Ok(())
 }
 
 /// Refuses when no other active Super Admin would be left. The organization must be locked.
@@ -277,13 +292,6 @@ async fn require_room(change: &mut Change<'_>, organization_id: &str, limit: Opt
     let row = change.query_one(sql, &values![organization_id]).await?;
     if row.map_or(Ok(0), |row| row.integer("members"))? >= limit {
         return Err(AccountsError::Conflict("the member limit is reached".into()));
-    }
-    Ok(())
-}
-
-fn require_super_admin_for(access: &Access, concerns_super_admin: bool) -> Result<(), AccountsError> {
-    if concerns_super_admin && !access.is_super_admin {
-        return Err(AccountsError::Forbidden("only a Super Admin may make, change or remove a Super Admin".into()));
     }
     Ok(())
 }

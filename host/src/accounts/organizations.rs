@@ -294,7 +294,7 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Reply, AccountsError
 /// `DELETE /api/organizations/{id}`
 pub(super) async fn delete(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let (id, now) = (context.id("id")?, context.accounts.now());
-    if context.accounts.operator_organization.get().is_some_and(|operator| **operator == *id) {
+    if context.accounts.operator_organization().await?.is_some_and(|operator| *operator == *id) {
         return Err(AccountsError::Conflict("the operator organization cannot be deleted".into()));
     }
     let mut change = context.begin().await?;

@@ -50,6 +50,19 @@ pub(super) async fn unlink(context: &Context<'_>) -> Result<Reply, AccountsError
     Ok(ok(json!({ "providers": left })))
 }
 
+/// Ends every way in but the password. The user must be locked.
+pub(super) async fn unlink_all(change: &mut Change<'_>, user_id: &str) -> Result<(), AccountsError> {
+    let sql = "UPDATE users SET auth_providers = $2, google_id = NULL WHERE id = $1";
+    change.execute(sql, &values![user_id, json!([PASSWORD])]).await?;
+    let sql = "DELETE FROM accounts WHERE user_id = $1 RETURNING provider";
+    let unlinked = change.query(sql, &values![user_id]).await?;
+    for row in &unlinked {
+        let changes = json!({ "provider": row.text("provider")? });
+        change.audit_as(Some(user_id), None, "user.provider_unlinked", ("user", user_id), changes).await?;
+    }
+    Ok(())
+}
+
 /// Takes the user's row for this change, and reads the ways in: of two changes at once the second sees the first.
 pub(super) async fn lock(change: &mut Change<'_>, user_id: &str) -> Result<Vec<String>, AccountsError> {
     let sql = "UPDATE users SET updated_at = updated_at WHERE id = $1 AND deleted_at IS NULL RETURNING auth_providers";

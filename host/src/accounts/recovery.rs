@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use chrono::Duration;
+use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value as Json, json};
 
 use super::auth::store_password;
 use super::context::{Change, Context, Event, new_id, ok};
 use super::error::AccountsError;
 use super::token::{hash_of, random_secret};
-use super::{Accounts, Caller, Reply, password};
+use super::{Accounts, Caller, Reply, api_keys, password, providers};
 use crate::capability::mail::Mail;
 use crate::database::{Row, values};
 
@@ -70,7 +70,8 @@ async fn mail_reset_link(accounts: &Arc<Accounts>, caller: &Caller, email: Strin
     accounts.mail.send(mail).await.map(|_| ()).map_err(AccountsError::internal)
 }
 
-/// `POST /api/auth/reset-password`
+/// `POST /api/auth/reset-password`: ends every session. Where the address was never confirmed before, it ends linked login
+/// providers and API keys too: somebody else may have registered it, and they would keep their way in.
 pub(super) async fn reset_password(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let accounts = context.accounts;
     let mut fields = context.fields()?;
@@ -83,10 +84,16 @@ pub(super) async fn reset_password(context: &Context<'_>) -> Result<Reply, Accou
     let user_id = user.text("id")?;
     let hash = accounts.new_password_hash(&user_id, &user, "newPassword", &new).await?;
     let mut change = context.begin().await?;
+    // The user before the token, as in every change of a password: of two links at once the second finds itself ended.
+    providers::lock(&mut change, &user_id).await?;
     take(&mut change, accounts, &token, RESET).await?;
     store_password(&mut change, accounts, &user_id, &hash).await?;
     // Who can read the mailbox has shown that it is theirs.
-    change.execute("UPDATE users SET is_email_verified = $2 WHERE id = $1", &values![&user_id, true]).await?;
+    let sql = "UPDATE users SET is_email_verified = $2 WHERE id = $1 AND is_email_verified = $3";
+    if change.execute(sql, &values![&user_id, true, false]).await? > 0 {
+        providers::unlink_all(&mut change, &user_id).await?;
+        api_keys::end_all(&mut change, &user_id, accounts.now()).await?;
+    }
     tell(&mut change, "user.password_reset_success", &user_id).await?;
     change.commit().await?;
     Ok(ok(json!({ "reset": true })))
@@ -152,6 +159,8 @@ async fn issue(
 ) -> Result<Option<String>, AccountsError> {
     let (token, now) = (random_secret(), context.accounts.now());
     let mut change = context.begin().await?;
+    // Taken first, so that of many at once only as many as allowed are made.
+    providers::lock(&mut change, user_id).await?;
     let sql = "SELECT COUNT(*) AS tokens FROM one_time_tokens WHERE user_id = $1 AND kind = $2 AND created_at > $3";
     let row = change.query_one(sql, &values![user_id, kind, now - valid_for]).await?;
     if row.map_or(Ok(0), |row| row.integer("tokens"))? >= TOKENS_MAX {
@@ -170,6 +179,17 @@ async fn take(change: &mut Change<'_>, accounts: &Accounts, token: &str, kind: &
          WHERE token_hash = $1 AND kind = $2 AND used_at IS NULL AND expires_at > $3 RETURNING user_id";
     let row: Option<Row> = change.query_one(sql, &values![hash_of(token), kind, accounts.now()]).await?;
     Ok(row.ok_or_else(invalid_token)?.text("user_id")?)
+}
+
+/// Ends every reset link of a user that was not used: who has a new password set it against whoever holds an older link.
+pub(super) async fn end_reset_links(
+    change: &mut Change<'_>,
+    user_id: &str,
+    now: DateTime<Utc>,
+) -> Result<(), AccountsError> {
+    let sql = "UPDATE one_time_tokens SET used_at = $3 WHERE user_id = $1 AND kind = $2 AND used_at IS NULL";
+    change.execute(sql, &values![user_id, RESET, now]).await?;
+    Ok(())
 }
 
 fn invalid_token() -> AccountsError {

@@ -33,13 +33,12 @@ pub(super) struct Opened {
     pub refresh_token: String,
 }
 
-/// What a refresh token led to.
-pub(super) struct Rotated {
+/// A session that a refresh token is good for.
+pub(super) struct Refreshable {
     pub session_id: String,
     pub user_id: String,
     pub organization_id: Option<String>,
     pub remember_me: bool,
-    pub refresh_token: String,
 }
 
 /// Opens a session and ends the oldest one when there are too many.
@@ -78,9 +77,29 @@ pub(super) async fn open(
     Ok(Opened { session_id, refresh_token })
 }
 
-/// Takes a refresh token and gives the next one. Reuse of an old one ends the family, and that stays so although the
-/// answer is an error.
-pub(super) async fn rotate(context: &Context<'_>, refresh_token: &str) -> Result<Rotated, AccountsError> {
+/// The session of a refresh token, which stays good: what else may fail comes before [`rotate`].
+///
+/// # Errors
+/// `ReauthenticationRequired` for a token that is good no more; one that was rotated already ends its family.
+pub(super) async fn find(context: &Context<'_>, refresh_token: &str) -> Result<Refreshable, AccountsError> {
+    let (now, hash) = (context.accounts.now(), hash_of(refresh_token));
+    let sql = "SELECT id, user_id, organization_id, remember_me FROM sessions \
+         WHERE refresh_token_hash = $1 AND revoked_at IS NULL AND expires_at > $2";
+    let row = context.accounts.database.query_one(sql, &values![&hash, now]).await?;
+    let Some(row) = row else { return Err(refuse(context.begin().await?, &hash, now).await?) };
+    Ok(Refreshable {
+        session_id: row.text("id")?,
+        user_id: row.text("user_id")?,
+        organization_id: row.optional_text("organization_id")?,
+        remember_me: row.boolean("remember_me")?,
+    })
+}
+
+/// Takes a refresh token and gives the next one.
+///
+/// # Errors
+/// As [`find`]: another request may have taken it meanwhile.
+pub(super) async fn rotate(context: &Context<'_>, refresh_token: &str) -> Result<String, AccountsError> {
     let now = context.accounts.now();
     let (old, fresh) = (hash_of(refresh_token), random_secret());
     let mut change = context.begin().await?;
@@ -90,30 +109,27 @@ pub(super) async fn rotate(context: &Context<'_>, refresh_token: &str) -> Result
             "UPDATE sessions SET refresh_token_hash = $2, last_used_at = $3, expires_at = $4, updated_at = $3, \
                  version = version + 1 \
              WHERE refresh_token_hash = $1 AND revoked_at IS NULL AND expires_at > $3 \
-             RETURNING id, user_id, organization_id, remember_me",
+             RETURNING id",
             &values![&old, hash_of(&fresh), now, now + Duration::days(REFRESH_DAYS)],
         )
         .await?;
-    let Some(row) = taken else {
-        end_family_of(&mut change, &old, now).await?;
-        change.commit().await?;
-        return Err(AccountsError::ReauthenticationRequired("the refresh token is not valid; sign in again"));
-    };
-    let session_id = row.text("id")?;
+    let Some(row) = taken else { return Err(refuse(change, &old, now).await?) };
     change
         .execute(
             "INSERT INTO berth_rotated_tokens (token_hash, session_id, rotated_at) VALUES ($1, $2, $3)",
-            &values![&old, &session_id, now],
+            &values![&old, row.text("id")?, now],
         )
         .await?;
     change.commit().await?;
-    Ok(Rotated {
-        session_id,
-        user_id: row.text("user_id")?,
-        organization_id: row.optional_text("organization_id")?,
-        remember_me: row.boolean("remember_me")?,
-        refresh_token: fresh,
-    })
+    Ok(fresh)
+}
+
+/// What a token that is good no more is told. Reuse of an old one ends the family, and that stays so although the answer
+/// is an error.
+async fn refuse(mut change: Change<'_>, old: &str, now: DateTime<Utc>) -> Result<AccountsError, AccountsError> {
+    end_family_of(&mut change, old, now).await?;
+    change.commit().await?;
+    Ok(AccountsError::ReauthenticationRequired("the refresh token is not valid; sign in again"))
 }
 
 /// Ends the family whose old token came back. An unknown token changes nothing.
@@ -133,6 +149,23 @@ async fn end_family_of(change: &mut Change<'_>, old: &str, now: DateTime<Utc>) -
         .audit_as(Some(&user_id), None, "session.token_reused", ("session", &session_id), json!({ "revoked": true }))
         .await?;
     announce(change, &user_id, &[session_id], "token_reused").await
+}
+
+/// Refuses when the session that asks for a new way in has ended. The user must be locked, so that none is made behind a
+/// change that ends them all.
+pub(super) async fn require_live(
+    change: &mut Change<'_>,
+    user_id: &str,
+    session_id: &str,
+    now: DateTime<Utc>,
+) -> Result<(), AccountsError> {
+    let sql = "SELECT s.id FROM sessions s JOIN users u ON u.id = s.user_id \
+         WHERE s.id = $1 AND u.id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3 \
+             AND u.is_active = $4 AND u.deleted_at IS NULL";
+    match change.query_one(sql, &values![session_id, user_id, now, true]).await? {
+        Some(_) => Ok(()),
+        None => Err(AccountsError::Unauthorized("the session that asked for this has ended")),
+    }
 }
 
 /// Ends one session of a user. False when there is no such live one.

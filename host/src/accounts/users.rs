@@ -195,10 +195,11 @@ pub(super) async fn reactivate(context: &Context<'_>) -> Result<Reply, AccountsE
 /// `DELETE /api/users/{id}`
 pub(super) async fn delete(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let (id, now) = (context.id("id")?, context.accounts.now());
+    let operator = context.accounts.operator_organization().await?;
     let mut change = context.begin().await?;
     let row = find(&mut change, id).await?;
     context.if_match(row.integer("version")?)?;
-    refuse_last_super_admin(&mut change, context.accounts, id, Guarded::Operator).await?;
+    refuse_last_super_admin(&mut change, operator.as_deref(), id, Guarded::Operator).await?;
     change
         .execute(
             "UPDATE users SET deleted_at = $2, is_active = $3, updated_at = $2, version = version + 1 WHERE id = $1",
@@ -231,6 +232,7 @@ async fn set_active(
     guarded: Guarded,
 ) -> Result<Reply, AccountsError> {
     let now = context.accounts.now();
+    let operator = context.accounts.operator_organization().await?;
     let mut change = context.begin().await?;
     let row = find(&mut change, id).await?;
     context.if_match(row.integer("version")?)?;
@@ -239,7 +241,7 @@ async fn set_active(
         return Err(AccountsError::Conflict(format!("the account is {state} already")));
     }
     if !is_active {
-        refuse_last_super_admin(&mut change, context.accounts, id, guarded).await?;
+        refuse_last_super_admin(&mut change, operator.as_deref(), id, guarded).await?;
         sessions::end_all(&mut change, id, None, "account_deactivated", now).await?;
     }
     change
@@ -259,7 +261,7 @@ async fn set_active(
 /// Refuses when a guarded organization would be left without a Super Admin.
 async fn refuse_last_super_admin(
     change: &mut Change<'_>,
-    accounts: &Accounts,
+    operator: Option<&str>,
     user_id: &str,
     guarded: Guarded,
 ) -> Result<(), AccountsError> {
@@ -272,8 +274,7 @@ async fn refuse_last_super_admin(
     let rows = change.query(&sql, &values![user_id, true]).await?;
     for row in &rows {
         let organization_id = row.text("organization_id")?;
-        let is_operator = accounts.operator_organization.get().is_some_and(|id| **id == *organization_id);
-        if guarded == Guarded::Operator && !is_operator {
+        if guarded == Guarded::Operator && operator != Some(organization_id.as_str()) {
             continue;
         }
         organizations::lock(change, &organization_id).await?;

@@ -1,7 +1,7 @@
 //! `Idempotency-Key`: the same request sent twice has one effect and one answer, for a day.
 //!
-//! A key belongs to one organization, user and route. It never replays an answer to another request, and never lets a
-//! second attempt run while the first may still be at work.
+//! A key belongs to one organization, user, API key and route. It never replays an answer to another request, and never
+//! lets a second attempt run while the first may still be at work.
 
 use std::time::Duration;
 
@@ -92,13 +92,16 @@ impl Keyed {
         let route = format!("{} {}", parts.method, parts.uri.path());
         let media_type = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let query = parts.uri.query().unwrap_or_default();
+        let mut scope = vec![
+            organization_id.unwrap_or_default().as_bytes(),
+            user_id.unwrap_or_default().as_bytes(),
+            route.as_bytes(),
+            key.as_bytes(),
+        ];
+        // An API key may see less than its maker and the maker's other keys: it gets no answer that was theirs.
+        scope.extend(principal.api_key_id.as_deref().map(str::as_bytes));
         Some(Self {
-            id: digest(&[
-                organization_id.unwrap_or_default().as_bytes(),
-                user_id.unwrap_or_default().as_bytes(),
-                route.as_bytes(),
-                key.as_bytes(),
-            ]),
+            id: digest(&scope),
             request_hash: digest(&[query.as_bytes(), media_type, body]),
             organization_id: organization_id.map(str::to_owned),
             user_id: user_id.map(str::to_owned),
@@ -319,3 +322,25 @@ fn digest(parts: &[&[u8]]) -> String {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod scope_tests {
+    use super::*;
+    use crate::principal::PrincipalKind;
+
+    #[test]
+    fn a_key_of_a_session_is_none_of_an_api_key_and_each_api_key_has_its_own() {
+        let session = Principal {
+            kind: PrincipalKind::User,
+            user_id: Some("user".into()),
+            organization_id: Some("organization".into()),
+            ..Principal::anonymous()
+        };
+        let of = |id: &str| Principal { kind: PrincipalKind::ApiKey, api_key_id: Some(id.into()), ..session.clone() };
+        let parts = http::Request::post("/api/plans").body(()).unwrap().into_parts().0;
+        let id = |principal: &Principal| Keyed::new("k", principal, &parts, b"{}").unwrap().id;
+        let ids = [id(&session), id(&of("wide")), id(&of("narrow"))];
+        assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
+        assert_eq!(ids[1], id(&of("wide")));
+    }
+}

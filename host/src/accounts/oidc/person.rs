@@ -9,7 +9,7 @@ use super::super::auth::{NewUser, SignedUp, sign_up};
 use super::super::context::{Change, Context, new_id};
 use super::super::enter::{self, Entering, Issued, choose_organization};
 use super::super::error::AccountsError;
-use super::super::providers;
+use super::super::{providers, sessions};
 use super::GOOGLE;
 use super::flow::{Flow, Link};
 use super::provider::Identity;
@@ -28,6 +28,14 @@ pub(super) async fn sign_in(
     let accounts = context.accounts;
     let mut change = context.begin().await?;
     let known = match find_linked(&mut change, provider, &identity.subject).await? {
+        Some(user_id) => {
+            // Read again under the lock: the link may be ending.
+            providers::lock(&mut change, &user_id).await?;
+            find_linked(&mut change, provider, &identity.subject).await?
+        }
+        None => None,
+    };
+    let known = match known {
         Some(user_id) => Some(user_id),
         None => adopt(&mut change, context, provider, identity).await?,
     };
@@ -126,13 +134,8 @@ pub(super) async fn link(
 ) -> Result<Vec<String>, AccountsError> {
     let mut change = context.begin().await?;
     // The browser came back; whether its session still lives is asked of the session.
-    let sql = "SELECT s.id FROM sessions s JOIN users u ON u.id = s.user_id \
-         WHERE s.id = $1 AND u.id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3 \
-             AND u.is_active = $4 AND u.deleted_at IS NULL";
-    let live = values![&link.session_id, &link.user_id, context.accounts.now(), true];
-    if change.query_one(sql, &live).await?.is_none() {
-        return Err(AccountsError::Unauthorized("the session that wanted to link has ended"));
-    }
+    providers::lock(&mut change, &link.user_id).await?;
+    sessions::require_live(&mut change, &link.user_id, &link.session_id, context.accounts.now()).await?;
     let providers = attach(&mut change, context, &link.user_id, provider, identity).await?;
     change.commit().await?;
     Ok(providers)

@@ -20,6 +20,42 @@ async fn of_many_guesses_at_once_only_five_count() {
 }
 
 #[tokio::test]
+async fn of_many_guesses_at_the_present_password_at_once_only_five_count() {
+    let Some(app) = App::on(database().await).await else { return };
+    let ada = app.register("Ada").await;
+    let guesses = join_all((0..12).map(|number| {
+        let (app, token) = (&app, &ada.token);
+        let body = json!({ "currentPassword": format!("wrong guess {number}"), "newPassword": "another fine one" });
+        async move { app.post("/api/auth/change-password", token, body).await }
+    }))
+    .await;
+    let wrong = guesses.iter().filter(|guess| matches!(guess, Err(AccountsError::Validation(_)))).count();
+    let locked = guesses.iter().filter(|guess| matches!(guess, Err(AccountsError::Locked { .. }))).count();
+    assert_eq!((wrong, locked), (5, 7), "{guesses:?}");
+}
+
+#[tokio::test]
+async fn no_session_that_begins_with_the_old_password_outlives_its_change() {
+    let Some(app) = App::on(database().await).await else { return };
+    let ada = app.register("Ada").await;
+    let change = json!({ "currentPassword": PASSWORD, "newPassword": "another fine one" });
+    let sign_ins = join_all((0..8).map(|_| app.login(&ada.email, PASSWORD)));
+    let change = app.post("/api/auth/change-password", &ada.token, change);
+    let (sign_ins, changed) = tokio::join!(sign_ins, change);
+    assert_eq!(changed.unwrap().0, 200);
+    for sign_in in sign_ins {
+        match sign_in {
+            Ok((_, body)) => {
+                let used = app.get("/api/auth/me", &text(&body, "/token")).await;
+                assert!(matches!(used, Err(AccountsError::Unauthorized(_))), "{used:?}");
+            }
+            Err(AccountsError::Unauthorized(_) | AccountsError::Locked { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn two_super_admins_who_demote_each_other_at_once_do_not_both_succeed() {
     let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);

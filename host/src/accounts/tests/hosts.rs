@@ -86,6 +86,24 @@ async fn of_many_first_registrations_at_once_one_makes_the_operator_organization
 }
 
 #[tokio::test]
+async fn the_operator_organization_made_on_one_host_is_guarded_on_the_other() {
+    let Some((here, there)) = two_hosts().await else { return };
+    let ada = here.register("Ada").await;
+    let path = format!("/api/users/{}", ada.id);
+    let refused = there.delete(&path, OPERATOR).await;
+    assert!(matches!(refused, Err(AccountsError::Conflict(_))), "its last Super Admin stays: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_platform_made_on_one_host_is_one_on_the_other() {
+    let Some((here, there)) = two_hosts().await else { return };
+    let ada = here.register("Ada").await;
+    assert_eq!(there.get("/api/auth/me", &ada.token).await.unwrap().1["isPlatform"], true);
+    let path = format!("/api/organizations/{}", ada.organization_id);
+    assert!(matches!(there.delete(&path, &ada.token).await, Err(AccountsError::Conflict(_))), "the operator's stays");
+}
+
+#[tokio::test]
 async fn of_many_who_want_one_address_at_once_one_gets_it() {
     let Some((here, there)) = two_hosts().await else { return };
     let body = json!({ "email": "ada@example.com", "password": PASSWORD, "name": "Ada" });

@@ -72,6 +72,46 @@ async fn an_api_key_is_not_its_maker() {
 }
 
 #[tokio::test]
+async fn a_session_that_has_ended_meanwhile_makes_no_key() {
+    let Some(app) = App::on(database().await).await else { return };
+    let ada = app.register("Ada").await;
+    let principal = app.accounts.authenticate(&ada.token).await.unwrap();
+    app.post("/api/auth/logout", &ada.token, Json::Null).await.unwrap();
+    let caller = Caller { principal, request_id: "request-1".into(), ip: None, user_agent: None };
+    let body = Bytes::from(json!({ "name": "CI", "permissions": ["*"] }).to_string());
+    let request = http::Request::post("/api/users/me/api-keys").body(body).unwrap();
+    let refused = app.accounts.handle(&caller, request).await;
+    assert!(matches!(refused, Err(AccountsError::Unauthorized(_))));
+}
+
+#[tokio::test]
+async fn an_api_key_gives_nobody_a_role_beyond_its_scope() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let path = format!("/api/organizations/{}/memberships", ada.organization_id);
+    let add = json!({ "userId": grace.id, "roleId": app.role(&ada, "Admin").await });
+    let (_, narrow) = key(&app, &ada.token, json!(["organizations.member.manage"])).await;
+    let refused = app.post(&path, &narrow, add.clone()).await;
+    assert!(matches!(refused, Err(AccountsError::Forbidden(_))), "{refused:?}");
+    let (_, wide) = key(&app, &ada.token, json!(["*"])).await;
+    assert_eq!(app.post(&path, &wide, add).await.unwrap().0, 201);
+}
+
+#[tokio::test]
+async fn what_a_key_is_refused_elsewhere_stands_in_no_other_organizations_audit_log() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let (_, secret) = key(&app, &grace.token, json!(["*"])).await;
+    let path = format!("/api/organizations/{}/memberships/nobody", ada.organization_id);
+    assert!(matches!(app.delete(&path, &secret).await, Err(AccountsError::Forbidden(_))));
+    app.accounts.close().await;
+    for (token, count) in [(&ada.token, 0), (&grace.token, 1)] {
+        let (_, rows) = app.get("/api/audit?action=request.denied", token).await.unwrap();
+        assert_eq!(rows["total"], count, "{rows}");
+    }
+}
+
+#[tokio::test]
 async fn an_api_key_allows_no_more_than_its_maker_may_at_the_moment() {
     let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);

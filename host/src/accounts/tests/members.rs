@@ -73,6 +73,106 @@ async fn nobody_gives_or_takes_a_right_they_do_not_hold() {
 }
 
 #[tokio::test]
+async fn who_may_manage_members_makes_nobody_an_admin_without_being_one() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);
+    let base = format!("/api/organizations/{}", ada.organization_id);
+    let codes = ["organizations.member.manage", "organizations.invitation.manage", "users.*"];
+    let body = json!({ "name": "Receptionist", "permissions": codes });
+    app.post(&format!("{base}/roles"), &ada.token, body).await.unwrap();
+    let body = json!({ "name": "Guest", "permissions": ["users.user.read"] });
+    let (_, guest) = app.post(&format!("{base}/roles"), &ada.token, body).await.unwrap();
+    let (membership, receptionist) = app.add(&ada, &grace, "Receptionist").await;
+    let (memberships, invitations) = (format!("{base}/memberships"), format!("{base}/invitations"));
+    for role in ["Admin", "Member", "Viewer"] {
+        let role_id = app.role(&ada, role).await;
+        let add = json!({ "userId": joan.id, "roleId": role_id });
+        let own = format!("{memberships}/{membership}");
+        for answer in [
+            app.post(&memberships, &receptionist, add).await,
+            app.put(&own, &receptionist, json!({ "roleId": role_id })).await,
+            app.post(&invitations, &receptionist, json!({ "email": "mary@example.com", "roleId": role_id })).await,
+        ] {
+            assert!(matches!(answer, Err(AccountsError::Forbidden(_))), "{role}: {answer:?}");
+        }
+    }
+    let add = json!({ "userId": joan.id, "roleId": guest["id"] });
+    let (status, of_joan) = app.post(&memberships, &receptionist, add).await.unwrap();
+    assert_eq!(status, 201);
+    // Whom somebody else has shut out stays so, with a role that is not theirs to give.
+    let path = format!("{memberships}/{}", text(&of_joan, "/id"));
+    let admin = json!({ "roleId": app.role(&ada, "Admin").await, "status": "suspended" });
+    app.put(&path, &ada.token, admin).await.unwrap();
+    let back = app.put(&path, &receptionist, json!({ "status": "active" })).await;
+    assert!(matches!(back, Err(AccountsError::Forbidden(_))), "{back:?}");
+    assert_eq!(app.put(&path, &ada.token, json!({ "status": "active" })).await.unwrap().1["status"], "active");
+}
+
+#[tokio::test]
+async fn who_may_manage_members_takes_no_right_they_do_not_hold() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);
+    let base = format!("/api/organizations/{}", ada.organization_id);
+    let body = json!({ "name": "Receptionist", "permissions": ["organizations.member.manage", "users.*"] });
+    app.post(&format!("{base}/roles"), &ada.token, body).await.unwrap();
+    let (own, receptionist) = app.add(&ada, &grace, "Receptionist").await;
+    let (of_joan, _) = app.add(&ada, &joan, "Admin").await;
+    let (own, of_joan) = (format!("{base}/memberships/{own}"), format!("{base}/memberships/{of_joan}"));
+    let same = json!({ "roleId": app.role(&ada, "Receptionist").await });
+    let suspended = json!({ "status": "suspended" });
+    for answer in [
+        app.put(&of_joan, &receptionist, same.clone()).await,
+        app.put(&of_joan, &receptionist, suspended.clone()).await,
+        app.delete(&of_joan, &receptionist).await,
+    ] {
+        assert!(matches!(answer, Err(AccountsError::Forbidden(_))), "{answer:?}");
+    }
+    app.put(&of_joan, &ada.token, same).await.unwrap();
+    let (_, joan) = app.put(&of_joan, &receptionist, suspended).await.unwrap();
+    assert_eq!(joan["status"], "suspended", "somebody with no more rights");
+    assert_eq!(app.delete(&of_joan, &receptionist).await.unwrap().0, 204);
+    assert_eq!(app.delete(&own, &receptionist).await.unwrap().0, 204);
+}
+
+#[tokio::test]
+async fn a_membership_that_ends_takes_open_invitations_to_its_address_along() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let base = format!("/api/organizations/{}", ada.organization_id);
+    let role_id = app.role(&ada, "Admin").await;
+    let mut tokens = Vec::new();
+    for email in [grace.email.as_str(), "joan@example.com"] {
+        let body = json!({ "email": email, "roleId": role_id });
+        tokens.push(text(&app.post(&format!("{base}/invitations"), &ada.token, body).await.unwrap().1, "/token"));
+    }
+    let (membership, _) = app.add(&ada, &grace, "Member").await;
+    assert_eq!(app.delete(&format!("{base}/memberships/{membership}"), &ada.token).await.unwrap().0, 204);
+    let back = app.post(&format!("/api/invitations/{}/accept", tokens[0]), &grace.token, Json::Null).await;
+    assert!(matches!(back, Err(AccountsError::Gone(_))), "{back:?}");
+    assert!(app.events().await.iter().any(|event| event == "invitation.revoked"));
+    let (status, _) = app.get(&format!("/api/invitations/{}", tokens[1]), "").await.unwrap();
+    assert_eq!(status, 200, "somebody else's stays open");
+}
+
+#[tokio::test]
+async fn who_sends_an_invitation_again_may_give_its_role() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let (_, admin) = app.add(&ada, &grace, "Admin").await;
+    let path = format!("/api/organizations/{}/invitations", ada.organization_id);
+    let mut answers = Vec::new();
+    for role in ["Member", "Super Admin"] {
+        let body = json!({ "email": "joan@example.com", "roleId": app.role(&ada, role).await });
+        let (_, invitation) = app.post(&path, &ada.token, body).await.unwrap();
+        let resend = format!("{path}/{}/resend", text(&invitation, "/id"));
+        answers.push(app.post(&resend, &admin, Json::Null).await);
+    }
+    // Without a mail server the answer holds the secret.
+    let [Ok((200, sent)), Err(AccountsError::Forbidden(_))] = answers.as_slice() else { panic!("{answers:?}") };
+    assert!(sent.get("token").is_some());
+}
+
+#[tokio::test]
 async fn members_join_once_up_to_the_limit_and_may_leave() {
     let Some(app) = App::on(database().await).await else { return };
     let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);

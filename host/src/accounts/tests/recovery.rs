@@ -61,6 +61,78 @@ async fn a_reset_link_works_once_within_an_hour_and_ends_all_sessions() {
 }
 
 #[tokio::test]
+async fn a_new_password_ends_every_reset_link_asked_for_before() {
+    let Some(app) = app_with_mail().await else { return };
+    let ada = app.register("Ada").await;
+    secret_in_mail(&app, 1).await;
+    let mut links = Vec::new();
+    for count in 2..=4 {
+        app.post("/api/auth/forgot-password", "", json!({ "email": ada.email })).await.unwrap();
+        links.push(secret_in_mail(&app, count).await);
+    }
+    let reset = async |token: &str, new: &str| {
+        app.post("/api/auth/reset-password", "", json!({ "token": token, "newPassword": new })).await
+    };
+    reset(&links[1], "another fine one").await.unwrap();
+    assert_eq!(faults(reset(&links[0], "a third fine one").await), ["token"]);
+    let (_, body) = app.login(&ada.email, "another fine one").await.unwrap();
+    app.post("/api/auth/forgot-password", "", json!({ "email": ada.email })).await.unwrap();
+    links.push(secret_in_mail(&app, 5).await);
+    let change = json!({ "currentPassword": "another fine one", "newPassword": "a third fine one" });
+    app.post("/api/auth/change-password", &text(&body, "/token"), change).await.unwrap();
+    for link in &links {
+        assert_eq!(faults(reset(link, "a fourth fine one").await), ["token"]);
+    }
+}
+
+/// Links an account of Google with somebody.
+async fn link(app: &App, user_id: &str) {
+    let sql = "INSERT INTO accounts (id, user_id, provider, provider_account_id, created_at, updated_at, version) \
+         VALUES ('link', $1, 'google', 'subject', $2, $2, 1)";
+    app.accounts.database.execute(sql, &values![user_id, app.accounts.now()]).await.unwrap();
+    let sql = "UPDATE users SET auth_providers = $2, google_id = 'subject' WHERE id = $1";
+    app.accounts.database.execute(sql, &values![user_id, json!(["password", "google"])]).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_reset_that_first_confirms_an_address_ends_every_way_in_made_before() {
+    let Some(app) = app_with_mail().await else { return };
+    // Somebody else registers Ada's address, and makes ways in that need no password.
+    let ada = app.register("Ada").await;
+    secret_in_mail(&app, 1).await;
+    let mut token = ada.token.clone();
+    for (mail, password, is_kept) in [(2, "another fine one", false), (3, "a third fine one", true)] {
+        link(&app, &ada.id).await;
+        let body = json!({ "name": "CI", "permissions": ["*"] });
+        let key = text(&app.post("/api/users/me/api-keys", &token, body).await.unwrap().1, "/key");
+        app.post("/api/auth/forgot-password", "", json!({ "email": ada.email })).await.unwrap();
+        let body = json!({ "token": secret_in_mail(&app, mail).await, "newPassword": password });
+        app.post("/api/auth/reset-password", "", body).await.unwrap();
+        assert!(app.get("/api/auth/me", &token).await.is_err());
+        assert_eq!(app.accounts.authenticate(&key).await.is_ok(), is_kept, "{password}");
+        token = text(&app.login(&ada.email, password).await.unwrap().1, "/token");
+        let (_, own) = app.get("/api/auth/providers", &token).await.unwrap();
+        let expected = if is_kept { json!(["password", "google"]) } else { json!(["password"]) };
+        assert_eq!(own["providers"], expected, "{password}");
+        let linked = app.accounts.database.query("SELECT id FROM accounts", &[]).await.unwrap().len();
+        assert_eq!(linked, usize::from(is_kept), "{password}");
+    }
+}
+
+#[tokio::test]
+async fn of_many_reset_links_asked_for_at_once_no_more_are_sent_than_may_be() {
+    let Some(app) = app_with_mail().await else { return };
+    let ada = app.register("Ada").await;
+    let asked = (0..12).map(|_| app.post("/api/auth/forgot-password", "", json!({ "email": ada.email })));
+    assert!(futures_util::future::join_all(asked).await.iter().all(Result::is_ok));
+    // All places for mails are free again when none is under way.
+    let all = u32::try_from(crate::accounts::recovery::MAILS_AT_ONCE_MAX).unwrap();
+    drop(app.accounts.mails.acquire_many(all).await.unwrap());
+    let is_reset = |mail: &&Mail| mail.subject == "Set a new password";
+    assert_eq!(app.mails.lock().iter().filter(is_reset).count(), 5);
+}
+
+#[tokio::test]
 async fn an_address_is_confirmed_with_the_token_that_was_sent_to_it() {
     let Some(app) = app_with_mail().await else { return };
     let ada = app.register("Ada").await;

@@ -39,6 +39,20 @@ async fn of_two_refreshes_at_once_one_wins_and_the_other_ends_the_family() {
 }
 
 #[tokio::test]
+async fn a_refresh_that_fails_in_the_middle_leaves_its_token_good() {
+    let Some(app) = App::on(database().await).await else { return };
+    let person = app.register("Ada").await;
+    let database = &app.accounts.database;
+    // What the user may do cannot be read for a while.
+    database.execute("ALTER TABLE roles RENAME TO roles_away", &[]).await.unwrap();
+    let failed = refresh(&app, &person.refresh_token).await;
+    assert!(!matches!(failed, Ok(_) | Err(AccountsError::ReauthenticationRequired(_))), "{failed:?}");
+    database.execute("ALTER TABLE roles_away RENAME TO roles", &[]).await.unwrap();
+    let (_, next) = refresh(&app, &person.refresh_token).await.unwrap();
+    assert_eq!(app.get("/api/auth/me", &text(&next, "/token")).await.unwrap().0, 200);
+}
+
+#[tokio::test]
 async fn a_refresh_token_expires_after_thirty_days() {
     let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;

@@ -84,6 +84,23 @@ async fn failures_that_are_far_apart_or_before_a_success_do_not_lock() {
 }
 
 #[tokio::test]
+async fn nobody_signs_in_to_an_organization_that_only_others_added_them_to() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    app.get("/api/auth/me", &ada.token).await.unwrap();
+    // The use is noted when all places for notes are free again.
+    let all = u32::try_from(identity::ACCESS_NOTES_AT_ONCE_MAX).unwrap();
+    drop(app.accounts.access_notes.acquire_many(all).await.unwrap());
+    app.move_clock(chrono::Duration::minutes(1));
+    let path = format!("/api/organizations/{}/memberships", grace.organization_id);
+    let add = json!({ "email": ada.email, "roleId": app.role(&grace, "Super Admin").await });
+    app.post(&path, &grace.token, add).await.unwrap();
+    let (_, body) = app.login(&ada.email, PASSWORD).await.unwrap();
+    let (_, me) = app.get("/api/auth/me", &text(&body, "/token")).await.unwrap();
+    assert_eq!(me["organization"]["id"], json!(ada.organization_id));
+}
+
+#[tokio::test]
 async fn an_address_may_sign_in_five_times_a_quarter_hour() {
     let Some(app) = App::with(database().await, App::options(), false).await else { return };
     let person = app.register("Ada").await;
