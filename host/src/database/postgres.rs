@@ -27,7 +27,7 @@ use super::vector_index::VectorIndex;
 use super::{Database, DatabaseError, DatabaseOptions, Scope, Value};
 use error::{from_driver, is_dead, is_stale};
 pub(super) use listen::PostgresListener;
-use pool::{Busy, Idle, Pool};
+use pool::{Busy, Idle, Pool, in_time};
 use wall::{Wall, Wanted};
 
 /// How often a read is prepared again while the schema changes under it; after that it is a conflict.
@@ -159,12 +159,12 @@ impl Postgres {
     pub(super) async fn begin(&self, scope: Scope<'_>) -> Result<PostgresTransaction, DatabaseError> {
         let wanted = self.wall.wanted(scope);
         let mut busy = self.pool.acquire().await?;
-        match busy.link()?.begin_for(&wanted).await {
+        match in_time(busy.link()?.begin_for(&wanted)).await {
             Ok(()) => {}
             Err(error) if is_dead(&error) => {
                 drop(busy);
                 busy = self.pool.acquire_tested().await?;
-                busy.link()?.begin_for(&wanted).await.map_err(from_driver)?;
+                in_time(busy.link()?.begin_for(&wanted)).await.map_err(from_driver)?;
             }
             Err(error) => return Err(from_driver(error)),
         }
@@ -191,7 +191,7 @@ impl Postgres {
     /// A connection whose session works on behalf of `wanted`.
     async fn acquire_for(&self, wanted: &Wanted<'_>) -> Result<Busy, DatabaseError> {
         let mut busy = self.pool.acquire().await?;
-        match busy.link()?.stand_for(wanted).await {
+        match in_time(busy.link()?.stand_for(wanted)).await {
             Ok(()) => Ok(busy),
             Err(error) if is_dead(&error) => {
                 drop(busy);
@@ -203,7 +203,7 @@ impl Postgres {
 
     async fn acquire_tested_for(&self, wanted: &Wanted<'_>) -> Result<Busy, DatabaseError> {
         let mut busy = self.pool.acquire_tested().await?;
-        busy.link()?.stand_for(wanted).await.map_err(from_driver)?;
+        in_time(busy.link()?.stand_for(wanted)).await.map_err(from_driver)?;
         Ok(busy)
     }
 }
@@ -230,7 +230,7 @@ impl PostgresTransaction {
 
     pub(super) async fn commit(mut self) -> Result<(), DatabaseError> {
         let mut busy = self.take()?;
-        let done = busy.connection()?.execute("COMMIT").await.map_err(from_driver);
+        let done = in_time(busy.connection()?.execute("COMMIT")).await.map_err(from_driver);
         if done.is_ok() {
             drop(busy.finish()); // back into the pool; otherwise it is closed, which rolls back
         }
@@ -283,7 +283,7 @@ async fn roll_back(connection: Idle) {
     let mut busy = Busy::again(connection);
     let Ok(connection) = busy.connection() else { return };
     // The schema may have changed under a failed statement: forget it together with the transaction.
-    if connection.execute("ROLLBACK").await.is_ok() {
+    if in_time(connection.execute("ROLLBACK")).await.is_ok() {
         drop(busy.finish());
     }
 }

@@ -203,8 +203,9 @@ fn unparsable(error: &ParserError) -> Refusal {
     }
 }
 
-/// Refuses what would cost the parser, or a walk over its tree, too much: judged by the tokens alone, before parsing.
-fn shape(sql: &str) -> Result<(), Refusal> {
+/// Refuses what would cost the parser, or a walk over its tree, too much: judged by the tokens alone, before parsing. Each
+/// statement of a migration counts for itself.
+pub(super) fn shape(sql: &str) -> Result<(), Refusal> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
         .with_unescape(false)
         .tokenize()
@@ -214,6 +215,8 @@ fn shape(sql: &str) -> Result<(), Refusal> {
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => open += 1,
             Token::RParen | Token::RBracket | Token::RBrace => open = open.saturating_sub(1),
+            // No tree goes on behind it. What is still open then is no statement.
+            Token::SemiColon => operators = 0,
             Token::Word(word) if word.quote_style.is_none() => match word.keyword {
                 Keyword::CASE => open += 1,
                 Keyword::END => open = open.saturating_sub(1),
@@ -225,7 +228,6 @@ fn shape(sql: &str) -> Result<(), Refusal> {
             | Token::Whitespace(_)
             | Token::Comma
             | Token::Period
-            | Token::SemiColon
             | Token::Placeholder(_)
             | Token::Number(..)
             | Token::SingleQuotedString(_) => {}

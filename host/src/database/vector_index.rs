@@ -20,6 +20,11 @@ pub(super) const PRODUCT: &str = "vectors__product";
 /// Bytes of the names of table and column, so that every name made from them is within PostgreSQL's 63.
 pub(super) const NAME_BYTES_MAX: usize = 44;
 
+/// Whether nobody but the host may call anything so: answers leave such columns out, and joins have such names.
+pub(super) fn is_reserved(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
 /// A vector index, with names that have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct VectorIndex {

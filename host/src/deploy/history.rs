@@ -237,7 +237,7 @@ impl History {
     /// host is to `watch` it.
     ///
     /// # Errors
-    /// `Conflict` when another host has deployed meanwhile, or has gone back already.
+    /// `Conflict` when another host has deployed meanwhile, has gone back already, or has ended the trial that is promoted.
     pub(super) async fn record_switch(
         &self,
         line: &Line,
@@ -287,8 +287,15 @@ impl History {
             DatabaseError::Conflict(_) => deployed_elsewhere(line),
             error => DeployError::of_host_tables(error),
         })?;
-        let ended = transaction.execute(END_TRIAL, &values![&line.plugin]).await;
-        ended.map_err(DeployError::of_host_tables)?;
+        // A promotion ends its own trial. Where another host has ended it, something else serves or is tried by now.
+        let promoted = line.revision.filter(|_| line.action == Action::Promote);
+        let ended = transaction.execute(END_TRIAL, &values![&line.plugin, promoted]).await;
+        if ended.map_err(DeployError::of_host_tables)? == 0 && promoted.is_some() {
+            return Err(DeployError::Conflict(format!(
+                "another host has ended the trial of {} meanwhile",
+                line.plugin
+            )));
+        }
         let file_sha256 = (line.origin == Origin::File).then_some(line.sha256.as_str());
         let watch = watch.map(serde_json::to_value).transpose().map_err(|error| DeployError::Internal(error.into()))?;
         // Whoever goes back goes back from one build: of two hosts that find it bad at once, one does.
@@ -364,11 +371,13 @@ impl History {
         rows.iter().map(|row| entry(row, current)).collect()
     }
 
-    /// Forgets the oldest lines of a plugin.
+    /// Forgets the oldest lines of a plugin, however many failures there are, but none of a build that is kept.
     pub(super) async fn prune(&self, plugin: &str) {
         let sql = "DELETE FROM berth_versions WHERE plugin = $1 AND id <= \
-                   (SELECT id FROM berth_versions WHERE plugin = $2 ORDER BY id DESC LIMIT 1 OFFSET $3)";
-        self.amend(sql, &values![plugin, plugin, LINES_MAX]).await;
+                   (SELECT id FROM berth_versions WHERE plugin = $2 ORDER BY id DESC LIMIT 1 OFFSET $3) \
+                   AND id NOT IN (SELECT id FROM berth_versions WHERE plugin = $4 AND action IN ('deploy', 'promote') \
+                   AND outcome = 'switched' ORDER BY revision DESC LIMIT $5)";
+        self.amend(sql, &values![plugin, plugin, LINES_MAX, plugin, BUILDS_KEPT]).await;
     }
 
     /// The components somebody may still ask for: the newest builds of every plugin, and what serves now.
@@ -395,7 +404,8 @@ impl History {
     }
 }
 
-const END_TRIAL: &str = "DELETE FROM berth_trials WHERE plugin = $1";
+/// The trial of a plugin: that of one build, or whichever there is.
+const END_TRIAL: &str = "DELETE FROM berth_trials WHERE plugin = $1 AND revision = COALESCE($2, revision)";
 const LAST_REVISION: &str = "SELECT MAX(revision) AS last FROM berth_versions WHERE plugin = $1";
 
 async fn insert(transaction: &mut Transaction, line: &Line) -> Result<(), DatabaseError> {

@@ -27,8 +27,8 @@ const HOST_ROUTES: &[&str] = &[
 ];
 /// In `call`: the main app, which says who belongs to an organization; see `gateway/directory.rs`.
 const MAIN_APP: &str = "host";
-/// Beginnings of tables that are not for plugins: the host's and the databases' own.
-const HOST_TABLE_PREFIXES: &[&str] = &["berth_", "pg_", "sqlite_", "text__", "vectors__"];
+/// Beginnings of tables that are not for plugins: the host's, the databases' own, and those that statements are written with.
+const HOST_TABLE_PREFIXES: &[&str] = &["berth_", "pg_", "sqlite_", "text__", "vectors__", "cte__"];
 /// The host's tables without prefix.
 const HOST_TABLES: &[&str] = &[
     "users",

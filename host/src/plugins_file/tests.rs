@@ -154,7 +154,7 @@ fn the_hosts_own_names_are_refused() {
     only_fault(&HELLO.replace("/api/hello", "/api/auth/x"), 4, "overlaps /api/auth");
     only_fault(&HELLO.replace("/api/hello", "/api"), 4, "which the host answers itself");
     only_fault(&HELLO.replace("\"hello\"", "\"host\""), 2, "reserved");
-    for prefix in ["berth_", "berth_x_", "team_", "role_", "sqlite_", "pg_"] {
+    for prefix in ["berth_", "berth_x_", "team_", "role_", "sqlite_", "pg_", "cte__", "cte__x_"] {
         only_fault(&format!("{HELLO}[plugin.grant]\ntables = [\"{prefix}\"]\n"), 6, "reserved for the host");
     }
     for pattern in ["#", "user.#", "host.plugin.deployed", "*.x"] {

@@ -88,6 +88,11 @@ async fn a_plugins_migration_may_only_add_and_only_to_its_own() {
             "CREATE TABLE plan_a (id TEXT DEFAULT (pg_read_file('x')))",
             "CREATE TABLE plan_a (id TEXT CHECK (pg_sleep(1) IS NULL))",
             "CREATE TABLE plan_a (id TEXT CHECK (EXISTS (SELECT 1 FROM users)))",
+            "CREATE TABLE plan_a (id TEXT CONSTRAINT users_i UNIQUE)",
+            "CREATE TABLE plan_a (id TEXT CONSTRAINT users_i PRIMARY KEY)",
+            "CREATE TABLE plan_a (id TEXT, CONSTRAINT users_i UNIQUE (id))",
+            "CREATE TABLE plan_a (id TEXT, CONSTRAINT users_i PRIMARY KEY (id))",
+            "ALTER TABLE plan_a ADD COLUMN x TEXT CONSTRAINT users_i UNIQUE",
             "CREATE TABLE plan_a (id TEXT) INHERITS (users)",
             "CREATE TABLE plan_a (id SERIAL)",
             "CREATE TABLE plan_a (id UUID)",
@@ -123,7 +128,7 @@ async fn a_plugins_migration_may_only_add_and_only_to_its_own() {
             "CREATE TABLE IF NOT EXISTS plan_a (
                 id TEXT PRIMARY KEY, parent_id TEXT REFERENCES plan_a (id) ON DELETE CASCADE,
                 position BIGINT NOT NULL DEFAULT 0, state TEXT NOT NULL DEFAULT 'new' CHECK (state IN ('new', 'old')),
-                UNIQUE (parent_id, position)
+                CONSTRAINT plan_a_place UNIQUE (parent_id, position)
             );
             CREATE TABLE plan_counted (number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id TEXT);
             CREATE UNIQUE INDEX plan_a_state ON plan_a (state, LOWER(id)) WHERE state = 'new';
@@ -138,6 +143,29 @@ async fn a_plugins_migration_may_only_add_and_only_to_its_own() {
             let sql = "INSERT INTO plan_counted (id) VALUES ('x') RETURNING number";
             assert_eq!(database.query_one(sql, &[]).await.unwrap().unwrap().integer("number").unwrap(), expected);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plugins_migration_is_refused_before_it_is_as_deep_as_it_is_long() {
+    on_every_database(|database| async move {
+        let prefixes = ["plan_".to_owned()];
+        let sums = "+1".repeat(100_000);
+        for sql in [
+            format!("CREATE TABLE plan_a (id BIGINT CHECK (id < 1{sums}))"),
+            format!("CREATE TABLE plan_a (id BIGINT); CREATE INDEX plan_i ON plan_a ((id{sums}))"),
+            format!("CREATE TABLE plan_a (id BIGINT DEFAULT {}1)", "- ".repeat(100_000)),
+            format!("SELECT 1{}", " UNION SELECT 1".repeat(10_000)),
+        ] {
+            let migration = Migration { name: "0001_deep".into(), dialect: None, sql: sql.into() };
+            let outcome = database.migrate_plugin("a", &prefixes, &[migration]).await;
+            assert!(matches!(&outcome, Err(DatabaseError::Invalid(_))), "{outcome:?}");
+        }
+        // Many statements are no deep one.
+        let many = format!("CREATE TABLE plan_a (id BIGINT);{}", "UPDATE plan_a SET id = id + 1;".repeat(300));
+        let many = Migration { name: "0001_many".into(), dialect: None, sql: many.into() };
+        assert_eq!(database.migrate_plugin("a", &prefixes, &[many]).await.unwrap(), ["0001_many"]);
     })
     .await;
 }

@@ -173,6 +173,24 @@ async fn a_vector_index_is_for_the_plugins_own_tables() {
 }
 
 #[tokio::test]
+async fn no_column_is_called_as_a_piece_of_an_index_is() {
+    on_every_database(|database| async move {
+        for sql in
+            ["ALTER TABLE vec_rows ADD COLUMN vectors__id TEXT", "CREATE TABLE vec_more (\"vectors__vector\" BYTEA)"]
+        {
+            let migration = Migration { name: "0001_x".into(), dialect: None, sql: format!("{TABLE}{sql};").into() };
+            let outcome = migrate(&database, &[migration]).await;
+            let refused = "names that begin with vectors__ are the host's";
+            assert!(
+                matches!(&outcome, Err(DatabaseError::Invalid(sentence)) if sentence.contains(refused)),
+                "{sql}: {outcome:?}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn no_column_changes_its_type_and_a_product_is_written_in_one_way() {
     on_every_database(|database| async move {
         for sql in [

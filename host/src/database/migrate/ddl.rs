@@ -15,8 +15,8 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::super::Dialect;
-use super::super::vector_index::VectorIndex;
-use super::{Rules, text_index, vector_index};
+use super::super::vector_index::{PREFIX as VECTORS, VectorIndex, is_reserved};
+use super::{Rules, statement, text_index, vector_index};
 
 /// The column types there are; the sentence of a refusal.
 const TYPES: &str = "the column types are TEXT, TIMESTAMPTZ, JSONB, BOOLEAN, BIGINT, DOUBLE PRECISION and BYTEA";
@@ -31,6 +31,9 @@ pub(super) struct Translated {
 /// Splits a migration into statements, checks each against the rules and writes it for the dialect. The error is one
 /// sentence for the migration's author.
 pub(super) fn translate(sql: &str, dialect: Dialect, rules: &Rules<'_>) -> Result<Translated, String> {
+    if !rules.is_host() {
+        statement::shape(sql).map_err(|refusal| refusal.to_string())?;
+    }
     let mut parser = Parser::new(&PostgreSqlDialect {})
         .with_options(sqlparser::parser::ParserOptions::new().with_unescape(false))
         .try_with_sql(sql)
@@ -183,6 +186,9 @@ fn alter_table(
 /// Writes one column for the dialect.
 fn column(definition: ColumnDef, in_key: bool, dialect: Dialect, rules: &Rules<'_>) -> Result<ColumnDef, String> {
     let name = rules.plain_name(&definition.name)?;
+    if is_reserved(&name) {
+        return Err(format!("column {name}: names that begin with {VECTORS} are the host's"));
+    }
     let kind = ColumnKind::of(&definition.data_type)
         .ok_or_else(|| format!("column {name} cannot be {}: {TYPES}", definition.data_type))?;
     let mut options = definition.options;
@@ -193,9 +199,13 @@ fn column(definition: ColumnDef, in_key: bool, dialect: Dialect, rules: &Rules<'
     let mut is_key = in_key;
     for option in &options {
         match &option.option {
-            ColumnOption::Null | ColumnOption::Unique(_) => {}
+            ColumnOption::Null => {}
+            ColumnOption::Unique(_) => own_index(option.name.as_ref(), rules)?,
             ColumnOption::NotNull => not_null = true,
-            ColumnOption::PrimaryKey(_) => is_key = true,
+            ColumnOption::PrimaryKey(_) => {
+                own_index(option.name.as_ref(), rules)?;
+                is_key = true;
+            }
             ColumnOption::Default(value) if is_literal(value) => {}
             ColumnOption::Default(_) => return Err(format!("column {name}: a default must be a literal")),
             ColumnOption::Check(check) => rules.expression(&check.expr, dialect)?,
@@ -220,11 +230,18 @@ fn table_constraint(
     rules: &Rules<'_>,
 ) -> Result<(), String> {
     match constraint {
-        TableConstraint::Unique(_) | TableConstraint::PrimaryKey(_) => Ok(()),
+        TableConstraint::Unique(key) => own_index(key.name.as_ref(), rules),
+        TableConstraint::PrimaryKey(key) => own_index(key.name.as_ref(), rules),
         TableConstraint::ForeignKey(key) => foreign_key(key, rules),
         TableConstraint::Check(check) => rules.expression(&check.expr, dialect),
         other => Err(format!("table {table} may not have {other}")),
     }
+}
+
+/// The name of a constraint that has an index. In PostgreSQL that index takes the name from all tables and indexes there are.
+fn own_index(name: Option<&Ident>, rules: &Rules<'_>) -> Result<(), String> {
+    let Some(name) = name else { return Ok(()) };
+    rules.own_name(&ObjectName::from(vec![name.clone()])).map(|_| ())
 }
 
 fn foreign_key(key: &ForeignKeyConstraint, rules: &Rules<'_>) -> Result<(), String> {

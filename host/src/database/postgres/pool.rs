@@ -25,6 +25,17 @@ const IDLE_TRANSACTION_MS_MAX: u64 = 30_000;
 /// How long to wait before the next attempt while the server refuses connections.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a session may take for what is no statement: BEGIN, COMMIT, ROLLBACK, whose behalf it is on, whether it is there.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A server that hangs, or to which nothing gets through any more, is as good as gone.
+pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(CONTROL_TIMEOUT, asked).await {
+        Ok(answered) => answered,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
 /// A connection, and on whose behalf its session was told to work.
 pub(super) struct Link {
     pub connection: PgConnection,
@@ -112,8 +123,11 @@ impl Pool {
     pub(super) async fn acquire_tested(&self) -> Result<Busy, DatabaseError> {
         for _ in 0..=self.links.status().max_size {
             let mut busy = self.acquire().await?;
-            if busy.connection()?.ping().await.is_ok() {
-                return Ok(busy);
+            match in_time(busy.connection()?.ping()).await {
+                Ok(()) => return Ok(busy),
+                // The others would hang as well.
+                Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => break,
+                Err(_) => {}
             }
         }
         Err(DatabaseError::Unavailable)

@@ -363,6 +363,9 @@ impl VisitorMut for Checker<'_> {
 
     fn pre_visit_ident(&mut self, ident: &mut Ident) -> Walk {
         match self.name(ident) {
+            Ok(name) if vector_index::is_reserved(&name) => {
+                deny(format!("{name}: names that begin with {} are the host's", vector_index::PREFIX))
+            }
             Ok(name) => {
                 // PostgreSQL folds unquoted names; SQLite would answer a column as it was written.
                 ident.value = name;

@@ -215,6 +215,18 @@ const ATTACKS: &[&str] = &[
     "SELECT id FROM plan_plans p WHERE p.plan_text @@ to_tsquery($1)",
     "SELECT ts_rank(p.plan_text, $1) FROM plan_plans p",
     "SELECT id FROM plan_plans p WHERE p.rowid IN (SELECT 1)",
+    // what the host calls the pieces of vector indexes
+    "SELECT id AS vectors__id FROM plan_plans",
+    "SELECT id AS \"vectors__vector\" FROM plan_plans",
+    "SELECT id VECTORS__ID FROM plan_plans",
+    "SELECT vectors__id FROM plan_plans",
+    "SELECT p.vectors__id FROM plan_plans p",
+    "SELECT vectors__1.id FROM plan_plans AS vectors__1",
+    "SELECT * FROM (SELECT id FROM plan_plans) AS p (vectors__id)",
+    "WITH p (vectors__id) AS (SELECT id FROM plan_plans) SELECT * FROM p",
+    "WITH vectors__p AS (SELECT id FROM plan_plans) SELECT * FROM vectors__p",
+    "INSERT INTO plan_plans (id) VALUES ('x') RETURNING id AS vectors__id",
+    "UPDATE plan_plans SET vectors__id = 'x'",
     // parameters
     "SELECT $0",
     "SELECT $text1",
@@ -240,7 +252,13 @@ fn no_attack_gets_through() {
 
 #[test]
 fn what_touches_others_is_denied_and_not_merely_wrong() {
-    for sql in ["SELECT * FROM users", "DELETE FROM berth_outbox", "SELECT pg_sleep(1)", "DROP TABLE plan_plans"] {
+    for sql in [
+        "SELECT * FROM users",
+        "DELETE FROM berth_outbox",
+        "SELECT pg_sleep(1)",
+        "DROP TABLE plan_plans",
+        "SELECT id AS vectors__id FROM plan_plans",
+    ] {
         assert!(matches!(check(sql), Err(Refusal::Denied(_))), "{sql}");
     }
 }

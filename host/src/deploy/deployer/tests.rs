@@ -515,3 +515,20 @@ async fn an_unknown_plugin_is_unknown_everywhere() {
     assert!(matches!(host.deployer.rollback("x", None, by("a")).await, Err(DeployError::UnknownPlugin(_))));
     assert!(matches!(host.deployer.history("x", 1).await, Err(DeployError::UnknownPlugin(_))));
 }
+
+#[tokio::test]
+async fn failures_push_nothing_out_that_a_rollback_may_ask_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path(), vec![plugin("plans", PATIENCE)]).await;
+    host.deploy(component("1")).await.unwrap();
+    host.deploy(component("2")).await.unwrap();
+    // As a host leaves them that ends soon after each of its starts.
+    let sql = "INSERT INTO berth_versions (id, plugin, action, origin, sha256, size_bytes, actor, outcome, prepare_ms, created_at) \
+               WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 1500) \
+               SELECT 'z' || number, 'plans', 'start', 'api', '', 0, 'host', 'failed', 0, $1 FROM numbers";
+    host.database.execute(sql, &crate::database::values![chrono::Utc::now()]).await.unwrap();
+    host.deployer.inner.history.prune("plans").await;
+    let lines = host.database.query_one("SELECT COUNT(*) AS lines FROM berth_versions", &[]).await.unwrap().unwrap();
+    assert_eq!(lines.integer("lines").unwrap(), 1_002);
+    assert_eq!(host.rollback(None).await.unwrap().revision, 1);
+}

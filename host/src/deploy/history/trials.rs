@@ -74,7 +74,8 @@ impl History {
     pub(in crate::deploy) async fn record_abort(&self, line: &Line) -> Result<(), DeployError> {
         debug_assert_eq!(line.action, Action::Abort);
         let mut transaction = self.database.begin().await.map_err(DeployError::of_host_tables)?;
-        transaction.execute(END_TRIAL, &values![&line.plugin]).await.map_err(DeployError::of_host_tables)?;
+        let ended = transaction.execute(END_TRIAL, &values![&line.plugin, line.revision]).await;
+        ended.map_err(DeployError::of_host_tables)?;
         insert(&mut transaction, line).await.map_err(DeployError::of_host_tables)?;
         self.queue.publish_in(&mut transaction, message("host.plugin.rolled_back", line)).await.map_err(of_queue)?;
         self.database.announce(&mut transaction, CHANNEL).await.map_err(DeployError::of_host_tables)?;

@@ -125,6 +125,27 @@ async fn a_trial_begins_and_ends_on_every_host() {
 }
 
 #[tokio::test]
+async fn a_trial_that_another_host_has_ended_is_not_promoted_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    for (here, there) in pairs(folder.path()).await {
+        here.deploy(component("1")).await.unwrap();
+        there.looks("the first build", || there.serves() == Some((1, "1".into()))).await;
+        let plan = crate::deploy::CanaryPlan::parse("10", None).unwrap();
+        let options = DeployOptions { rollout: crate::deploy::Rollout::Canary(plan), ..by("operator") };
+        here.deployer.deploy("plans", component("2"), options).await.unwrap();
+        there.looks("the trial", || there.tries() == Some(2)).await;
+        here.deployer.abort("plans", by("operator")).await.unwrap();
+        here.deploy(component("3")).await.unwrap();
+        // It has not looked since.
+        let late = there.deployer.promote("plans", by("operator")).await;
+        assert!(matches!(late, Err(DeployError::Conflict(_))), "{late:?}");
+        there.looks("what serves", || there.serves() == Some((3, "3".into())) && there.tries().is_none()).await;
+        let lines = here.history().await;
+        assert!(!lines.iter().any(|line| line.starts_with("promote")), "{lines:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_host_says_what_it_runs_until_it_leaves() {
     let folder = tempfile::tempdir().unwrap();
     for (here, there) in pairs(folder.path()).await {
