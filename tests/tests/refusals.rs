@@ -69,6 +69,13 @@ fn a_redis_that_will_not_do() {
     refused(variable, &format!("redis://{}", old_servers::redis("5.0.14")), "older than Redis 6");
     let own = url(&format!(":{}", Private::PASSWORD));
     let mut connection = redis::Client::open(own.as_str()).and_then(|client| client.get_connection()).expect("Redis");
+    let mut configure = |name: &str, value: &str| {
+        redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut connection).expect(name);
+    };
+    configure("maxmemory-policy", "noeviction");
+    configure("maxmemory", "1");
+    refused(variable, &own, "the server's memory is full and it removes nothing for a new key");
+    configure("maxmemory", "0");
     redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut connection).expect("a replica");
     refused(variable, &own, "the server is a replica that nothing can be written to");
 }

@@ -37,6 +37,8 @@ pub(crate) const VALUE_BYTES_MAX: usize = 1 << 20;
 pub(crate) const TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Keys in one `get-many`.
 pub(crate) const KEYS_MAX: usize = 500;
+/// Keys of it that are asked for at once, so that the backend never sends many times what may be answered.
+const KEYS_AT_ONCE: usize = 32;
 /// Bytes one `get-many` may answer with; what is over answers `too-large`.
 pub(crate) const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -66,8 +68,8 @@ impl CacheRoom {
     /// Asks a server that `url` names whether it will do at all.
     ///
     /// # Errors
-    /// `Invalid` with what is wrong with it for good: its address, its version, the user's password or rights. A server that is
-    /// not there is no error.
+    /// `Invalid` with what is wrong with it for good: its address, its version, the user's password or rights, a memory that
+    /// is full and stays so. A server that is not there is no error.
     pub(crate) async fn judge(url: &str) -> Result<(), CacheError> {
         RedisCache::judge(url).await
     }
@@ -112,9 +114,20 @@ impl CacheRoom {
         self.outage.watch(self.backend.get(key)).await.ok().flatten()
     }
 
-    async fn get_many(&self, keys: &[String]) -> Vec<Option<Bytes>> {
-        let found = self.outage.watch(self.backend.get_many(keys)).await;
-        found.unwrap_or_else(|_| vec![None; keys.len()])
+    /// None when the values together are larger than [`ANSWER_BYTES_MAX`]; the rest is not asked for then.
+    async fn get_many(&self, keys: &[String]) -> Option<Vec<Option<Bytes>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        let mut bytes = 0_usize;
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            let found = self.outage.watch(self.backend.get_many(keys)).await;
+            let found = found.unwrap_or_else(|_| vec![None; keys.len()]);
+            bytes += found.iter().flatten().map(Bytes::len).sum::<usize>();
+            if bytes > ANSWER_BYTES_MAX {
+                return None;
+            }
+            values.extend(found);
+        }
+        Some(values)
     }
 
     async fn set(&self, key: &str, value: Bytes, ttl: Duration) {

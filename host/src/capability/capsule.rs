@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Plugin;
 use super::tape::hide::{HIDDEN, Hider, read_bytes, show_bytes};
@@ -315,26 +315,23 @@ fn hidden(failure: Failure, hider: &Hider) -> Failure {
 
 fn kept(subject: &Subject, hider: &Hider) -> (String, KeptSubject) {
     match subject {
-        Subject::Request { request, is_whole: false } => {
-            (format!("{} {}", request.method, request.path), KeptSubject::TooLarge)
-        }
-        Subject::Request { request, is_whole: true } => {
-            let is_form = request.headers.iter().any(|(name, value)| {
-                name.eq_ignore_ascii_case("content-type") && value.starts_with("application/x-www-form-urlencoded")
-            });
-            let body = match std::str::from_utf8(&request.body) {
-                Ok(text) if is_form => json!({ "utf8": hider.pairs(text) }),
-                _ => show_bytes(&hider.bytes(&request.body)),
-            };
+        Subject::Request { request, is_whole } => {
+            let what = format!("{} {}", request.method, request.path);
+            // Also where they are left out: what is a secret in them is hidden in the calls too.
             let headers = request.headers.iter().map(|(name, value)| (name.clone(), hider.header(name, value)));
+            let headers = headers.collect();
+            let query = request.query.as_deref().map(|query| hider.pairs(query));
+            if !is_whole {
+                return (what, KeptSubject::TooLarge);
+            }
             let subject = KeptSubject::Request {
                 method: request.method.clone(),
                 path: request.path.clone(),
-                query: request.query.as_deref().map(|query| hider.pairs(query)),
-                headers: headers.collect(),
-                body,
+                query,
+                headers,
+                body: hider.body(&request.headers, &request.body),
             };
-            (format!("{} {}", request.method, request.path), subject)
+            (what, subject)
         }
         Subject::Delivery(delivery) if delivery.data.len() > BODY_BYTES_MAX => {
             (delivery.type_.clone(), KeptSubject::TooLarge)
@@ -424,6 +421,18 @@ mod tests {
         let call = capsule.call(std::time::Instant::now());
         assert!(call.principal.kind == PrincipalKind::System && call.principal.has_permission("a.b.c"));
         assert_eq!(call.principal.organization_id.as_deref(), Some("org-1"));
+    }
+
+    #[test]
+    fn a_request_that_is_too_large_hides_its_secrets_elsewhere_too() {
+        let mut draft = testing::draft("shop", "");
+        draft.failure = Failure::Status { status: 500, body: show_bytes(b"sent the-users-token with abcdefgh") };
+        let Subject::Request { is_whole, .. } = &mut draft.subject else { panic!("a request") };
+        *is_whole = false;
+        let capsule = draft.capsule();
+        assert!(matches!(capsule.subject, KeptSubject::TooLarge));
+        let text = serde_json::to_string(&capsule).unwrap();
+        assert!(!text.contains("the-users-token") && !text.contains("abcdefgh"), "{text}");
     }
 
     #[test]

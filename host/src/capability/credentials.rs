@@ -162,7 +162,8 @@ impl Credentials {
         let _ = self.dispatch.set(dispatch);
     }
 
-    /// Puts what `references` names into a request that goes to `destination` (`host:port`).
+    /// Puts what `references` names into a request that goes to `destination` (`host:port`), and returns the values as they
+    /// now stand in it, for whoever must not write them down.
     pub(crate) async fn put_in<B>(
         &self,
         guest: &Guest,
@@ -170,7 +171,7 @@ impl Credentials {
         destination: &str,
         deadline: Instant,
         request: &mut http::Request<B>,
-    ) -> Result<(), CredentialError> {
+    ) -> Result<Vec<Zeroizing<String>>, CredentialError> {
         let question = Question {
             service: &guest.plugin.name,
             purpose: "http",
@@ -181,13 +182,18 @@ impl Credentials {
         if answer.placements.is_empty() {
             return Err(CredentialError::Refused);
         }
+        let mut values = Vec::with_capacity(answer.placements.len());
         for placement in &answer.placements {
             match placement.place {
                 Place::Header => put_header(request.headers_mut(), placement)?,
-                Place::Query => *request.uri_mut() = with_parameter(request.uri(), placement)?,
+                Place::Query => {
+                    *request.uri_mut() = with_parameter(request.uri(), placement)?;
+                    values.push(Zeroizing::new(escaped(&placement.value)));
+                }
             }
+            values.push(Zeroizing::new(placement.value.clone()));
         }
-        Ok(())
+        Ok(values)
     }
 
     /// The key of an HMAC. `organization` counts only for a call that has none of its own.

@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroizing;
 
 use super::Guest;
 use super::credentials::{Credentials, References};
@@ -37,6 +38,7 @@ use crate::body::Body;
 use crate::trace::{Kind, Trace};
 use breaker::Breakers;
 use client::Clients;
+use note::Note;
 use policy::Target;
 use replay::Replay;
 
@@ -83,7 +85,8 @@ impl Egress {
         &self.credentials
     }
 
-    /// Sends a guest's request where its grant allows, and returns the response as soon as its head is there.
+    /// Sends a guest's request where its grant allows, and returns the response as soon as its head is there. A [`Note`]
+    /// among the request's extensions learns which credentials were put in.
     pub(crate) async fn send(
         &self,
         guest: &Guest,
@@ -94,6 +97,7 @@ impl Egress {
         if *request.method() == http::Method::CONNECT {
             return Err(EgressError::Method);
         }
+        let note = request.extensions_mut().remove::<Note>();
         let target = policy::target(&guest.plugin.grant, request.uri())?;
         if guest.call.is_shadow {
             shadow_may(&target, request.method())?;
@@ -108,7 +112,10 @@ impl Egress {
         let permit = self.place(&guest.plugin.name)?;
         if !references.is_empty() {
             // After the policy: a credential is asked for only when the request may go where it wants.
-            limits.until_head(self.put_in(guest, &target, &references, &limits, &mut request)).await?;
+            let values = limits.until_head(self.put_in(guest, &target, &references, &limits, &mut request)).await?;
+            if let Some(note) = note {
+                note.hides(values);
+            }
         }
         let breaker = self.breakers.of(&guest.plugin.name, target.name());
         if !breaker.admits(Instant::now()) {
@@ -129,6 +136,7 @@ impl Egress {
         limits.bound(answer?, permit)
     }
 
+    /// Puts credentials in, and says what now stands in the request.
     async fn put_in(
         &self,
         guest: &Guest,
@@ -136,7 +144,7 @@ impl Egress {
         references: &References,
         limits: &timed::Limits,
         request: &mut http::Request<Body>,
-    ) -> Result<(), EgressError> {
+    ) -> Result<Vec<Zeroizing<String>>, EgressError> {
         let Target::External(external) = target else {
             return Err(EgressError::Denied("credentials in a call to another plugin".to_owned()));
         };
@@ -168,7 +176,7 @@ impl Egress {
                 Target::Internal(plugin) => {
                     self.dispatch(guest, plugin, request.map(BodyExt::boxed_unsync), limits, trace).await
                 }
-                Target::External(external) => self.clients.send(&guest.plugin.grant, external, request).await,
+                Target::External(external) => self.clients.send(&guest.plugin, external, request).await,
             };
             match answer {
                 // The connection only ended because the guest's body did.

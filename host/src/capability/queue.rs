@@ -123,6 +123,10 @@ impl QueueRoom {
         message: OutgoingMessage,
     ) -> Result<String, QueueError> {
         message.check()?;
+        // Before its id is noted: what is refused must be able to come again.
+        if let Some(queue) = &message.queue {
+            self.inner.backend.check_room(queue)?;
+        }
         let now = self.now();
         let queued = outbox::stamp(&message, &self.inner.options.instance, now);
         if message.id.is_some() && !outbox::note_published(transaction, &queued, now).await? {

@@ -85,7 +85,8 @@ impl Feed {
         let mut fields: serde_json::Map<String, serde_json::Value> =
             line.fields.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
         if let Some(organization) = &line.organization_id {
-            fields.entry("organizationId").or_insert_with(|| json!(organization));
+            // Over what a guest says: it may not lay its lines at another's door.
+            fields.insert("organizationId".to_owned(), json!(organization));
         }
         let told = json!({
             "timestamp": format_timestamp(line.time),
@@ -263,7 +264,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::capability::logging::LogRoom;
+    use crate::capability::logging::{Level, LogRoom};
     use crate::capability::queue::conformance::Bench;
     use crate::principal::Principal;
     use crate::telemetry::lines::{HostLine, Lines as _};
@@ -358,6 +359,18 @@ mod tests {
         taker.taken.lock().clear();
         assert_eq!(runner.round().await, Ok(()));
         assert!(taker.taken.lock().iter().all(|(_, kind, _)| kind != "feed.logs"), "nothing is left, and nothing new");
+    }
+
+    #[tokio::test]
+    async fn a_guest_does_not_say_whose_its_lines_are() {
+        let (room, feed) = (LogRoom::default(), Feed::default());
+        let copies = feed.clone();
+        room.copy_to(Box::new(move |line| copies.line(line)));
+        let guest = crate::capability::testing::guest("planning", Some("org-1"));
+        let fields = vec![("organizationId".to_owned(), "org-2".to_owned()), ("planId".to_owned(), "p1".to_owned())];
+        room.write(&guest, Level::Info, "hello".to_owned(), fields);
+        let told: Value = serde_json::from_str(&feed.waiting.lines.take().unwrap().payload("lines")).unwrap();
+        assert_eq!(told["lines"][0]["fields"], json!({ "organizationId": "org-1", "planId": "p1" }));
     }
 
     #[tokio::test]

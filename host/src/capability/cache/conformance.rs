@@ -1,6 +1,7 @@
 //! What every cache must do, run over each backend; and what the room adds to all of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -215,6 +216,65 @@ async fn limits_are_named_and_the_grant_is_checked() {
     let bare = testing::guest_with("planning", None, Grant::default());
     let view = View { guest: &bare, room: &room };
     assert!(matches!(view.read("k").await, Err(Fault::Denied(_))));
+}
+
+/// Has a value of the largest size under every key, and counts how many it was asked for.
+#[derive(Default)]
+struct Large(AtomicUsize);
+
+#[async_trait::async_trait]
+impl CacheBackend for Large {
+    fn kind(&self) -> &'static str {
+        "large"
+    }
+
+    async fn ping(&self) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    async fn get(&self, _: &str) -> Result<Option<Bytes>, CacheError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(Bytes::from(vec![0; VALUE_BYTES_MAX])))
+    }
+
+    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, CacheError> {
+        let mut values = Vec::new();
+        for key in keys {
+            values.push(self.get(key).await?);
+        }
+        Ok(values)
+    }
+
+    async fn set(&self, _: &str, _: Bytes, _: Duration) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    async fn delete(&self, _: &str) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    async fn increment(&self, _: &str, delta: i64, _: Duration) -> Result<i64, CacheError> {
+        Ok(delta)
+    }
+
+    async fn add_if_absent(&self, _: &str, _: Bytes, _: Duration) -> Result<bool, CacheError> {
+        Ok(false)
+    }
+
+    async fn expire(&self, _: &str, _: Duration) -> Result<bool, CacheError> {
+        Ok(true)
+    }
+}
+
+#[tokio::test]
+async fn values_beyond_what_may_be_answered_are_not_fetched() {
+    let backend = Arc::new(Large::default());
+    let room = CacheRoom::new(Arc::clone(&backend) as Arc<dyn CacheBackend>);
+    let guest = testing::guest("planning", Some("org-1"));
+    let view = View { guest: &guest, room: &room };
+    let answer = view.read_many(&vec!["k".to_owned(); KEYS_MAX]).await;
+    assert!(matches!(answer, Err(Fault::TooLarge(_))));
+    assert_eq!(backend.0.load(Ordering::Relaxed), KEYS_AT_ONCE);
 }
 
 #[tokio::test]

@@ -75,10 +75,8 @@ impl View<'_> {
             return Err(Fault::TooLarge(format!("at most {KEYS_MAX} keys at once")));
         }
         let keys = keys.iter().map(|key| self.key(key)).collect::<Result<Vec<_>, _>>()?;
-        let values = self.room.get_many(&keys).await;
-        if values.iter().flatten().map(Bytes::len).sum::<usize>() > ANSWER_BYTES_MAX {
-            return Err(Fault::TooLarge(format!("the values together are larger than {ANSWER_BYTES_MAX} bytes")));
-        }
+        let too_large = || Fault::TooLarge(format!("the values together are larger than {ANSWER_BYTES_MAX} bytes"));
+        let values = self.room.get_many(&keys).await.ok_or_else(too_large)?;
         Ok(values.into_iter().map(|value| value.map(Vec::from)).collect())
     }
 

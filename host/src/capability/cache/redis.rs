@@ -106,6 +106,12 @@ impl RedisCache {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) => {
                 return Err(CacheError::Invalid("the server is a replica that nothing can be written to"));
             }
+            Err(error) if error.code() == Some("OOM") => {
+                return Err(CacheError::Invalid(
+                    "the server's memory is full and it removes nothing for a new key: a larger maxmemory or another \
+                     maxmemory-policy, as allkeys-lru, is needed",
+                ));
+            }
             Err(_) => return Ok(()),
             Ok(information) => information,
         };

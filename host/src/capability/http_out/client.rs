@@ -1,5 +1,5 @@
-//! The pooled client: one for each list of private addresses, so that a connection is only ever used again by those who
-//! might have made it.
+//! The pooled client: one for each plugin and its list of private addresses, so that a connection is only ever used again
+//! by those who might have made it.
 //!
 //! Names are resolved here and the connection is made to exactly the addresses that were allowed.
 
@@ -19,7 +19,7 @@ use super::backend::EgressError;
 use super::policy::External;
 use super::replay::Attempt;
 use crate::body::{Body, BodyError};
-use crate::capability::grant::Grant;
+use crate::capability::Plugin;
 
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,10 +28,12 @@ const IDLE_PER_HOST_MAX: usize = 32;
 
 /// Names resolved at once. The system's resolver holds a thread for each, even after its asker has gone away.
 const LOOKUPS_MAX: usize = 64;
+/// Of these for one plugin: names whose servers never answer must not keep the others from theirs.
+const LOOKUPS_EACH_MAX: usize = 16;
 
-/// One client for each distinct `outbound_private`; there are no more of them than plugins.
+/// One client for each plugin and what `outbound_private` it was granted; there are about as many of them as plugins.
 pub(super) struct Clients {
-    by_private: DashMap<Vec<String>, Arc<Client>>,
+    by_plugin: DashMap<(Arc<str>, Vec<String>), Arc<Client>>,
     lookups: Arc<Semaphore>,
 }
 
@@ -43,12 +45,14 @@ struct Client {
 /// Resolves names to allowed addresses only.
 struct CheckedResolver {
     addresses: AddressPolicy,
+    /// The plugin's own places, and everybody's.
+    own_lookups: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
 }
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { by_private: DashMap::new(), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+        Self { by_plugin: DashMap::new(), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
     }
 }
 
@@ -56,11 +60,11 @@ impl Clients {
     /// Sends one attempt.
     pub(super) async fn send(
         &self,
-        grant: &Grant,
+        plugin: &Plugin,
         target: &External,
         request: http::Request<Attempt>,
     ) -> Result<http::Response<Body>, EgressError> {
-        let client = self.of(grant)?;
+        let client = self.of(plugin)?;
         let (head, body) = request.into_parts();
         let url = target.url(&head.uri)?;
         // A host that is an address never passes the resolver, so it is judged here; in the form the client will use,
@@ -80,19 +84,21 @@ impl Clients {
         Ok(http::Response::from(response).map(|body| body.map_err(broken).boxed_unsync()))
     }
 
-    fn of(&self, grant: &Grant) -> Result<Arc<Client>, EgressError> {
-        if let Some(client) = self.by_private.get(&grant.outbound_private) {
+    fn of(&self, plugin: &Plugin) -> Result<Arc<Client>, EgressError> {
+        let private = &plugin.grant.outbound_private;
+        let name = (plugin.name.clone(), private.clone());
+        if let Some(client) = self.by_plugin.get(&name) {
             return Ok(client.clone());
         }
-        let client = Arc::new(Client::new(AddressPolicy::new(&grant.outbound_private), self.lookups.clone())?);
-        Ok(self.by_private.entry(grant.outbound_private.clone()).or_insert(client).clone())
+        let client = Arc::new(Client::new(AddressPolicy::new(private), self.lookups.clone())?);
+        Ok(self.by_plugin.entry(name).or_insert(client).clone())
     }
 }
 
 impl Client {
     fn new(addresses: AddressPolicy, lookups: Arc<Semaphore>) -> Result<Self, EgressError> {
         let http = reqwest::Client::builder()
-            .dns_resolver(Arc::new(CheckedResolver { addresses: addresses.clone(), lookups }))
+            .dns_resolver(Arc::new(CheckedResolver::new(addresses.clone(), lookups)))
             .tls_backend_preconfigured(tls()?)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -107,13 +113,22 @@ impl Client {
     }
 }
 
+impl CheckedResolver {
+    fn new(addresses: AddressPolicy, lookups: Arc<Semaphore>) -> Self {
+        Self { addresses, own_lookups: Arc::new(Semaphore::new(LOOKUPS_EACH_MAX)), lookups }
+    }
+}
+
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (addresses, lookups) = (self.addresses.clone(), self.lookups.clone());
+        let (addresses, own_lookups, lookups) =
+            (self.addresses.clone(), self.own_lookups.clone(), self.lookups.clone());
         Box::pin(async move {
-            let permit = lookups.acquire_owned().await.map_err(|_| EgressError::Resolve(None))?;
+            // Its own place first: whoever waits for that takes up none of the others'.
+            let own = own_lookups.acquire_owned().await.map_err(|_| EgressError::Resolve(None))?;
+            let shared = lookups.acquire_owned().await.map_err(|_| EgressError::Resolve(None))?;
             let looked_up = tokio::task::spawn_blocking(move || {
-                let _permit = permit;
+                let _permits = (own, shared);
                 // The port is the client's to set.
                 (name.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>)
             });
@@ -173,4 +188,29 @@ fn classified(error: reqwest::Error) -> EgressError {
 
 fn broken(error: reqwest::Error) -> BodyError {
     EgressError::Broken(Some(error.without_url().into())).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_plugin_whose_names_are_slow_waits_for_itself_alone() {
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
+        let private = AddressPolicy::new(&["127.0.0.0/8".to_owned(), "::1".to_owned()]);
+        let resolver = || CheckedResolver::new(private.clone(), lookups.clone());
+        let (slow, other) = (resolver(), resolver());
+        // As many lookups as the one may have are under way and do not end.
+        let each = u32::try_from(LOOKUPS_EACH_MAX).unwrap();
+        let _own = slow.own_lookups.acquire_many(each).await.unwrap();
+        let _shared = lookups.acquire_many(each).await.unwrap();
+        let mut waiting: Vec<_> = (0..LOOKUPS_MAX).map(|_| slow.resolve("localhost".parse().unwrap())).collect();
+        for resolving in &mut waiting {
+            assert!(resolving.as_mut().now_or_never().is_none());
+        }
+        assert_eq!(lookups.available_permits(), LOOKUPS_MAX - LOOKUPS_EACH_MAX);
+        assert!(other.resolve("localhost".parse().unwrap()).await.is_ok());
+    }
 }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::body;
 use crate::capability::grant::Grant;
+use crate::capability::tape::hide::Hider;
 use crate::capability::testing;
 use crate::principal::Call;
 
@@ -509,6 +510,29 @@ async fn a_named_secret_is_put_in_and_its_name_stays_here() {
     assert_eq!(call.source_service.as_deref(), Some("host"), "no guest can be that caller");
     assert_eq!(call.principal.organization_id.as_deref(), Some("org-1"), "a guest does not choose the organization");
     assert!(question.contains(r#""service":"planning""#) && question.contains(&server.port.to_string()), "{question}");
+}
+
+#[tokio::test]
+async fn an_answer_that_repeats_what_was_put_in_is_noted_without_it() {
+    const REFUSAL: Reply = Reply::Text(
+        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 22\r\nConnection: close\r\n\r\nno such key: value-123",
+    );
+    let server = Server::start(&[REFUSAL]).await;
+    let placements = r#"{"placements":[{"place":"header","name":"authorization","value":"Bearer value-123"}]}"#;
+    let (egress, _) = keeper(200, placements);
+    let tape = Arc::new(crate::capability::tape::testing::running());
+    let mut request = naming(&server.uri("/"));
+    let note = Note::begin(&tape, &request).unwrap();
+    request.extensions_mut().insert(note.clone());
+    let response = egress.send(&server.friend(), request, Timeouts::default()).await.unwrap();
+    note.answered(&response);
+    let heard = super::note::Tee::response(response.into_body(), &note).collect().await.unwrap().to_bytes();
+    assert_eq!(heard, "no such key: value-123", "the guest gets it as it is");
+    let hider = Hider::default();
+    let (calls, _) = tape.end().show(&hider);
+    let mut shown = serde_json::to_value(calls).unwrap();
+    hider.scrub(&mut shown).unwrap();
+    assert_eq!(shown[0]["answer"]["body"], serde_json::json!({ "utf8": "no such key: [redacted]" }));
 }
 
 #[tokio::test]

@@ -80,7 +80,9 @@ impl WasiHttpHooks for EgressHooks {
                 Ok(answered(response.map(|body| body.map_err(body_code).boxed_unsync())))
             });
         };
-        let request = request.map(|body| Tee::request(body, &note).boxed_unsync());
+        let mut request = request.map(|body| Tee::request(body, &note).boxed_unsync());
+        // An answer may repeat a credential that is put in.
+        request.extensions_mut().insert(note.clone());
         Box::new(async move {
             match egress.send(&guest, request, timeouts).await {
                 Ok(response) => {

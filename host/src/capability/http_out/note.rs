@@ -1,6 +1,7 @@
 //! What a guest sends out and gets back, as it is noted on its tape: heads at once, bodies as they pass by.
 //!
-//! It sees a request as the guest made it: credentials are put in later, and never stand here.
+//! It sees a request as the guest made it: credentials are put in later. They are known here only to be hidden, should an
+//! answer repeat them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::capability::credentials::KEEPER;
-use crate::capability::tape::hide::{HIDDEN, Hider, read_bytes, show_bytes};
+use crate::capability::tape::hide::{HIDDEN, Hider, read_bytes};
 use crate::capability::tape::{Asked, Kept, Place, Tape};
 
 /// The name under which requests stand on a tape.
@@ -38,6 +40,8 @@ struct Exchange {
     /// None: no answer yet.
     answer: Option<Head>,
     response: Heard,
+    /// What the host put into the request.
+    credentials: Vec<Zeroizing<String>>,
 }
 
 /// A body as far as it has passed.
@@ -77,8 +81,8 @@ impl Note {
             ..Exchange::default()
         };
         exchange.request.is_whole = request.body().is_end_stream();
+        let bytes = HEAD_BYTES + exchange.method.len() + exchange.uri.len() + size(request.headers());
         let exchange = Arc::new(Mutex::new(exchange));
-        let bytes = HEAD_BYTES + size(request.headers());
         let place = match tape.ask(FUNCTION, bytes, || Box::new(Sent(Arc::clone(&exchange)))) {
             Asked::Live(Some(place)) => place,
             _ => return None,
@@ -96,6 +100,11 @@ impl Note {
             ..Exchange::default()
         };
         Sent(Arc::new(Mutex::new(exchange)))
+    }
+
+    /// These credentials go out with the request: wherever one stands, it is hidden.
+    pub(super) fn hides(&self, credentials: Vec<Zeroizing<String>>) {
+        self.exchange.lock().credentials.extend(credentials);
     }
 
     /// The head of the answer is there.
@@ -120,20 +129,21 @@ impl Exchange {
     /// What is said to the keeper of secrets, and what it says, is its own business.
     fn is_confidential(&self) -> bool {
         let uri = self.uri.parse::<http::Uri>().ok();
-        uri.and_then(|uri| uri.host().map(|host| host.split('.').next() == Some(KEEPER))).unwrap_or(false)
+        let is_keeper = |host: &str| host.split('.').next().is_some_and(|name| name.eq_ignore_ascii_case(KEEPER));
+        uri.is_some_and(|uri| uri.host().is_some_and(is_keeper))
     }
 
-    fn shown(&self, heard: &Heard, hider: &Hider) -> Value {
+    fn shown(&self, heard: &Heard, headers: &[(String, String)], hider: &Hider) -> Value {
         if self.is_confidential() {
             hider.note_document(&heard.bytes);
             return json!({ "redacted": HIDDEN.len() });
         }
         let is_whole = heard.is_whole && !heard.is_cut;
-        if !is_whole && heard.bytes.trim_ascii_start().starts_with(b"{") {
+        if !is_whole && matches!(heard.bytes.trim_ascii_start(), [b'{' | b'[', ..]) {
             // In half a document nobody finds its members.
             return json!({ "redacted": HIDDEN.len() });
         }
-        show_bytes(&hider.bytes(&heard.bytes))
+        hider.body(headers, &heard.bytes)
     }
 }
 
@@ -143,7 +153,7 @@ impl Kept for Sent {
         let (path, query) =
             exchange.uri.split_once('?').map_or((&*exchange.uri, None), |(path, query)| (path, Some(query)));
         let uri = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{}", hider.pairs(query)));
-        let body = exchange.shown(&exchange.request, hider);
+        let body = exchange.shown(&exchange.request, &exchange.headers, hider);
         json!([exchange.method, uri, headers(&exchange.headers, hider), body])
     }
 }
@@ -151,11 +161,15 @@ impl Kept for Sent {
 impl Kept for Answered {
     fn show(&self, hider: &Hider) -> Value {
         let exchange = self.0.lock();
+        for credential in &exchange.credentials {
+            // As it stands in a header: by itself, or behind its scheme.
+            hider.header("authorization", credential);
+        }
         match &exchange.answer {
             Some(Head::Response { status, headers: pairs }) => json!({
                 "status": status,
                 "headers": headers(pairs, hider),
-                "body": exchange.shown(&exchange.response, hider),
+                "body": exchange.shown(&exchange.response, pairs, hider),
                 "isWhole": exchange.response.is_whole && !exchange.response.is_cut,
             }),
             Some(Head::Failed(name)) => json!({ "error": name }),
@@ -286,8 +300,56 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_keeper_of_secrets_says_is_not_noted() {
-        let shown = exchange("http://secret-management.internal/api/secrets/1/reveal", "{\"value\":\"s3cr3t\"}").await;
-        assert!(!shown.to_string().contains("s3cr3t"), "{shown}");
+        for keeper in ["secret-management", "Secret-Management"] {
+            let uri = format!("http://{keeper}.internal/api/secrets/1/reveal");
+            let shown = exchange(&uri, "{\"value\":\"s3cr3t\"}").await;
+            assert!(!shown.to_string().contains("s3cr3t"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn forms_and_half_documents_are_shown_without_their_secrets() {
+        let heard = |text: &str, is_whole| Heard { bytes: text.into(), is_whole, is_cut: false };
+        let shown = |heard: &Heard, kind: &str| {
+            Exchange::default().shown(heard, &[("Content-Type".into(), kind.into())], &Hider::default())
+        };
+        let form = heard("grant_type=password&client_secret=abc&password=def", true);
+        let hidden = "grant_type=password&client_secret=[redacted]&password=[redacted]";
+        for kind in ["application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded; charset=utf-8"] {
+            assert_eq!(shown(&form, kind), json!({ "utf8": hidden }), "{kind}");
+        }
+        for half in [r#"{"token":"abc"#, r#" [{"token":"abc"},"#] {
+            assert_eq!(shown(&heard(half, false), "application/json"), json!({ "redacted": HIDDEN.len() }), "{half}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_repeats_a_credential_does_not_give_it_away() {
+        let tape = Arc::new(testing::running());
+        let request = http::Request::get("http://api.example.com/").body(Full::new(Bytes::new())).unwrap();
+        let note = Note::begin(&tape, &request).unwrap();
+        note.hides(["Bearer sk-live-0001", "v%20a%20l%20u%20e"].map(|text| Zeroizing::new(text.to_owned())).into());
+        let response = http::Response::builder()
+            .header("location", "http://api.example.com/?k=v%20a%20l%20u%20e")
+            .body(Full::new(Bytes::from("no such key: sk-live-0001")))
+            .unwrap();
+        note.answered(&response);
+        Tee::response(response.into_body(), &note).collect().await.unwrap();
+        let hider = Hider::default();
+        let (calls, _) = tape.end().show(&hider);
+        let mut shown = serde_json::to_value(calls).unwrap();
+        hider.scrub(&mut shown).unwrap();
+        assert!(!shown.to_string().contains("sk-live") && !shown.to_string().contains("v%20a"), "{shown}");
+        assert_eq!(shown[0]["answer"]["body"], json!({ "utf8": "no such key: [redacted]" }));
+    }
+
+    #[test]
+    fn a_head_without_room_is_not_noted() {
+        let tape = Arc::new(testing::running());
+        let method = http::Method::from_bytes(&vec![b'A'; crate::capability::tape::BYTES_MAX]).unwrap();
+        let mut request = http::Request::get("http://planning.internal/").body(Full::new(Bytes::new())).unwrap();
+        *request.method_mut() = method;
+        assert!(Note::begin(&tape, &request).is_none());
     }
 
     #[tokio::test]

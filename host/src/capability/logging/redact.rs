@@ -32,16 +32,21 @@ const SECRET_NAMES: &[&str] = &[
 /// Nesting of a JSON value that is searched for secret names; what lies deeper is replaced whole.
 const DEPTH_MAX: usize = 16;
 
+/// Bytes of the JSON values of a line that are searched. What is over is replaced whole: in the beginning of a value alone
+/// nobody finds its members.
+const SEARCHED_BYTES_MAX: usize = 64 << 10;
+
 /// The line without secrets and within its bytes.
 pub(super) fn cleaned(message: String, fields: Vec<(String, String)>) -> (String, Vec<(String, String)>) {
     let message = bounded(message, LINE_BYTES_MAX);
     let mut left = LINE_BYTES_MAX - message.len();
+    let mut search_left = SEARCHED_BYTES_MAX;
     let mut kept = Vec::with_capacity(fields.len().min(FIELDS_MAX));
     for (name, value) in fields.into_iter().take(FIELDS_MAX) {
         if left <= CUT.len() {
             break;
         }
-        let value = redacted(&name, value);
+        let value = redacted(&name, value, &mut search_left);
         let name = bounded(name, left);
         let value = bounded(value, left - name.len());
         left -= name.len() + value.len();
@@ -51,13 +56,15 @@ pub(super) fn cleaned(message: String, fields: Vec<(String, String)>) -> (String
 }
 
 /// The value, or a placeholder when the name looks like a secret's; within a JSON value, the same for each member.
-fn redacted(name: &str, value: String) -> String {
+fn redacted(name: &str, value: String, search_left: &mut usize) -> String {
     if is_secret(name) && !is_count(name, &value) {
         return REDACTED.to_owned();
     }
-    if value.len() > LINE_BYTES_MAX || !value.starts_with(['{', '[']) {
+    if !value.trim_start().starts_with(['{', '[']) {
         return value;
     }
+    let Some(left) = search_left.checked_sub(value.len()) else { return REDACTED.to_owned() };
+    *search_left = left;
     match serde_json::from_str::<Value>(&value) {
         Ok(mut json) => {
             if redact_json(&mut json, 0) {
@@ -180,6 +187,14 @@ mod tests {
             r#"{"user":"a","login":{"password":"[redacted]"},"list":[{"token":"[redacted]"}],"usedTokens":3}"#
         );
         assert_eq!(field("body", "{not json"), "{not json");
+        assert_eq!(field("body", "\n {\"password\":\"p\"}"), r#"{"password":"[redacted]"}"#);
+        let large = |bytes| format!(r#"{{"password":"s3cr3t","text":"{}"}}"#, "x".repeat(bytes));
+        let cut = field("body", &large(2 * LINE_BYTES_MAX));
+        assert!(cut.ends_with(CUT) && !cut.contains("s3cr3t"), "{cut}");
+        assert_eq!(field("body", &large(SEARCHED_BYTES_MAX)), REDACTED);
+        let half = format!(r#"{{"password":"{}"}}"#, "x".repeat(SEARCHED_BYTES_MAX / 2));
+        let fields = cleaned(String::new(), vec![("a".into(), half.clone()), ("b".into(), half)]).1;
+        assert_eq!((fields[0].1.as_str(), fields[1].1.as_str()), (r#"{"password":"[redacted]"}"#, REDACTED));
         let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
         assert!(field("deep", &deep).contains(REDACTED));
     }

@@ -150,6 +150,11 @@ pub(crate) trait QueueBackend: Send + Sync {
     /// Makes the plugin's queue with exactly these bindings. The queue stays when the plugin is not loaded.
     async fn bind(&self, plugin: &str, patterns: &[String]) -> Result<(), QueueError>;
 
+    /// Whether the plugin's queue takes one more private message. `Busy` when it is full.
+    fn check_room(&self, _plugin: &str) -> Result<(), QueueError> {
+        Ok(())
+    }
+
     /// Puts an unkeyed private message that is due at once straight into its queue within `transaction`, where the
     /// backend shares the database. False: it has to take the way through the outbox.
     async fn insert_direct(
@@ -181,7 +186,7 @@ pub(crate) trait QueueBackend: Send + Sync {
     async fn reject(&self, claim: &Claim, reason: &str) -> Result<(), QueueError>;
 
     /// Whether a tick of this type may be published in `transaction`: false while the one before still waits or is
-    /// being handled.
+    /// being handled, and while the queue is full.
     async fn may_tick(&self, transaction: &mut Transaction, plugin: &str, tick_type: &str) -> Result<bool, QueueError>;
 
     /// All queues by name.

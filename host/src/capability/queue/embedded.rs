@@ -86,15 +86,16 @@ impl QueueBackend for Embedded {
         bindings::replace(&self.database, plugin, patterns, bindings::Told::Database).await
     }
 
+    fn check_room(&self, plugin: &str) -> Result<(), QueueError> {
+        if self.full.read().contains(plugin) { Err(QueueError::Busy) } else { Ok(()) }
+    }
+
     async fn insert_direct(
         &self,
         transaction: &mut Transaction,
         queue: &str,
         message: &QueuedMessage,
     ) -> Result<bool, QueueError> {
-        if self.full.read().contains(queue) {
-            return Err(QueueError::Busy);
-        }
         let sql = format!(
             "INSERT INTO berth_queue (queue, is_blocked, {MESSAGE_COLUMNS}) \
              VALUES ($1, FALSE, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
@@ -136,6 +137,10 @@ impl QueueBackend for Embedded {
     }
 
     async fn may_tick(&self, transaction: &mut Transaction, plugin: &str, tick_type: &str) -> Result<bool, QueueError> {
+        // As an error it would keep the timers of every plugin waiting.
+        if self.check_room(plugin).is_err() {
+            return Ok(false);
+        }
         for table in ["berth_queue", "berth_outbox"] {
             let sql = format!(
                 "SELECT 1 AS found FROM {table} WHERE queue = $1 AND message_type = $2 AND kind = 'timer' LIMIT 1"
@@ -169,5 +174,45 @@ impl QueueBackend for Embedded {
             return Arc::clone(&found);
         }
         Arc::clone(&self.changes.entry(plugin.to_owned()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::capability::queue::conformance::Bench;
+    use crate::capability::queue::{OutgoingMessage, QueueOptions, QueueRoom};
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_every_private_message_and_leaves_ticks_out() {
+        let bench = Bench::sqlite().await;
+        let options = QueueOptions::default();
+        let (instance, clock) = (Arc::clone(&options.instance), Arc::clone(&options.clock));
+        let embedded = Embedded::open(bench.database.clone(), instance, clock, Arc::clone(&options.backoff)).await;
+        let embedded = Arc::new(embedded.unwrap());
+        let backend = Arc::clone(&embedded) as Arc<dyn QueueBackend>;
+        let room = QueueRoom::with_backend(bench.database.clone(), backend, options);
+        let work = |key: Option<&str>| OutgoingMessage {
+            id: Some("chosen".into()),
+            key: key.map(str::to_owned),
+            ..OutgoingMessage::work("planning", "planning.step", &json!({}))
+        };
+        embedded.full.write().insert("planning".to_owned());
+        for key in [None, Some("key")] {
+            let mut transaction = bench.database.begin().await.unwrap();
+            let answer = room.publish_in(&mut transaction, work(key)).await;
+            assert!(matches!(answer, Err(QueueError::Busy)), "{answer:?}");
+            // Whoever goes on all the same has not used up the id.
+            transaction.commit().await.unwrap();
+        }
+        let mut transaction = bench.database.begin().await.unwrap();
+        assert!(!embedded.may_tick(&mut transaction, "planning", "timer.planning.daily").await.unwrap());
+        assert!(embedded.may_tick(&mut transaction, "quality", "timer.quality.daily").await.unwrap());
+        transaction.rollback().await.unwrap();
+        embedded.full.write().clear();
+        room.publish(work(None)).await.unwrap();
+        assert_eq!(bench.depth("planning").await, 1);
     }
 }

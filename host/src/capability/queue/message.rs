@@ -281,6 +281,10 @@ pub(crate) fn timer_type(plugin: &str, name: &str) -> String {
 /// Whether a message that was stored or received can be handed to a guest at all.
 pub(crate) fn check_received(message: &QueuedMessage) -> Result<(), QueueError> {
     check_type(message.kind, &message.message_type)?;
+    // Who publishes at a broker from outside has passed no other check, and rooms keep things apart by this id.
+    if let Some(organization) = &message.organization_id {
+        check_id("organization-id", organization)?;
+    }
     check_data(&message.data)
 }
 
@@ -434,6 +438,11 @@ mod tests {
             published_at: DateTime::from_timestamp_millis(1_700_000_000_000).unwrap(),
             trace: None,
         };
+        assert!(check_received(&message).is_ok());
+        for organization in ["", "a:b", "a\nb"] {
+            let message = QueuedMessage { organization_id: Some(organization.into()), ..message.clone() };
+            assert!(matches!(check_received(&message), Err(QueueError::Invalid(_))), "{organization:?}");
+        }
         assert_eq!(
             message.envelope().unwrap(),
             "{\"id\":\"1\",\"type\":\"plan.created\",\"version\":\"1.0\",\"timestamp\":\"2023-11-14T22:13:20.000Z\",\

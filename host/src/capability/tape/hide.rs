@@ -24,6 +24,11 @@ const SECRETS_MAX: usize = 1_000;
 /// Headers that are no secret by their name, and whose value still is nobody's business.
 const HEADERS: [&str; 4] = ["idempotency-key", "proxy-authorization", "x-auth", "authentication"];
 
+/// Headers whose value is an address, with names and values behind its path.
+const ADDRESSES: [&str; 3] = ["location", "content-location", "referer"];
+/// What the names and values of a form are sent as.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Hides by name, and remembers what it has hidden.
 #[derive(Debug, Default)]
 pub(crate) struct Hider {
@@ -80,10 +85,22 @@ impl Hider {
         }
     }
 
+    /// A body with these headers.
+    pub(crate) fn body(&self, headers: &[(String, String)], bytes: &[u8]) -> Value {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if is_form(headers) => serde_json::json!({ "utf8": self.pairs(text) }),
+            _ => show_bytes(&self.bytes(bytes)),
+        }
+    }
+
     /// A header's value.
     pub(crate) fn header(&self, name: &str, value: &str) -> String {
-        if !self.is_secret(name) && !HEADERS.iter().any(|hidden| name.eq_ignore_ascii_case(hidden)) {
-            return value.to_owned();
+        let is_among = |names: &[&str]| names.iter().any(|other| name.eq_ignore_ascii_case(other));
+        if !self.is_secret(name) && !is_among(&HEADERS) {
+            return match value.split_once('?') {
+                Some((path, query)) if is_among(&ADDRESSES) => format!("{path}?{}", self.pairs(query)),
+                _ => value.to_owned(),
+            };
         }
         // The scheme is no secret, and what follows it is one by itself.
         if let Some((_, credential)) = value.split_once(' ') {
@@ -250,6 +267,11 @@ pub(crate) fn read_bytes(value: &Value) -> Option<Vec<u8>> {
     Some(marker(usize::try_from(hidden).ok()?))
 }
 
+fn is_form(headers: &[(String, String)]) -> bool {
+    let is_form = |value: &str| value.get(..FORM.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(FORM));
+    headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("content-type") && is_form(value))
+}
+
 fn is_moment(text: &str) -> bool {
     text.len() >= 10 && chrono::DateTime::parse_from_rfc3339(text).is_ok()
 }
@@ -281,6 +303,7 @@ mod tests {
             assert_eq!(hider.header(header, "Bearer 12"), HIDDEN, "{header}");
         }
         assert_eq!(hider.header("accept", "*/*"), "*/*");
+        assert_eq!(hider.header("Location", "/back?code=1&id_token=x.y"), "/back?code=1&id_token=[redacted]");
     }
 
     #[test]

@@ -340,7 +340,8 @@ impl Shape for Rows {
 
 impl Shape for Message {
     fn bytes(&self) -> usize {
-        OVERHEAD_BYTES + self.data.len() + self.type_.len()
+        let rest = [&self.key, &self.organization_id, &self.id].map(Shape::bytes);
+        OVERHEAD_BYTES + self.data.len() + self.type_.len() + rest.iter().sum::<usize>()
     }
 
     fn show(&self, hider: &Hider) -> Value {
@@ -365,7 +366,8 @@ impl Shape for Message {
 impl Shape for mail::Message {
     fn bytes(&self) -> usize {
         let html = self.html.as_ref().map_or(0, String::len);
-        OVERHEAD_BYTES + Shape::bytes(&self.to) + self.subject.len() + self.text.len() + html
+        let rest = Shape::bytes(&self.to) + Shape::bytes(&self.reply_to);
+        OVERHEAD_BYTES + rest + self.subject.len() + self.text.len() + html
     }
 
     fn show(&self, hider: &Hider) -> Value {
@@ -467,6 +469,22 @@ mod tests {
             reply_to: Some("r".into()),
         };
         comes_back((mail,));
+    }
+
+    #[test]
+    fn every_text_of_a_message_takes_room() {
+        let long = || Some("x".repeat(1_000));
+        let message =
+            Message { type_: "a.b".into(), data: "{}".into(), key: long(), organization_id: long(), id: long() };
+        assert!(Shape::bytes(&message) > 3_000);
+        let mail = mail::Message {
+            to: Vec::new(),
+            subject: String::new(),
+            text: String::new(),
+            html: long(),
+            reply_to: long(),
+        };
+        assert!(Shape::bytes(&mail) > 2_000);
     }
 
     #[test]
