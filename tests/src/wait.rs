@@ -29,7 +29,7 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
 /// When they do not come, or more of them do.
 pub async fn heard(client: &Client, kind: &str, count: usize) -> Vec<Value> {
     eventually(&format!("{count} of {kind}"), async || {
-        let data = told(client, kind).await;
+        let data = heard_so_far(client, "herald", kind).await;
         assert!(data.len() <= count, "{kind} came more than {count} times: {data:?}");
         (data.len() == count).then_some(data)
     })
@@ -42,15 +42,18 @@ pub async fn heard(client: &Client, kind: &str, count: usize) -> Vec<Value> {
 /// When they do not come.
 pub async fn heard_of(client: &Client, kind: &str, count: usize, is_it: impl Fn(&Value) -> bool) -> Vec<Value> {
     eventually(&format!("{count} of {kind}"), async || {
-        let data = told(client, kind).await.into_iter().filter(&is_it).collect::<Vec<_>>();
+        let data = heard_so_far(client, "herald", kind).await.into_iter().filter(&is_it).collect::<Vec<_>>();
         (data.len() >= count).then_some(data)
     })
     .await
 }
 
-/// What the herald knows of a type by now.
-async fn told(client: &Client, kind: &str) -> Vec<Value> {
-    let path = format!("/api/herald/events?type={kind}&sortBy=createdAt&order=asc&limit=200");
+/// What a guest that keeps the events it hears (`herald`, `toolbox`) has heard of a type by now, the first one first.
+///
+/// # Panics
+/// When the host refuses.
+pub async fn heard_so_far(client: &Client, guest: &str, kind: &str) -> Vec<Value> {
+    let path = format!("/api/{guest}/events?type={kind}&sortBy=createdAt&order=asc&limit=200");
     let mut page = client.get(&path).await.expect(200);
     let items = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
     items.into_iter().map(|mut item| item["data"].take()).collect()

@@ -7,6 +7,7 @@ use berth_tests::answer::text;
 use berth_tests::assistants::{host_with_ada, manifest, metered, set_up, stub};
 use berth_tests::manifest::{Manifest, Slot};
 use berth_tests::model_provider::{Act, Asked, ModelProvider, whole};
+use berth_tests::wait::heard_so_far;
 use berth_tests::{Client, eventually, guests, members, plans};
 use serde_json::{Value, json};
 
@@ -44,9 +45,14 @@ async fn reaches(client: &Client, execution: &str, statuses: &[&str]) -> Value {
     .await
 }
 
-async fn heard(client: &Client, kind: &str) -> Vec<Value> {
-    let page = client.get(&format!("/api/toolbox/events?type={kind}&limit=200")).await.expect(200);
-    page["items"].as_array().into_iter().flatten().map(|item| item["data"].clone()).collect()
+/// The tools that were called, in their order.
+async fn called(client: &Client) -> Vec<String> {
+    heard_so_far(client, "toolbox", "tool.called").await.iter().map(|call| text(call, "toolName")).collect()
+}
+
+/// What was told of runs that have completed.
+async fn completed(client: &Client) -> Vec<Value> {
+    heard_so_far(client, "toolbox", "ai.agent.completed").await
 }
 
 #[tokio::test]
@@ -61,7 +67,7 @@ async fn an_agent_calls_tools_waits_for_an_approval_and_outlives_a_restart() {
         (&waiting["waitingFor"]["toolName"], &waiting["waitingFor"]["arguments"]),
         (&json!("things.remove"), &json!({"a": 7}))
     );
-    assert_eq!(heard(&ada, "tool.called").await.len(), 1, "only what destroys nothing was called");
+    assert_eq!(called(&ada).await.len(), 1, "only what destroys nothing was called");
     ada.delete(&format!("/api/ai/agents/{id}")).await.problem(409, "AGENT_RUNNING");
     let eve = host.client().register("eve@example.com", "Reef").await;
     eve.get(&format!("/api/ai/executions/{execution}")).await.problem(404, "NOT_FOUND");
@@ -80,7 +86,7 @@ async fn an_agent_calls_tools_waits_for_an_approval_and_outlives_a_restart() {
         kinds,
         ["begin", "completion", "tool", "completion", "approval", "tool", "completion", "tool", "completion"]
     );
-    let called: Vec<String> = heard(&ada, "tool.called").await.iter().map(|call| text(call, "toolName")).collect();
+    let called = called(&ada).await;
     let mut sorted = called.clone();
     sorted.sort();
     assert_eq!(sorted, ["add", "fail", "things.remove"], "each once");
@@ -88,12 +94,12 @@ async fn an_agent_calls_tools_waits_for_an_approval_and_outlives_a_restart() {
     let rows = ada.get(&format!("/api/ai/completions?callerResourceId={execution}")).await.expect(200);
     let sum: i64 = rows["items"].as_array().into_iter().flatten().filter_map(|row| row["tokensUsed"].as_i64()).sum();
     assert_eq!((&rows["total"], &done["tokensUsed"]), (&json!(4), &json!(sum)), "{done}");
-    let told = eventually("the end being told", async || heard(&ada, "ai.agent.completed").await.pop()).await;
+    let told = eventually("the end being told", async || completed(&ada).await.pop()).await;
     assert_eq!(
         (&told["executionId"], &told["output"], &told["context"]),
         (&json!(execution), &done["output"], &json!({"ticket": "T-1"}))
     );
-    assert_eq!((&told["tokensUsed"], heard(&ada, "ai.agent.completed").await.len()), (&done["tokensUsed"], 1));
+    assert_eq!((&told["tokensUsed"], completed(&ada).await.len()), (&done["tokensUsed"], 1));
     eventually("its tokens being metered", async || (metered(&ada).await == sum).then_some(())).await;
     // It remembers, forgets, and goes.
     let remembered = ada.get(&format!("/api/ai/agents/{id}/memory")).await.expect(200);
@@ -173,7 +179,7 @@ async fn what_a_run_costs_is_noted_once_across_a_kill_and_a_swap() {
     assert_eq!((&done["status"], &done["output"]), (&json!("completed"), &json!("All done.")), "{done}");
     let kinds: Vec<String> = done["steps"].as_array().into_iter().flatten().map(|step| text(step, "kind")).collect();
     assert_eq!(kinds, ["begin", "completion", "tool", "completion", "approval", "tool", "completion"]);
-    let called: Vec<String> = heard(&ada, "tool.called").await.iter().map(|call| text(call, "toolName")).collect();
+    let called = called(&ada).await;
     assert_eq!((called.len(), provider.count("priced")), (2, 3), "{called:?}");
     let (tokens, cost) = (110 + 210 + 310, (110 + 210 + 310) * TOKEN_MICRO);
     assert_eq!((&done["tokensUsed"], &done["costMicro"]), (&json!(tokens), &json!(cost)), "{done}");
@@ -194,9 +200,9 @@ async fn what_a_run_costs_is_noted_once_across_a_kill_and_a_swap() {
     eventually("its tokens being metered", async || (metered(&ada).await == tokens).then_some(())).await;
     let events = ada.get("/api/usage/events?categoryCode=ai.completion").await.expect(200);
     assert_eq!((&events["total"], sum(&events, "costMicro")), (&json!(3), cost), "{events}");
-    let told = eventually("the end being told", async || heard(&ada, "ai.agent.completed").await.pop()).await;
+    let told = eventually("the end being told", async || completed(&ada).await.pop()).await;
     assert_eq!((&told["tokensUsed"], &told["costMicro"]), (&json!(tokens), &json!(cost)), "{told}");
-    assert_eq!(heard(&ada, "ai.agent.completed").await.len(), 1);
+    assert_eq!(completed(&ada).await.len(), 1);
 }
 
 #[tokio::test]
@@ -230,7 +236,7 @@ async fn a_run_ends_where_its_limits_say() {
     ada.post(&format!("/api/ai/executions/{execution}/reject"), &json!({"reason": "No."})).await.done(200);
     let row = reaches(&ada, &execution, &["completed", "failed"]).await;
     assert_eq!(row["output"], "A person has rejected this call. Reason: No.", "{row}");
-    assert!(heard(&ada, "tool.called").await.iter().all(|call| call["toolName"] == "add"));
+    assert!(called(&ada).await.iter().all(|name| name == "add"));
     // Cancelled while it waits; every run of the agent at once.
     let execution = execute(&ada, &id, "call things.remove {}").await;
     reaches(&ada, &execution, &["waiting_approval"]).await;
@@ -242,7 +248,7 @@ async fn a_run_ends_where_its_limits_say() {
     ada.post(&format!("/api/ai/executions/{execution}/cancel"), &json!({})).await.problem(409, "CONFLICT");
     ada.post(&format!("/api/agents/{id}/cancel"), &json!({})).await.problem(409, "CONFLICT");
     let told = eventually("the failures being told", async || {
-        let told = heard(&ada, "ai.agent.failed").await;
+        let told = heard_so_far(&ada, "toolbox", "ai.agent.failed").await;
         (told.len() == 4).then_some(told)
     })
     .await;
@@ -270,8 +276,8 @@ async fn what_somebody_asked_stays_theirs_whoever_approves() {
     reaches(&mia, &execution, &["waiting_approval"]).await;
     bob.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.done(200);
     assert_eq!(reaches(&mia, &execution, &["completed", "failed"]).await["status"], "completed");
-    let called = bob.get("/api/toolbox/events?type=tool.called").await.expect(200);
-    assert_eq!(called["items"][0]["createdBy"], members::id(&mia).as_str(), "the tool is called as its user: {called}");
+    let events = bob.get("/api/toolbox/events?type=tool.called").await.expect(200);
+    assert_eq!(events["items"][0]["createdBy"], members::id(&mia).as_str(), "the tool is called as its user: {events}");
     let memory = format!("/api/ai/agents/{id}/memory");
     let remembered = mia.get(&memory).await.expect(200);
     assert_eq!((&remembered["total"], &remembered["items"][0]["createdBy"]), (&json!(1), &json!(members::id(&mia))));
@@ -283,7 +289,7 @@ async fn what_somebody_asked_stays_theirs_whoever_approves() {
     bob.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.done(200);
     let ended = reaches(&ada, &execution, &["completed", "failed"]).await;
     assert_eq!((&ended["status"], &ended["errorCode"]), (&json!("failed"), &json!("ACTING_DENIED")), "{ended}");
-    assert_eq!(heard(&ada, "tool.called").await.len(), 1);
+    assert_eq!(called(&ada).await.len(), 1);
 }
 
 #[tokio::test]

@@ -436,6 +436,17 @@ async fn environments_have_hours() {
     assert_eq!(wrong.faulty_fields(), ["blockedDays[0]"]);
     let member = members::bring(&host, &ada, "bob@example.com", "Member").await;
     member.put("/api/calendar/time-rules", &rules).await.problem(403, "FORBIDDEN");
+    // Who does not see a project is not told when its environments may be changed.
+    let secret = json!({"name": "Secret", "visibility": "private"});
+    let secret = text(&ada.post("/api/projects", &secret).await.expect(201), "id");
+    ada.put("/api/calendar/time-rules", &with(rules.clone(), &json!({"projectId": secret}))).await.done(200);
+    for (client, all, of_secret) in [(&ada, 2, 1), (&member, 1, 0)] {
+        let total = async |query: &str| {
+            let page = client.get(&format!("/api/calendar/time-rules{query}")).await.expect(200);
+            page["total"].clone()
+        };
+        assert_eq!((total("").await, total(&format!("?projectId={secret}")).await), (json!(all), json!(of_secret)));
+    }
     // Friday evening becomes Monday morning.
     let deploy = |start: &str, end: &str| {
         with(

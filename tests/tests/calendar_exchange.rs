@@ -315,6 +315,20 @@ async fn an_approved_plan_is_proposed_and_its_execution_seen() {
         "{item}"
     );
     assert_eq!(done["predictions"][0]["confidence"], 1.0, "{done}");
+    // When a private plan will be done is not told to others, also once no event of it is left.
+    let path = format!("/api/calendar/timeline?planId={plan}");
+    for item in done["items"].as_array().into_iter().flatten() {
+        ada.delete(&format!("{EVENTS}/{}", text(item, "id"))).await.done(204);
+    }
+    let told = async |client: &Client| {
+        let timeline = client.get(&path).await.expect(200);
+        (timeline["items"].as_array().map(Vec::len), timeline["predictions"].as_array().map(Vec::len))
+    };
+    assert_eq!(told(&bob).await, (Some(0), Some(3)), "everybody sees the plan");
+    let project = format!("/api/projects/{}", project.as_str().unwrap_or_default());
+    ada.put(&project, &json!({"visibility": "private"})).await.done(200);
+    assert_eq!(told(&ada).await, (Some(0), Some(3)));
+    assert_eq!(told(&bob).await, (Some(0), Some(0)));
 }
 
 #[tokio::test]

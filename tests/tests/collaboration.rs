@@ -418,3 +418,36 @@ async fn a_review_offers_a_session_and_a_private_project_keeps_its_own() {
     let session = join(&ada, &id, json!({})).await.expect(200);
     assert_eq!(roles(&session), expected(&[(cleo, "navigator"), (&ada, "driver")]));
 }
+
+#[tokio::test]
+async fn a_review_that_is_asked_for_twice_at_once_is_offered_once() {
+    let manifest = Manifest::services_and_herald("", "")
+        .with("[\"herald_\"]\npublish = [\"observability.#\"]", "[\"herald_\"]\npublish = [\"review.#\"]");
+    let (_host, ada, people) = house(manifest, &["bob", "cleo"]).await;
+    let reviews = ["r1", "r2", "r3", "r4"];
+    let mut news = Vec::new();
+    for review in reviews {
+        for person in &people {
+            let data = json!({"reviewId": review, "title": review, "requestedBy": members::id(&ada),
+                "assignedTo": members::id(person)});
+            news.push(json!({"type": "review.requested", "data": data}));
+        }
+    }
+    for answer in futures_util::future::join_all(news.iter().map(|news| ada.post("/api/herald", news))).await {
+        answer.done(204);
+    }
+    // Whoever is asked is told: then both of the messages about a review were handled.
+    for person in &people {
+        eventually("a word of every offer", async || {
+            let inbox = person.get("/api/notifications?type=pairing.session.scheduled&limit=200").await.expect(200);
+            let titles: Vec<String> = inbox["items"].as_array()?.iter().map(|item| text(item, "title")).collect();
+            let is_told = |review: &&str| titles.contains(&format!("You are asked to a session: Review: {review}"));
+            reviews.iter().all(is_told).then_some(())
+        })
+        .await;
+    }
+    for review in reviews {
+        let offers = ada.get(&format!("{SESSIONS}?reviewId={review}")).await.expect(200);
+        assert_eq!(offers["total"], 1, "{offers}");
+    }
+}

@@ -5,6 +5,7 @@
 use berth_tests::answer::text;
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
+use berth_tests::wait::{heard_of, heard_so_far};
 use berth_tests::{Client, Host, eventually, members};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -305,6 +306,41 @@ async fn a_private_project_keeps_its_entries_and_the_archive_its_drafts() {
     bob.get(&path).await.done(200);
 }
 
+/// What was made of an entry for its search by meaning is seen by those who see the entry, also after that has gone into a project.
+#[tokio::test]
+async fn an_entry_that_goes_into_a_private_project_takes_its_passages_along() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let cleo = members::bring(&host, &ada, "cleo@example.com", "Member").await;
+    let collection = json!({"name": "articles", "sourceType": "knowledge"});
+    let collection = text(&ada.post("/api/embeddings/collections", &collection).await.expect(201), "id");
+    let path = format!("{PATH}/{}", published(&bob, "Airship", "The zeppelin lands on the roof.").await);
+    let documents = format!("/api/embeddings/collections/{collection}/documents?status=COMPLETED");
+    let seen_by = async |client: &Client, total: usize| {
+        eventually("the index", async || (client.get(&documents).await.expect(200)["total"] == total).then_some(()))
+            .await;
+    };
+    let passages = async |client: &Client| {
+        let question = json!({"query": "zeppelin", "collectionId": collection, "threshold": -1});
+        let answer = client.post("/api/embeddings/search", &question).await.expect(200);
+        answer["results"].as_array().map(Vec::len)
+    };
+    seen_by(&cleo, 1).await;
+    assert_eq!(passages(&cleo).await, Some(1));
+    let project = json!({"name": "Secret", "visibility": "private"});
+    let project = text(&bob.post("/api/projects", &project).await.expect(201), "id");
+    bob.put(&path, &json!({ "projectId": project })).await.done(200);
+    cleo.get(&path).await.problem(404, "NOT_FOUND");
+    seen_by(&cleo, 0).await;
+    assert_eq!(passages(&cleo).await, Some(0));
+    // What is written there from now on stays there, and comes back with the entry.
+    bob.put(&path, &json!({"content": "The zeppelin is in the hangar."})).await.done(200);
+    seen_by(&bob, 1).await;
+    assert_eq!((passages(&cleo).await, passages(&bob).await), (Some(0), Some(1)));
+    bob.put(&path, &json!({ "projectId": null })).await.done(200);
+    seen_by(&cleo, 1).await;
+}
+
 #[tokio::test]
 async fn what_moves_to_another_space_gets_a_slug_that_is_free_there() {
     let (_host, ada) = host_with_ada().await;
@@ -420,6 +456,32 @@ async fn categories_tags_templates_and_files_hang_together() {
 }
 
 #[tokio::test]
+async fn categories_that_move_at_once_never_stand_below_themselves() {
+    let (_host, ada) = host_with_ada().await;
+    let path = format!("{PATH}/categories");
+    let category = async |body: Value| text(&ada.post(&path, &body).await.expect(201), "id");
+    let change = async |id: &str, body: Value| ada.put(&format!("{path}/{id}"), &body).await;
+    for round in 0..4 {
+        let one = category(json!({"name": format!("One {round}")})).await;
+        let two = category(json!({"name": format!("Two {round}")})).await;
+        let (first, second) =
+            tokio::join!(change(&one, json!({ "parentId": two })), change(&two, json!({ "parentId": one })));
+        let (won, lost) = if first.status == 200 { (first, second) } else { (second, first) };
+        lost.problem(409, "PARENT_CYCLE");
+        let top = text(&won.expect(200), "parentId");
+        assert_eq!(ada.get(&format!("{path}/{top}")).await.expect(200)["parentId"], Value::Null);
+        // What is made below one that is renamed at that moment stands below its new name.
+        let (renamed, made) = tokio::join!(
+            change(&top, json!({"name": format!("Top {round}")})),
+            category(json!({"name": "Made", "parentId": top}))
+        );
+        renamed.done(200);
+        let made = ada.get(&format!("{path}/{made}")).await.expect(200);
+        assert_eq!(made["path"], format!("/Top {round}/Made"), "{made}");
+    }
+}
+
+#[tokio::test]
 async fn what_ends_elsewhere_suggests_an_entry() {
     let (host, ada) = host_with_model("x").await;
     let incident = json!({"title": "Flood", "severity": "medium"});
@@ -443,8 +505,7 @@ async fn what_ends_elsewhere_suggests_an_entry() {
     assert_eq!(ada.post(&format!("{PATH}/{entry}/restore"), &json!({})).await.expect(200)["status"], "published");
     let summary = ada.post(&format!("{PATH}/{entry}/summarize"), &json!({})).await.expect(200);
     assert_eq!(summary["summary"], "x", "{summary}");
-    let heard = ada.get("/api/herald/events?type=knowledge.article.updated&limit=100").await.expect(200);
-    let heard = heard["items"].as_array().cloned().unwrap_or_default();
-    assert!(heard.iter().any(|event| event["data"]["entryId"] == entry.as_str()), "{heard:?}");
-    assert!(heard.iter().all(|event| event["data"].get("content").is_none()), "never with content");
+    heard_of(&ada, "knowledge.article.updated", 1, |data| data["entryId"] == entry.as_str()).await;
+    let told = heard_so_far(&ada, "herald", "knowledge.article.updated").await;
+    assert!(told.iter().all(|data| data.get("content").is_none()), "never with content: {told:?}");
 }

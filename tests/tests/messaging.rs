@@ -394,6 +394,26 @@ async fn what_nobody_answers_goes_up_level_by_level() {
     ada.post(&format!("{MESSAGES}/{talk}/acknowledge"), &json!({})).await.done(200);
 }
 
+/// An approver who was taken out of a private conversation is told nothing more of it.
+#[tokio::test]
+async fn an_escalation_reaches_nobody_outside_of_what_is_private() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let cleo = members::bring(&host, &ada, "cleo@example.com", "Member").await;
+    let bob_id = members::id(&bob);
+    let safe = open(&cleo, &json!({"type": "channel", "name": "safe", "isPrivate": true})).await;
+    let participants = format!("{CONVERSATIONS}/{safe}/participants");
+    cleo.post(&participants, &json!({"userIds": [bob_id]})).await.done(201);
+    let request =
+        json!({"content": "May I?", "messageType": "approval_request", "structuredData": {"approvers": [bob_id]}});
+    let message = text(&say(&cleo, &safe, &request).await, "id");
+    let path = format!("{MESSAGES}/{message}/escalate");
+    let escalate = async || cleo.post(&path, &json!({"reason": "urgent"})).await.expect(200)["escalateTo"].clone();
+    assert_eq!(escalate().await, json!([bob_id]));
+    cleo.delete(&format!("{participants}?userId={bob_id}")).await.done(204);
+    assert_eq!(escalate().await, json!([members::id(&cleo)]));
+}
+
 #[tokio::test]
 async fn who_is_mentioned_is_told_and_strangers_are_left_out() {
     let (host, ada) = host_with_ada().await;

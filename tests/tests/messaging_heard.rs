@@ -2,7 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use berth_tests::answer::text;
-use berth_tests::wait::heard;
+use berth_tests::wait::{heard, heard_so_far};
 use berth_tests::{Client, Host, Manifest, eventually, members, plans};
 use serde_json::{Value, json};
 
@@ -123,9 +123,8 @@ async fn what_is_private_is_told_without_its_words(ada: &Client, bob: &Client) {
     assert_eq!((&resolved[0]["conversationId"], &resolved[0]["messageCount"]), (&json!(safe), &json!(2)));
     let mut told: Vec<Value> = Vec::new();
     for kind in ["message.created", "message.updated", "approval.requested", "conversation.created"] {
-        let page = ada.get(&format!("/api/herald/events?type=messaging.{kind}&limit=200")).await.expect(200);
-        let items = page["items"].as_array().cloned().unwrap_or_default();
-        told.extend(items.into_iter().filter(|item| item["data"]["conversationId"] == safe.as_str()));
+        let all = heard_so_far(ada, "herald", &format!("messaging.{kind}")).await;
+        told.extend(all.into_iter().filter(|data| data["conversationId"] == safe.as_str()));
     }
     assert!(told.len() >= 4, "{told:?}");
     told.extend([rejected, decided, resolved].concat());
@@ -219,4 +218,44 @@ async fn what_belongs_to_a_project_is_for_those_who_see_it() {
     })
     .await;
     assert_eq!(say(&bob, &id, &mention).await["mentions"], json!([cem_id]));
+}
+
+/// What an event is about is named by whoever causes it: that opens no conversation to them that they do not see.
+#[tokio::test]
+async fn an_event_lets_nobody_into_what_is_for_others() {
+    let (host, ada) = started(Manifest::services()).await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let cem = members::bring(&host, &ada, "cem@example.com", "Member").await;
+    let review = async |client: &Client, project: &str, code: &str| {
+        let body = json!({"projectId": project, "reviewableType": "code", "reviewableId": code, "title": "Look at it",
+            "assignedTo": members::id(client)});
+        client.post("/api/reviews", &body).await.done(201);
+    };
+    let secret = bob.post("/api/projects", &json!({"name": "Secret", "visibility": "private"})).await.expect(201);
+    let secret = text(&secret, "id");
+    review(&bob, &secret, "pr-42").await;
+    let of_project = about(&bob, "artifact", "pr-42").await;
+    let of_project_id = text(&of_project, "id");
+    let private = json!({"type": "context", "contextType": "artifact", "contextId": "pr-43", "isPrivate": true});
+    let private = open(&bob, &private).await;
+    say(&bob, &private, &json!({"content": "The combination is 1234."})).await;
+
+    let own = plans::project(&cem, "Own").await;
+    for code in ["pr-42", "pr-43"] {
+        review(&cem, &own, code).await;
+    }
+    let heard = eventually("conversations about both reviews", async || {
+        let page = cem.get(&format!("{CONVERSATIONS}?mine=true")).await.expect(200);
+        let items = page["items"].as_array().cloned().unwrap_or_default();
+        (items.len() == 2 && items.iter().all(|item| item["lastSeq"].as_i64() > Some(0))).then_some(items)
+    })
+    .await;
+    assert!(heard.iter().all(|item| item["projectId"] == own.as_str()), "{heard:?}");
+    for id in [&of_project_id, &private] {
+        for path in ["", "/messages", "/participants"] {
+            cem.get(&format!("{CONVERSATIONS}/{id}{path}")).await.problem(404, "NOT_FOUND");
+        }
+        assert_eq!(messages(&bob, id).await.len(), 1, "nothing is said there by others");
+    }
+    assert_eq!(about(&bob, "artifact", "pr-42").await["projectId"], secret.as_str(), "it has not moved");
 }

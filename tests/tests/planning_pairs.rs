@@ -8,6 +8,7 @@ use berth_tests::answer::text;
 use berth_tests::assistants::{self, set_up};
 use berth_tests::listener::{Listener, Received};
 use berth_tests::model_provider::{Act, Asked, ModelProvider, completion, whole};
+use berth_tests::wait::heard_of;
 use berth_tests::{Client, Host, Manifest, eventually, members, plans};
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -163,13 +164,6 @@ async fn a_plan_of_a_template_is_changed_step_by_step_executed_paused_and_cancel
     ada.get("/api/projects/current").await.problem(404, "NOT_FOUND");
 }
 
-/// The data of the events of a type that the herald has heard of a task.
-async fn heard(client: &Client, kind: &str, task: &str) -> Vec<Value> {
-    let page = client.get(&format!("/api/herald/events?type={kind}&limit=200")).await.expect(200);
-    let items = page["items"].as_array().cloned().unwrap_or_default();
-    items.into_iter().map(|item| item["data"].clone()).filter(|data| data["taskId"] == task).collect()
-}
-
 async fn arrives(client: &Client, kind: &str) -> Value {
     eventually(&format!("{kind} in the inbox"), async || {
         let inbox = client.get(&format!("/api/notifications?type={kind}")).await.expect(200);
@@ -197,10 +191,7 @@ async fn the_clock_says_once_that_a_task_is_due_and_once_that_it_is_late() {
     assert_eq!((&told["title"], &told["criticality"]), (&json!("Overdue: Saw"), &json!("HIGH")), "{told}");
     // Another time is another matter; and once this has been said, the clock has gone on for a while.
     ada.put(&format!("/api/tasks/{soon}"), &json!({"dueDate": "2026-01-01T00:00:00Z"})).await.done(200);
-    eventually("the second word on the first task", async || {
-        (heard(&ada, "task.overdue", &soon).await.len() == 1).then_some(())
-    })
-    .await;
+    heard_of(&ada, "task.overdue", 1, |data| data["taskId"] == soon.as_str()).await;
     for (kind, task, times) in [
         ("task.due_soon", &soon, 1),
         ("task.overdue", &soon, 1),
@@ -209,9 +200,11 @@ async fn the_clock_says_once_that_a_task_is_due_and_once_that_it_is_late() {
         ("task.due_soon", &later, 0),
         ("task.overdue", &done, 0),
     ] {
-        assert_eq!(heard(&ada, kind, task).await.len(), times, "{kind} {task}");
+        let told = heard_of(&ada, kind, times, |data| data["taskId"] == task.as_str()).await;
+        assert_eq!(told.len(), times, "{kind} {task}");
     }
-    assert_eq!(heard(&ada, "task.overdue", &late).await[0]["assignedTo"], members::id(&bob).as_str());
+    let told = heard_of(&ada, "task.overdue", 1, |data| data["taskId"] == late.as_str()).await;
+    assert_eq!(told[0]["assignedTo"], members::id(&bob).as_str());
 }
 
 #[tokio::test]

@@ -335,7 +335,7 @@ async fn an_execution_without_the_assistant_is_a_failed_one() {
 
 #[tokio::test]
 async fn an_execution_asks_the_assistant_whole_and_piece_by_piece() {
-    let (_host, ada) = host_with_ada().await;
+    let (host, ada) = host_with_ada().await;
     published(&ada, "greet", "Ahoy {{name}}").await;
     let path = format!("{ROUTES}/greet/execute");
     let asked = json!({"variables": {"name": "Bo"}, "model": "echo"});
@@ -372,6 +372,19 @@ async fn an_execution_asks_the_assistant_whole_and_piece_by_piece() {
         (used["total"] == 2).then_some(())
     })
     .await;
+    // What somebody was answered is theirs, and for those who look after prompts.
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let own = json!({"variables": {"name": "Bob"}, "model": "echo"});
+    bob.post(&path, &own).await.done(200);
+    let shown = async |client: &Client| {
+        let rows = client.get(&format!("{ROUTES}/greet/executions?sortBy=executedAt")).await.expect(200);
+        rows["items"].as_array().into_iter().flatten().map(|row| row["output"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&bob).await, [Value::Null, Value::Null, json!("Ahoy Bob")]);
+    assert_eq!(shown(&ada).await, [json!("Ahoy Bo"), json!("Ahoy Bo"), json!("Ahoy Bob")]);
+    bob.get(&format!("{ROUTES}/greet/executions?sortBy=output")).await.problem(400, "VALIDATION_ERROR");
+    let outcome = format!("{ROUTES}/executions/{}/outcome", text(&done, "executionId"));
+    assert_eq!(bob.post(&outcome, &json!({"rating": 4})).await.expect(200)["output"], Value::Null);
 }
 
 #[tokio::test]

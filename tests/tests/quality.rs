@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use berth_tests::answer::text;
 use berth_tests::members::host_with_ada;
-use berth_tests::wait::heard;
+use berth_tests::wait::{heard, heard_of};
 use berth_tests::{Client, Host, Manifest, eventually, guests, members};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -304,12 +304,8 @@ async fn nobody_wins_before_the_minimum_and_the_end() {
     assert_eq!((&kept["conclusion"], &kept["winner"]), (&json!("winner"), &json!(variants[1])), "{kept}");
     let value = json!({"subjectId": groups[0][0], "metric": "clicks", "value": 1});
     ada.post(&format!("{path}/metrics"), &value).await.problem(409, "EXPERIMENT_NOT_RUNNING");
-    let told = eventually("news of its end", async || {
-        let heard = ada.get("/api/herald/events?type=experiment.completed").await.expect(200);
-        heard["items"].as_array().and_then(|items| items.first().cloned())
-    })
-    .await;
-    assert_eq!(told["data"]["winnerVariantId"], json!(variants[1]), "{told}");
+    let told = heard_of(&ada, "experiment.completed", 1, |_| true).await.remove(0);
+    assert_eq!(told["winnerVariantId"], json!(variants[1]), "{told}");
     // What the figures say binds nobody, but who decides does so once.
     let decision = json!({"winner": variants[0], "conclusion": "Red hurts the eyes."});
     let decided = ada.post(&format!("{path}/conclude"), &decision).await.expect(200);

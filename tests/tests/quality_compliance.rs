@@ -1,10 +1,10 @@
 //! quality: checks that never pass by mistake and run one at a time, policies that refuse, certifications that end, and reports
 //! that stay as they are.
-#![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use std::sync::Arc;
 
 use berth_tests::answer::text;
+use berth_tests::wait::{heard_of, heard_so_far};
 use berth_tests::{Client, Host, Manifest, eventually, members};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -13,6 +13,9 @@ const CHECKS: &str = "/api/compliance/checks";
 const POLICIES: &str = "/api/compliance/policies";
 const CERTIFICATIONS: &str = "/api/compliance/certifications";
 const REPORTS: &str = "/api/compliance/reports";
+
+/// What is told of the end of a certification, before it and after.
+const EXPIRING: &str = "compliance.certification.expiring";
 
 async fn host_with_ada(manifest: Manifest) -> (Host, Client) {
     let host = Host::with(manifest).start().await;
@@ -32,13 +35,9 @@ async fn made(client: &Client, path: &str, body: &Value) -> String {
     format!("{path}/{}", text(&client.post(path, body).await.expect(201), "id"))
 }
 
-async fn heard(client: &Client, kind: &str, of: &str) -> Value {
-    eventually(kind, async || {
-        let page = client.get(&format!("/api/herald/events?type={kind}&limit=200")).await.expect(200);
-        let is_it = |item: &&Value| item["data"]["id"].as_str().is_some_and(|id| of.ends_with(id));
-        page["items"].as_array()?.iter().find(is_it).cloned()
-    })
-    .await
+/// Whether an event is about what lies at `path`.
+fn is_about(data: &Value, path: &str) -> bool {
+    data["id"].as_str().is_some_and(|id| path.ends_with(id))
 }
 
 #[tokio::test]
@@ -56,7 +55,8 @@ async fn a_check_never_passes_by_mistake() {
     assert_eq!(failed["status"], "fail");
     assert!(text(&failed["evidence"], "error").contains("mfa"), "{failed}");
     assert_eq!(ada.get(&path).await.expect(200)["status"], "fail");
-    assert_eq!(heard(&ada, "compliance.check.failed", &path).await["data"]["runId"], failed["id"]);
+    let told = heard_of(&ada, "compliance.check.failed", 1, |data| is_about(data, &path)).await;
+    assert_eq!(told[0]["runId"], failed["id"]);
     let runs = ada.get(&format!("{path}/runs")).await.expect(200);
     assert_eq!((&runs["total"], &runs["items"][0]["id"]), (&json!(2), &failed["id"]));
     // The service's own figures, and those of others.
@@ -204,7 +204,8 @@ async fn a_policy_refuses_what_it_cannot_judge() {
     assert_eq!(unknown["allowed"], false);
     assert!(text(&unknown["violations"][0], "error").contains("context.approvals"), "{unknown}");
     assert_eq!(ask(&ada, json!({"environment": "staging"})).await["allowed"], true);
-    assert_eq!(heard(&ada, "compliance.violation", &path).await["data"]["allowed"], false);
+    let told = heard_of(&ada, "compliance.violation", 1, |data| is_about(data, &path)).await;
+    assert_eq!(told[0]["allowed"], false);
     let entry = eventually("an entry of the audit log", async || {
         let page = ada.get("/api/audit-logs?action=compliance.violation").await.expect(200);
         page["items"].as_array().and_then(|items| items.first().cloned())
@@ -246,28 +247,18 @@ async fn certifications_end_by_themselves() {
     let warned = made(&ada, CERTIFICATIONS, &certified("HIPAA", &later.to_rfc3339())).await;
     let quiet = made(&ada, CERTIFICATIONS, &certified("GDPR", "2100-01-01T00:00:00Z")).await;
     eventually("its end", async || (ada.get(&short).await.expect(200)["status"] == "expired").then_some(())).await;
-    eventually("the news of its end", async || {
-        let all = ada.get("/api/herald/events?type=compliance.certification.expiring&limit=200").await.expect(200);
-        let is_it = |item: &&Value| {
-            item["data"]["isExpired"] == true && item["data"]["id"].as_str().is_some_and(|id| short.ends_with(id))
-        };
-        all["items"].as_array()?.iter().find(is_it).map(|_| ())
-    })
-    .await;
-    let news = heard(&ada, "compliance.certification.expiring", &warned).await;
-    assert_eq!((&news["data"]["daysLeft"], &news["data"]["isExpired"]), (&json!(20), &json!(false)), "{news}");
+    heard_of(&ada, EXPIRING, 1, |data| data["isExpired"] == true && is_about(data, &short)).await;
+    let news = heard_of(&ada, EXPIRING, 1, |data| is_about(data, &warned)).await.remove(0);
+    assert_eq!((&news["daysLeft"], &news["isExpired"]), (&json!(20), &json!(false)), "{news}");
     let page = ada.get(&format!("{CERTIFICATIONS}?status=expired")).await.expect(200);
     assert_eq!(page["total"], 2, "{page}");
     assert_eq!(ada.get(&quiet).await.expect(200)["status"], "certified");
     // Each warning once, however often the timer ticks: the next of its kind is that of another certification.
     let other = made(&ada, CERTIFICATIONS, &certified("PCI", &later.to_rfc3339())).await;
-    heard(&ada, "compliance.certification.expiring", &other).await;
-    let all = ada.get("/api/herald/events?type=compliance.certification.expiring&limit=200").await.expect(200);
-    let of = |path: &str| {
-        let items = all["items"].as_array().into_iter().flatten();
-        items.filter(|item| item["data"]["id"].as_str().is_some_and(|id| path.ends_with(id))).count()
-    };
-    assert_eq!((of(&warned), of(&quiet)), (1, 0), "{all}");
+    heard_of(&ada, EXPIRING, 1, |data| is_about(data, &other)).await;
+    let all = heard_so_far(&ada, "herald", EXPIRING).await;
+    let of = |path: &str| all.iter().filter(|data| is_about(data, path)).count();
+    assert_eq!((of(&warned), of(&quiet)), (1, 0), "{all:?}");
     let refused = ada.post(CERTIFICATIONS, &certified("x", "2019-01-01T00:00:00Z")).await;
     refused.problem(400, "VALIDATION_ERROR");
     assert_eq!(refused.faulty_fields(), ["expiryDate"]);

@@ -324,6 +324,11 @@ async fn tasks_are_planned_by_themselves_and_private_ones_stay_private() {
     for name in ["projectId", "taskId", "note", "origin"] {
         assert_eq!(cem.get(&format!("{ALLOCATIONS}?sortBy={name}")).await.faulty_fields(), ["sortBy"], "{name}");
     }
+    // A key that opens no projects shows nothing of them, whatever its owner has just seen.
+    let key = json!({"name": "Planner", "permissions": ["capacity.*"]});
+    let key = text(&ada.post("/api/users/me/api-keys", &key).await.expect(201), "key");
+    assert_eq!(ada.get(&path).await.expect(200)["note"], "gold");
+    assert_eq!(host.client().with_token(&key).get(&path).await.expect(200)["note"], Value::Null);
     // What follows a task of it names the task where it comes from.
     let body = json!({"projectId": vault, "title": "Melt", "assignedTo": members::id(&ada), "estimatedHours": 2});
     let melting = text(&ada.post("/api/tasks", &body).await.expect(201), "id");

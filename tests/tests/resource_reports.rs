@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use berth_tests::answer::text;
 use berth_tests::days::day;
+use berth_tests::wait::heard_of;
 use berth_tests::{Client, Host, Manifest, eventually, members};
 use serde_json::{Value, json};
 
@@ -225,11 +226,7 @@ async fn what_other_services_tell_is_followed() {
     eventually("the release", open).await;
     ada.get(&format!("/api/resources/{dan}")).await.problem(404, "NOT_FOUND");
     for (kind, user) in [("allocated", &bob), ("overallocated", &bob), ("released", &dan)] {
-        eventually(kind, async || {
-            let page = ada.get(&format!("/api/herald/events?type=capacity.{kind}&limit=200")).await.expect(200);
-            page["items"].as_array()?.iter().find(|item| item["data"]["userId"] == user.as_str()).map(|_| ())
-        })
-        .await;
+        heard_of(&ada, &format!("capacity.{kind}"), 1, |data| data["userId"] == user.as_str()).await;
     }
     drop(host);
 }

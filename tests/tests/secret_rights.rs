@@ -5,6 +5,8 @@ use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
 use berth_tests::secrets::{made, value};
 use berth_tests::{Client, Host, eventually, guests, members};
+use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test]
@@ -234,4 +236,28 @@ async fn two_grants_for_one_grantee_at_once_are_one_and_end_once() {
     statuses.sort_unstable();
     assert_eq!(statuses, [204, 404]);
     value(&bob, &secret).await.problem(403, "ACCESS_DENIED");
+}
+
+#[tokio::test]
+async fn of_vaults_that_are_made_the_default_at_once_one_is() {
+    let (_host, ada) = host_with_ada().await;
+    for scope in ["ORGANIZATION", "GLOBAL"] {
+        let mut paths = Vec::new();
+        for name in ["one", "two", "three"] {
+            let vault = json!({"name": name, "backend": "HASHICORP_VAULT", "scope": scope,
+                "config": {"address": "https://vault.example.com:8200", "token": "vault-token"}});
+            let vault = text(&ada.post("/api/vaults", &vault).await.expect(201), "id");
+            paths.push(format!("/api/vaults/{vault}/default"));
+        }
+        for _ in 0..4 {
+            let choices = paths.iter().map(|path| ada.send(ada.request(Method::POST, path)));
+            for answer in join_all(choices).await {
+                answer.done(200);
+            }
+            let vaults = ada.get("/api/vaults?limit=200").await.expect(200);
+            let defaults = vaults["items"].as_array().into_iter().flatten();
+            let defaults = defaults.filter(|vault| vault["scope"] == scope && vault["isDefault"] == true);
+            assert_eq!(defaults.count(), 1, "{vaults}");
+        }
+    }
 }

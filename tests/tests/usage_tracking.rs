@@ -386,6 +386,11 @@ async fn members_see_their_own_usage_and_make_no_rules() {
     bob.get(&format!("/api/usage/budgets/{whole}")).await.problem(404, "NOT_FOUND");
     bob.get(&format!("/api/usage/budgets/{whole}/status")).await.problem(404, "NOT_FOUND");
     bob.get(&format!("/api/usage/budgets/{each}/status")).await.done(200);
+    for (client, count) in [(&ada, 2), (&bob, 1)] {
+        let check = json!({"categoryCode": "ai.completion"});
+        let verdict = client.post("/api/usage/quotas/check", &check).await.expect(200);
+        assert_eq!(verdict["budgets"].as_array().map(Vec::len), Some(count), "{verdict}");
+    }
     // The platform's administrators read any organization's, and nobody else reads another one's.
     let eve = host.client().register("eve@example.com", "Reef").await;
     eve.post("/api/usage/events", &completion("eve", 77)).await.done(202);

@@ -277,7 +277,6 @@ async fn what_is_private_is_for_whom_it_names() {
         ada.get(&read).await.problem(404, "NOT_FOUND");
         bob.get(&read).await.done(200);
     }
-    ada.post(&format!("{path}/cancel"), &json!({})).await.problem(404, "NOT_FOUND");
     ada.post(&format!("{path}/retry"), &json!({})).await.problem(404, "NOT_FOUND");
     let asked = async |client: &Client| {
         let page = client.get(&format!("{ROUTES}/approvals?runId={private}")).await.expect(200);
@@ -288,6 +287,42 @@ async fn what_is_private_is_for_whom_it_names() {
     decide(&ada, &whispered, "approve").await.problem(404, "NOT_FOUND");
     decide(&bob, &whispered, "approve").await.done(200);
     becomes(&bob, &private, "completed").await;
+}
+
+/// A private run that stands in the way of its workflow's end is cancelled by whoever may delete that, who learns nothing of it.
+#[tokio::test]
+async fn whoever_may_delete_a_workflow_cancels_what_they_do_not_see() {
+    let (host, ada, bob) = host_with_members().await;
+    let cleo = members::bring(&host, &ada, "cleo@example.com", "Member").await;
+    let agent = json!({"name": "Own", "model": "echo", "scope": "USER"});
+    let agent = text(&bob.post("/api/ai/agents", &agent).await.expect(201), "id");
+    let id = active(&bob, waits_after("Bob's", "ai.agent.completed", json!({}))).await;
+    let workflow = format!("{ROUTES}/{id}");
+    let whisper = json!({"input": "Whisper"});
+    let nothing = json!({});
+    for (count, ends) in [(1, "cancelled"), (2, "completed")] {
+        bob.post(&format!("/api/ai/agents/{agent}/execute"), &whisper).await.done(201);
+        let run = text(&runs(&bob, &id, count).await.remove(count - 1), "id");
+        becomes(&bob, &run, "waiting").await;
+        let path = format!("{ROUTES}/runs/{run}");
+        let refused = ada.delete(&workflow).await.problem(409, "WORKFLOW_RUNNING");
+        assert_eq!(refused["runId"], run.as_str(), "{refused}");
+        cleo.post(&format!("{path}/cancel"), &nothing).await.problem(404, "NOT_FOUND");
+        if ends == "completed" {
+            decide(&bob, &approval(&bob).await, "approve").await.done(200);
+            becomes(&bob, &run, ends).await;
+        }
+        // The answer is the same, however often it is asked for and whatever has become of the run.
+        for _ in 0..2 {
+            let cancelled = ada.post(&format!("{path}/cancel"), &nothing).await;
+            cancelled.done(204);
+            assert_eq!(cancelled.text(), "");
+        }
+        ada.get(&path).await.problem(404, "NOT_FOUND");
+        assert_eq!(bob.get(&path).await.expect(200)["status"], ends);
+        bob.post(&format!("{path}/cancel"), &nothing).await.done(if ends == "cancelled" { 200 } else { 409 });
+    }
+    ada.delete(&workflow).await.done(204);
 }
 
 /// The same of a prompt, and of what somebody learns: each starts a workflow of whose it is and of nobody else.
@@ -342,6 +377,38 @@ async fn what_tells_of_people_is_shown_to_administrators() {
     tell("second").await;
     runs(&ada, &id, 2).await;
     assert_eq!(ada.get(&format!("{ROUTES}/{theirs}/runs")).await.expect(200)["total"], 0);
+}
+
+/// What the organization spends is for administrators, whoever spends it; what somebody spends of their own is theirs.
+#[tokio::test]
+async fn what_a_budget_tells_is_for_whom_the_budget_is() {
+    let (_host, ada, bob) = host_with_members().await;
+    let price = json!({"categoryCode": "ai.completion", "effectiveFrom": "2026-01-01T00:00:00Z", "pricingModel": "FLAT",
+        "unitPriceMicro": 1_000});
+    ada.post("/api/usage/pricing", &price).await.done(201);
+    let budget = async |scope: &str| {
+        let body = json!({"name": scope, "scope": scope, "period": "MONTHLY", "amountMicro": 1_000});
+        text(&ada.post("/api/usage/budgets", &body).await.expect(201), "id")
+    };
+    let (whole, each) = (budget("ORGANIZATION").await, budget("USER").await);
+    let listens =
+        async |client: &Client| active(client, waits_after("Spent", "usage.budget.exceeded", json!({}))).await;
+    let (of_ada, of_bob) = (listens(&ada).await, listens(&bob).await);
+    let used = json!({"eventId": "e", "categoryCode": "ai.completion", "metrics": {"totalTokens": 1, "count": 1}});
+    bob.post("/api/usage/events", &used).await.done(202);
+    for (client, workflow, audience, budget) in [(&ada, of_ada, "managers", whole), (&bob, of_bob, "person", each)] {
+        let run = runs(client, &workflow, 1).await.remove(0);
+        let run = client.get(&format!("{ROUTES}/runs/{}", text(&run, "id"))).await.expect(200);
+        assert_eq!((&run["audience"], &run["triggerPayload"]["data"]["budgetId"]), (&json!(audience), &json!(budget)));
+    }
+    // Administrators are told of what is spent together, and each of their own.
+    for client in [&ada, &bob] {
+        eventually("the word in the inbox", async || {
+            let page = client.get("/api/notifications?type=usage.budget.exceeded").await.expect(200);
+            (page["total"] == 1).then_some(())
+        })
+        .await;
+    }
 }
 
 /// What a key may do ends with the start: the run is its owner's.

@@ -14,6 +14,7 @@ use berth_sdk::{
     types::Scope,
 };
 
+use crate::HOLDS;
 use execution::AgentExecution;
 
 /// Agents of one organization.
@@ -138,6 +139,7 @@ impl Rules for Agent {
     }
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
+        transaction.hold(HOLDS, "agents")?;
         if Select::<Self>::new().count(transaction)? >= AGENTS_MAX {
             return Err(Problem::unprocessable(format!("An organization has at most {AGENTS_MAX} agents.")));
         }

@@ -29,10 +29,16 @@ use access::MANAGE;
 use agent::{Agent, execution, memory};
 use provider::{Provider, health};
 
+/// Which names are held: of lists that are counted, and of what there is one of.
+pub const HOLDS: &str = "ai_holds";
+
 /// The whole service.
 pub fn service() -> Service {
     Service::new("ai-service", env!("CARGO_PKG_VERSION"))
-        .migrations(migrations::embed!["../../../migrations/ai-service/0001_ai.sql"])
+        .migrations(migrations::embed![
+            "../../../migrations/ai-service/0001_ai.sql",
+            "../../../migrations/ai-service/0002_holds.sql",
+        ])
         .routes(completions())
         .routes(models())
         .routes(rules())
@@ -50,6 +56,8 @@ fn tick(_: &Envelope) -> Result<()> {
     completion::sweep()?;
     execution::sweep()?;
     completion::retain()?;
+    // Users come and go.
+    database::forget_holds(HOLDS)?;
     health::tick()
 }
 

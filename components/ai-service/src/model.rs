@@ -8,7 +8,7 @@ use berth_sdk::{
 };
 
 use crate::{
-    access, catalog,
+    HOLDS, access, catalog,
     provider::{self, Provider},
     wire::Usage,
 };
@@ -106,6 +106,7 @@ impl Rules for Model {
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         access::require_manager(self.scope == Scope::Global)?;
+        transaction.hold(HOLDS, "models")?;
         if Select::<Self>::new().count(transaction)? >= catalog::MODELS_MAX {
             return Err(Problem::unprocessable(format!("There are at most {} models.", catalog::MODELS_MAX)));
         }
@@ -115,15 +116,16 @@ impl Rules for Model {
                 return Err(Problem::field("providerId", "must be everybody's as well"));
             }
         }
-        Ok(())
+        self.hold_default(self.scope == Scope::Global, transaction)
     }
 
     fn after_create(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
         only_default(row, transaction)
     }
 
-    fn before_update(&mut self, old: &Stored<Self>, _: &Transaction) -> Result<()> {
-        access::require_manager(old.organization_id.is_none())
+    fn before_update(&mut self, old: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        access::require_manager(old.organization_id.is_none())?;
+        self.hold_default(old.organization_id.is_none(), transaction)
     }
 
     fn after_update(_: &Stored<Self>, new: &Stored<Self>, transaction: &Transaction) -> Result<()> {
@@ -150,11 +152,21 @@ impl Rules for Model {
     }
 }
 
-/// There is one default among an organization's models, and one among everybody's.
+impl Model {
+    /// Of two models that become the default at once the later one finds the other. To be called before anything is written: who
+    /// waits here keeps nobody waiting.
+    fn hold_default(&self, is_global: bool, transaction: &Transaction) -> Result<()> {
+        if self.is_default { transaction.hold_for(HOLDS, "default", is_global) } else { Ok(()) }
+    }
+}
+
+/// There is one default among an organization's models, and one among everybody's. The others get another version, so that who
+/// has read one of them as the default does not write it as one.
 fn only_default(row: &Stored<Model>, transaction: &Transaction) -> Result<()> {
     if row.is_default {
         transaction.execute(
-            "UPDATE ai_models SET is_default = $3 WHERE COALESCE(organization_id, '') = $2 AND id <> $1 AND is_default <> $3",
+            "UPDATE ai_models SET is_default = $3, version = version + 1 \
+             WHERE COALESCE(organization_id, '') = $2 AND id <> $1 AND is_default <> $3",
             params![&row.id, row.organization_id.as_deref().unwrap_or_default(), false],
         )?;
     }
@@ -238,6 +250,9 @@ pub fn configure(Params(id): Params<Id>, Settings(mut settings): Settings) -> Re
         access::require_manager(false)?;
     }
     let row = database::transaction(|transaction| {
+        // Of two at once the later one finds what the other has set: one row for each model, and one default.
+        let owner = user_id.as_deref().unwrap_or_default();
+        transaction.hold(HOLDS, &format!("configuration:{owner}"))?;
         let model = entity::read::<Model>(transaction, &id)?;
         let found = Select::<ModelConfiguration>::new()
             .equal("model_id", &model.id)

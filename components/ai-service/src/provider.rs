@@ -9,7 +9,7 @@ use berth_sdk::{
     types::{Health, Scope},
 };
 
-use crate::{access, catalog, model::Model};
+use crate::{HOLDS, access, catalog, model::Model};
 
 /// In whose form a provider speaks.
 #[choice(upper)]
@@ -82,6 +82,7 @@ impl Rules for Provider {
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         access::require_manager(self.scope == Scope::Global)?;
+        transaction.hold(HOLDS, "providers")?;
         if Select::<Self>::new().count(transaction)? >= catalog::PROVIDERS_MAX {
             return Err(Problem::unprocessable(format!("There are at most {} providers.", catalog::PROVIDERS_MAX)));
         }

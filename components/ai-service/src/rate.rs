@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use berth_sdk::{cache, events::Message, prelude::*, types::Scope};
 
-use crate::access;
+use crate::{HOLDS, access};
 
 /// Limits of an organization, with everybody's.
 const LIMITS_MAX: i64 = 200;
@@ -54,6 +54,7 @@ impl Rules for RateLimit {
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         access::require_manager(self.scope == Scope::Global)?;
+        transaction.hold(HOLDS, "rate limits")?;
         if Select::<Self>::new().count(transaction)? >= LIMITS_MAX {
             return Err(Problem::unprocessable(format!("There are at most {LIMITS_MAX} limits.")));
         }

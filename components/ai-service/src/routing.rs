@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use berth_sdk::{prelude::*, types::Scope};
 
 use crate::{
-    access,
+    HOLDS, access,
     ask::Ask,
     catalog::{Catalog, KnownModel, WhyNot},
     model::Model,
@@ -62,6 +62,7 @@ impl Rules for RoutingRule {
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         access::require_manager(self.scope == Scope::Global)?;
+        transaction.hold(HOLDS, "routing rules")?;
         bounded(Select::<Self>::new().count(transaction)?)
     }
 
@@ -110,7 +111,7 @@ impl Rules for FallbackChain {
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         access::require_manager(false)?;
-        bounded(Select::<Self>::new().count(transaction)?)?;
+        bounded(Select::<Self>::new().count_in_turn(transaction)?)?;
         self.require_models(transaction)
     }
 

@@ -74,6 +74,8 @@ pub fn routes() -> Router {
         .permission(MANAGE)
 }
 
+/// `GET /api/calendar/time-rules`: of the projects that the caller sees. Planning sees every rule: it asks before each
+/// deployment, in the name of whoever deploys, and a rule that it is not told of keeps nobody from deploying.
 fn list(query: PageQuery) -> Result<JsonText<Page<Stored<TimeRule>>>> {
     let mut query = query;
     for (name, value) in &mut query.pairs {
@@ -81,7 +83,28 @@ fn list(query: PageQuery) -> Result<JsonText<Page<Stored<TimeRule>>>> {
             *value = value.to_lowercase();
         }
     }
-    Select::<TimeRule>::new().page(&Pool, &query)
+    let select = Select::<TimeRule>::new();
+    if is_planning() {
+        return select.page(&Pool, &query);
+    }
+    for (name, value) in &query.pairs {
+        // One that is newer than what is remembered is asked for anew.
+        if let ("projectId", Ok(id)) = (name.as_str(), Id::parse(value))
+            && let Err(problem) = people::scope::require(&id)
+            && problem.status >= 500
+        {
+            return Err(problem);
+        }
+    }
+    match people::scope::within("project_id") {
+        Some(within) => select.meets(within).page(&Pool, &query),
+        None => select.page(&Pool, &query),
+    }
+}
+
+/// Whether planning itself calls, which the host vouches for.
+fn is_planning() -> bool {
+    auth::principal().source_service.as_deref() == Some("planning")
 }
 
 /// `PUT /api/calendar/time-rules`: by project and environment.
@@ -283,6 +306,18 @@ mod tests {
         assert_eq!(suggest(late, &office()), Some(at("2026-11-23T08:00:00Z")), "Friday evening becomes Monday morning");
         let endless = span("2026-11-20T08:00:00Z", "2026-11-20T17:00:00Z");
         assert_eq!(suggest(endless, &office()), None, "nine hours never fit into eight");
+    }
+
+    #[test]
+    fn planning_alone_is_told_every_rule() {
+        let is_told = |service: Option<&str>| {
+            berth_sdk::testing::sign_in("u1", "o1");
+            let source_service = service.map(ToString::to_string);
+            berth_sdk::testing::become_principal(auth::Principal { source_service, ..auth::principal() });
+            is_planning()
+        };
+        assert!(is_told(Some("planning")));
+        assert!(!is_told(Some("workflow")) && !is_told(Some("mcp-server")) && !is_told(None));
     }
 
     proptest! {

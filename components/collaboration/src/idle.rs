@@ -8,6 +8,7 @@ use berth_sdk::{events::Message, prelude::*};
 
 use crate::{
     live::event::MEDIA,
+    review,
     session::{EndReason, Status, held::Held},
 };
 
@@ -64,7 +65,9 @@ pub fn tick(_: &Envelope) -> Result<()> {
             Ok::<_, Problem>(())
         })?;
     }
-    forget(now)
+    forget(now)?;
+    // Reviews come and go.
+    Ok(database::forget_holds(review::HOLDS)?)
 }
 
 /// Removes what nobody follows any more.

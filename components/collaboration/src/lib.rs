@@ -20,7 +20,10 @@ use berth_sdk::{migrations, prelude::*};
 /// The whole service.
 pub fn service() -> Service {
     Service::new("collaboration", env!("CARGO_PKG_VERSION"))
-        .migrations(migrations::embed!["../../../migrations/collaboration/0001_collaboration.sql"])
+        .migrations(migrations::embed![
+            "../../../migrations/collaboration/0001_collaboration.sql",
+            "../../../migrations/collaboration/0002_holds.sql",
+        ])
         .routes(session::api::routes())
         .routes(live::routes())
         .routes(annotation::routes())

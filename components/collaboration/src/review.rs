@@ -8,6 +8,8 @@ use crate::{
     session::{Session, Status, held::Held},
 };
 
+/// Where it is held which reviews are being offered.
+pub const HOLDS: &str = "pairing_holds";
 /// The longest title, in characters.
 const TITLE_MAX: usize = 200;
 
@@ -42,6 +44,8 @@ pub fn offer(envelope: &Envelope) -> Result<()> {
         if !transaction.once(&envelope.id)? {
             return Ok(());
         }
+        // Of two messages about one review the later one finds the offer of the other.
+        transaction.hold(HOLDS, &format!("review:{review_id}"))?;
         let offered = Select::<Session>::new().equal("review_id", &review_id).equal("status", Status::Scheduled);
         let held = offered.first(transaction)?.map(|offer| Held::take(transaction, &offer.id)).transpose()?;
         // It may have begun while it was waited for: then it is no offer any more.

@@ -169,10 +169,14 @@ pub fn keep(transaction: &Transaction, collection: &Stored<Collection>, entry: &
     let tokens = Some(embedder::tokens(&content));
     match old {
         Some(mut row) => {
+            let before = row.clone();
             row.title = title;
             row.metadata = metadata;
+            // Its project says who sees an article, and what was made of it.
+            row.project_id = project_id;
             if row.content_hash == hash && row.status == Status::Completed {
-                return entity::save(transaction, &mut row);
+                entity::save(transaction, &mut row)?;
+                return store::follow(transaction, &before, &row);
             }
             let document = Document {
                 content,
@@ -183,7 +187,8 @@ pub fn keep(transaction: &Transaction, collection: &Stored<Collection>, entry: &
                 attempts: 0,
                 ..row.data.clone()
             };
-            store::replace(transaction, row, Prepared::new(document, Vec::new())).map(|_| ())
+            let row = store::replace(transaction, row, Prepared::new(document, Vec::new()))?;
+            store::follow(transaction, &before, &row)
         }
         None => {
             let fields: Value = json!({

@@ -29,6 +29,7 @@ pub fn service() -> Service {
             "../../../migrations/embeddings/0002_words.sql",
             "../../../migrations/embeddings/0003_counted.sql",
             "../../../migrations/embeddings/0004_vector_index.sql",
+            "../../../migrations/embeddings/0005_holds.sql",
         ])
         .routes(documents())
         .routes(searches())

@@ -8,6 +8,8 @@ pub const MANAGE: &str = "embeddings.embedding.manage";
 pub const DIMENSIONS_MAX: i64 = 4_096;
 /// What is similar enough when neither the request nor the model says.
 pub const THRESHOLD: f64 = 0.7;
+/// Which names are held.
+const HOLDS: &str = "emb_holds";
 
 /// Who makes the vectors.
 #[choice]
@@ -76,20 +78,21 @@ impl Rules for Model {
         }
     }
 
-    fn before_create(&mut self, _: &Transaction) -> Result<()> {
+    fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         auth::require(MANAGE)?;
         if self.provider == Provider::Builtin {
             return Err(Problem::field("provider", "must be one of openai, ollama: the built-in one is there"));
         }
-        Ok(())
+        self.hold_default(self.scope == ModelScope::Global, transaction)
     }
 
     fn after_create(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
         row.be_the_only_default(transaction)
     }
 
-    fn before_update(&mut self, _: &Stored<Self>, _: &Transaction) -> Result<()> {
-        auth::require(MANAGE)
+    fn before_update(&mut self, old: &Stored<Self>, transaction: &Transaction) -> Result<()> {
+        auth::require(MANAGE)?;
+        self.hold_default(old.organization_id.is_none(), transaction)
     }
 
     fn after_update(_: &Stored<Self>, new: &Stored<Self>, transaction: &Transaction) -> Result<()> {
@@ -107,6 +110,14 @@ impl Rules for Model {
             Some(_) => Err(Problem::conflict("A collection uses it.").with_code("MODEL_IN_USE")),
             None => Ok(()),
         }
+    }
+}
+
+impl Model {
+    /// Of two models that become the default at once the later one finds the other. To be called before anything is written: who
+    /// waits here keeps nobody waiting.
+    fn hold_default(&self, is_global: bool, transaction: &Transaction) -> Result<()> {
+        if self.is_default { transaction.hold_for(HOLDS, "default", is_global) } else { Ok(()) }
     }
 }
 

@@ -32,8 +32,9 @@ pub fn work(envelope: &Envelope) -> Result<()> {
             store::IDENTITY,
             store::TURN
         );
-        let rows = database::query_as(transaction, &sql, params![&work.collection_id])?;
-        if store::remove_some(transaction, rows)? == store::TURN {
+        let rows: Vec<store::Identity> = database::query_as(transaction, &sql, params![&work.collection_id])?;
+        store::remove_some(transaction, &rows)?;
+        if store::may_be_more(&rows) {
             begin(transaction, &work.collection_id)?;
         }
         Ok(())

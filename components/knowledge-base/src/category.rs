@@ -4,6 +4,8 @@ use berth_sdk::{database::Value, prelude::*};
 
 /// Categories below one another.
 const DEPTH_MAX: usize = 10;
+/// Where it is held how they stand.
+const HOLDS: &str = "kb_holds";
 
 /// A category.
 #[entity(table = "kb_categories", name = "category", sort = "path")]
@@ -65,6 +67,7 @@ impl Rules for Category {
 
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
         require_own(row)?;
+        hold(transaction)?;
         let below =
             transaction.query_one("SELECT id FROM kb_categories WHERE parent_id = $1 LIMIT 1", params![&row.id])?;
         if below.is_some() {
@@ -83,9 +86,11 @@ impl Rules for Category {
 }
 
 impl Category {
-    fn place(&self, database: &dyn Executor) -> Result<String> {
+    /// The path that it gets, with how the categories stand held. 404 without its parent.
+    fn place(&self, transaction: &Transaction) -> Result<String> {
+        hold(transaction)?;
         let path = match &self.parent_id {
-            Some(parent_id) => format!("{}/{}", entity::read::<Self>(database, parent_id)?.path, self.name),
+            Some(parent_id) => format!("{}/{}", entity::read::<Self>(transaction, parent_id)?.path, self.name),
             None => format!("/{}", self.name),
         };
         if path.matches('/').count() > DEPTH_MAX {
@@ -94,6 +99,12 @@ impl Category {
         }
         Ok(path)
     }
+}
+
+/// Holds how the organization's categories stand until the end of the transaction: of two that move at once the later one
+/// finds where the other has gone, so that neither ends below itself, and what is made below one that moves goes with it.
+fn hold(transaction: &Transaction) -> Result<()> {
+    transaction.hold(HOLDS, "categories")
 }
 
 fn require_own(row: &Category) -> Result<()> {

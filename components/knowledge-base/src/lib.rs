@@ -29,6 +29,7 @@ pub fn service() -> Service {
         .migrations(migrations::embed![
             "../../../migrations/knowledge-base/0001_knowledge.sql",
             "../../../migrations/knowledge-base/0002_words.sql",
+            "../../../migrations/knowledge-base/0003_holds.sql",
         ])
         .routes(entries())
         .routes(finding())

@@ -246,9 +246,10 @@ impl Rules for Server {
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         self.require_right_to_send(None)?;
         if self.scope != Scope::Global {
-            let most = settings::of(transaction)?.max_custom_servers;
+            // Two at once would pass the limit: they wait for each other at the organization's settings, and where it has set
+            // nothing, and may have many, at its first server.
+            let most = settings::hold(transaction)?.max_custom_servers;
             let organization_id = berth_sdk::auth::organization_id()?;
-            // Two at once would pass the limit: they wait for each other at the organization's first server.
             let sql = "SELECT id FROM mcp_servers WHERE organization_id = $1 ORDER BY id LIMIT 1 FOR UPDATE";
             transaction.query_one(sql, params![&organization_id])?;
             let sql = "SELECT COUNT(*) AS total FROM mcp_servers WHERE organization_id = $1";
@@ -290,6 +291,7 @@ impl Rules for Server {
         if row.organization_id.is_none() {
             access::require_platform()?;
         }
+        hold(transaction, &row.id)?;
         let open = [execution::Status::Pending, execution::Status::Running];
         let sql = "SELECT id FROM mcp_executions WHERE server_id = $1 AND (status = $2 OR status = $3) LIMIT 1";
         if transaction.query_one(sql, params![&row.id, open[0], open[1]])?.is_some() {
@@ -387,6 +389,12 @@ pub fn missing() -> Problem {
 /// A server by its id, 404 otherwise.
 pub fn read(database: &dyn Executor, id: &str) -> Result<Stored<Server>> {
     entity::find::<Server>(database, id)?.ok_or_else(missing)
+}
+
+/// The same, held until the end of the transaction: who configures a server or deletes it waits for whoever does so already.
+pub fn hold(transaction: &Transaction, id: &str) -> Result<Stored<Server>> {
+    transaction.query_one("SELECT id FROM mcp_servers WHERE id = $1 FOR UPDATE", params![id])?;
+    read(transaction, id)
 }
 
 /// A server by its id or its name: an organization's own before the catalogue's.

@@ -50,6 +50,14 @@ pub fn of(database: &dyn Executor) -> Result<Settings> {
     Ok(Select::<Settings>::new().first(database)?.map(|row| row.data).unwrap_or_default())
 }
 
+/// The same, held until the end of the transaction where the organization has set any: who counts against them comes one after
+/// the other, and who changes them comes before or after.
+pub fn hold(transaction: &Transaction) -> Result<Settings> {
+    let sql = "SELECT id FROM mcp_organization_settings WHERE organization_id = $1 FOR UPDATE";
+    transaction.query_one(sql, params![auth::organization_id()?])?;
+    of(transaction)
+}
+
 /// 403 when the organization uses no tools.
 pub fn require_enabled(settings: &Settings) -> Result<()> {
     if settings.mcp_enabled {

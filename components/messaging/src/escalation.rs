@@ -175,13 +175,16 @@ fn reached(change: &Change<'_>, level: i64, administrators: Vec<Id>) -> Result<V
     let asked = rows.into_iter().map(|row| row.get::<Id>("user_id")).collect::<Result<Vec<_>, _>>()?;
     let limit = i64::try_from(REACHED_MAX).unwrap_or(i64::MAX);
     let owners = Participant::owners(change.transaction, &change.row.conversation_id, limit)?;
-    // In a private conversation nobody from outside could look.
-    let administrators = if change.seat.conversation.is_private {
-        Participant::among(change.transaction, &change.row.conversation_id, &administrators)?
-    } else {
-        administrators
-    };
-    Ok(gather([asked, owners, administrators], level))
+    Ok(gather([inside(change, asked)?, owners, inside(change, administrators)?], level))
+}
+
+/// Those who can look: in a private conversation nobody from outside can, and whoever was asked may have been taken out since.
+fn inside(change: &Change<'_>, ids: Vec<Id>) -> Result<Vec<Id>> {
+    if !change.seat.conversation.is_private || ids.is_empty() {
+        return Ok(ids);
+    }
+    let among = Participant::among(change.transaction, &change.row.conversation_id, &ids)?;
+    Ok(ids.into_iter().filter(|id| among.contains(id)).collect())
 }
 
 /// The groups up to a level together, and further ones while there is nobody.

@@ -74,10 +74,8 @@ fn say(mut word: Word, event_id: &str, caused_by: Option<&str>) -> Result<()> {
         Some(conversation) => conversation,
         None => {
             word.content = word.brief.take().unwrap_or(word.content);
-            let opening =
-                Opening::about(word.context_type, word.context_id.clone(), &word.title, word.project_id.clone());
-            let owner = word.owner.clone().filter(|id| known.contains(id));
-            Opening { owner, members: word.members.clone(), ..opening }.open()?.0
+            word.owner = word.owner.filter(|id| known.contains(id));
+            about(&word, event_id, caused_by)?
         }
     };
     let id = conversation.id.clone();
@@ -103,12 +101,40 @@ fn say(mut word: Word, event_id: &str, caused_by: Option<&str>) -> Result<()> {
 /// The conversation that an event names, where whoever caused the event could speak in it themselves.
 fn named(id: &Id, caused_by: Option<&str>) -> Result<Option<Stored<Conversation>>> {
     let Some(conversation) = entity::find::<Conversation>(&Pool, id)? else { return Ok(None) };
-    let is_inside = match caused_by {
-        Some(user_id) => Participant::find(&Pool, id, user_id)?.is_some(),
-        None => false,
-    };
     let is_open = || !conversation.is_private && people::is_everybodys(conversation.project_id.as_ref());
-    Ok((is_inside || is_open()).then_some(conversation))
+    Ok((takes_part(id, caused_by)? || is_open()).then_some(conversation))
+}
+
+/// The conversation about what happened; where that is for others, one about this event alone.
+fn about(word: &Word, event_id: &str, caused_by: Option<&str>) -> Result<Stored<Conversation>> {
+    let open = |context_id: Id| {
+        let opening = Opening::about(word.context_type, context_id, &word.title, word.project_id.clone());
+        Opening { owner: word.owner.clone(), members: word.members.clone(), ..opening }.open()
+    };
+    let (conversation, is_new) = open(word.context_id.clone())?;
+    if is_new || is_for(&conversation, word, caused_by)? {
+        return Ok(conversation);
+    }
+    Ok(open(event_id.into())?.0)
+}
+
+/// Whether those whom an event is for may be let into a conversation. What it is about is no proof: code is named freely, in every
+/// project anew, and a private conversation may be about anything.
+fn is_for(conversation: &Stored<Conversation>, word: &Word, caused_by: Option<&str>) -> Result<bool> {
+    if word.project_id.is_none() && word.members.is_empty() && word.approvers.is_empty() {
+        return Ok(true);
+    }
+    if conversation.project_id.is_some() && conversation.project_id != word.project_id {
+        return Ok(false);
+    }
+    Ok(!conversation.is_private || takes_part(&conversation.id, caused_by)?)
+}
+
+fn takes_part(id: &Id, user_id: Option<&str>) -> Result<bool> {
+    match user_id {
+        Some(user_id) => Ok(Participant::find(&Pool, id, user_id)?.is_some()),
+        None => Ok(false),
+    }
 }
 
 /// What happens now is talked about again, where the project says who sees it: whoever tells of it knows which one it is.

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use berth_sdk::{entity::Column, http_out, prelude::*};
 
-/// The right to let a check look into what a plugin answers to the organization itself, which sees everything.
-const MANAGE: &str = "observability.observability.manage";
+use crate::MANAGE;
+
 /// Checks of an organization.
 const CHECKS_MAX: i64 = 100;
 /// Checks of one tick.
@@ -69,7 +69,8 @@ impl Check {
     /// 403 where its results would tell its author of an answer that is not theirs to read: by the clock a plugin is asked as
     /// the organization.
     fn require_manager(&self) -> Result<()> {
-        if self.service.is_some() && self.expected.body_contains.is_some() && !auth::has(MANAGE) {
+        let looks_into = self.expected.body_contains.is_some() || self.expected.status.is_some();
+        if self.service.is_some() && looks_into && !auth::has(MANAGE) {
             return Err(Problem::forbidden("What a plugin answers is looked into only for administrators."));
         }
         Ok(())
@@ -301,6 +302,8 @@ mod tests {
         let status = |value| check(value).require_manager().err().map(|problem| problem.status);
         let plugin = json!({"url": null, "service": "logging", "expected": {"bodyContains": "x"}});
         assert_eq!(status(plugin.clone()), Some(403));
+        let is_there = json!({"url": null, "service": "logging", "expected": {"path": "/api/x/1", "status": [200]}});
+        assert_eq!(status(is_there), Some(403), "whether something exists is told by the status");
         assert_eq!(status(json!({"expected": {"bodyContains": "x"}})), None, "of an address everybody may");
         assert_eq!(status(json!({"url": null, "service": "logging"})), None);
         berth_sdk::testing::permit(MANAGE);

@@ -9,6 +9,7 @@ use berth_sdk::{
 };
 
 use crate::{
+    MANAGE,
     error::{self, Occurrence},
     service,
     span::{Batch, Rejection, Reported},
@@ -24,6 +25,8 @@ pub(crate) const HEARD: [&str; 6] = [
     "audit.#",
     "workflow.run.failed",
 ];
+/// The types of events that are for those who manage.
+const CONFIDENTIAL: [&str; 2] = ["audit.%", "notification.%"];
 /// Bytes of the attributes of an event.
 const ATTRIBUTES_MAX: usize = 32 * 1024;
 
@@ -56,9 +59,20 @@ pub(crate) struct Event {
 }
 
 impl Rules for Event {
-    /// What concerns no organization is about the host, and the platform's to read.
+    /// What concerns no organization is about the host, and the platform's to read. What other services tell of the audit log
+    /// and of people's inboxes is no more everybody's here than there.
     fn scope() -> Option<Condition> {
-        (!auth::principal().is_platform).then(|| Condition::new("\"owner\" <> ?", [""]))
+        if auth::principal().is_platform {
+            return None;
+        }
+        let (mut sql, mut values) = (String::from("\"owner\" <> ?"), vec![""]);
+        if !auth::has(MANAGE) {
+            for pattern in CONFIDENTIAL {
+                sql.push_str(" AND \"type\" NOT LIKE ?");
+                values.push(pattern);
+            }
+        }
+        Some(Condition::new(sql, values))
     }
 }
 

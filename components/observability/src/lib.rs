@@ -20,6 +20,8 @@ use berth_sdk::{migrations, prelude::*};
 use metric::{ingest, query};
 
 const PATH: &str = "/api/observability";
+/// The right to know what tells of more than how programs do.
+const MANAGE: &str = "observability.observability.manage";
 
 fn path(rest: &str) -> String {
     format!("{PATH}/{rest}")

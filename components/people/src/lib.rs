@@ -108,10 +108,24 @@ pub fn teams_of(user_id: &Id) -> Result<Vec<Id>> {
     listed(&format!("/api/users/{user_id}/teams?limit={TEAMS_MAX}"))
 }
 
+/// The name under which it is remembered what the caller sees. A key of somebody's may see less than they do.
+///
+/// ```
+/// berth_sdk::testing::sign_in("u1", "o1");
+/// assert_eq!(people::own("projects"), "projects:u1");
+/// ```
+pub fn own(kind: &str) -> String {
+    let user_id = auth::principal().user_id.unwrap_or_default();
+    match auth::api_key_id() {
+        Some(id) => format!("{kind}:{user_id}:{id}"),
+        None => format!("{kind}:{user_id}"),
+    }
+}
+
 /// The people of the teams that the caller maintains, without the caller; as they were within the last minute.
 pub fn led() -> Result<BTreeSet<Id>> {
     let Some(user_id) = auth::principal().user_id else { return Ok(BTreeSet::new()) };
-    let key = format!("led:{user_id}");
+    let key = own("led");
     if let Some(known) = cache::get(&key) {
         return Ok(known);
     }

@@ -131,13 +131,8 @@ fn forget() {
     cache::del(&key());
 }
 
-/// A key of somebody's may see less than they do.
 fn key() -> String {
-    let user_id = auth::principal().user_id.unwrap_or_default();
-    match auth::api_key_id() {
-        Some(id) => format!("projects:{user_id}:{id}"),
-        None => format!("projects:{user_id}"),
-    }
+    crate::own("projects")
 }
 
 fn away(problem: &Problem) -> Problem {

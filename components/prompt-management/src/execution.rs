@@ -6,7 +6,7 @@ pub mod stream;
 
 use berth_sdk::{
     prelude::*,
-    serde_json::{Map, Value},
+    serde_json::{self, Map, Value},
 };
 
 use crate::{
@@ -241,10 +241,31 @@ pub fn render(Json(input): Json<RenderInput>) -> Result<Json<Rendered>> {
     Ok(Json(filled.rendered(row.id)))
 }
 
-/// `GET /api/prompts/{id}/executions`.
+/// Whether the caller is shown what was answered for a user: it is theirs, and for those who look after prompts. What was for nobody
+/// in particular is everybody's.
+fn is_shown(user_id: Option<&str>) -> bool {
+    user_id.is_none_or(|user_id| auth::principal().user_id.as_deref() == Some(user_id)) || auth::has(prompt::PUBLISH)
+}
+
+/// `GET /api/prompts/{id}/executions`: everybody's, without what others were answered.
 pub fn list(Params(id): Params<Id>, query: PageQuery) -> Result<JsonText<Page<Stored<Execution>>>> {
     let prompt = prompt::named(&Pool, &id)?;
-    Select::<Execution>::new().equal("prompt_id", &prompt.id).page(&Pool, &query)
+    let select = Select::<Execution>::new().equal("prompt_id", &prompt.id);
+    if auth::has(prompt::PUBLISH) {
+        return select.page(&Pool, &query);
+    }
+    if query.sort_by.as_deref().is_some_and(|field| field.trim_start_matches('-') == "output") {
+        return Err(Problem::field("sortBy", "must be another field: what others were answered is theirs"));
+    }
+    let page = select.page(&Pool, &query)?;
+    let mut page: Value = serde_json::from_slice(&page.text).map_err(|_| Problem::internal())?;
+    for row in page.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+        let is_shown = is_shown(row.get("userId").and_then(Value::as_str));
+        if let Some(output) = row.get_mut("output").filter(|_| !is_shown) {
+            *output = Value::Null;
+        }
+    }
+    Ok(JsonText::new(200, page.to_string().into_bytes()))
 }
 
 /// How it went.
@@ -279,6 +300,9 @@ pub fn outcome(Params(id): Params<Id>, Json(input): Json<OutcomeInput>) -> Resul
             row.status = if success { ExecutionStatus::Completed } else { ExecutionStatus::Failed };
         }
         entity::save(transaction, &mut row)?;
+        if !is_shown(row.user_id.as_deref()) {
+            row.output = None;
+        }
         Ok(row)
     })
 }

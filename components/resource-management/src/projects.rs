@@ -51,7 +51,7 @@ pub struct Visible {
 impl Visible {
     /// Whether the caller sees a project. Planning is asked once at most; while it does not answer they see none.
     pub fn holds(&mut self, project_id: &str) -> bool {
-        let key = key();
+        let key = people::own("projects");
         let known = self.known.get_or_insert_with(|| cache::get(&key).unwrap_or_default());
         if !known.contains(project_id) && !self.is_fresh {
             *known = visible(&key);
@@ -72,11 +72,6 @@ impl Visible {
             }
         }
     }
-}
-
-/// The cache key of what the caller sees.
-fn key() -> String {
-    format!("projects:{}", auth::principal().user_id.unwrap_or_default())
 }
 
 fn visible(key: &str) -> BTreeSet<String> {

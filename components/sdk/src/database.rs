@@ -226,7 +226,22 @@ impl Transaction {
     /// # assert_eq!(result.unwrap_err().status, 503);
     /// ```
     pub fn hold(&self, table: &str, name: &str) -> Result<(), Problem> {
-        let id = format!("{}:{name}", crate::auth::organization_id()?);
+        self.hold_for(table, name, false)
+    }
+
+    /// The same for rows that may belong to everybody: where `is_global` says so, the name is one for all organizations.
+    ///
+    /// ```
+    /// use berth_sdk::{Problem, database};
+    /// let result = database::transaction(|transaction| {
+    ///     transaction.hold_for("plan_holds", "default", true)?;
+    ///     Ok::<_, Problem>(())
+    /// });
+    /// # assert_eq!(result.unwrap_err().status, 503);
+    /// ```
+    pub fn hold_for(&self, table: &str, name: &str, is_global: bool) -> Result<(), Problem> {
+        let owner = if is_global { String::new() } else { crate::auth::organization_id()?.into_string() };
+        let id = format!("{owner}:{name}");
         let sql = format!(
             "INSERT INTO {table} (id, touched_at) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET touched_at = excluded.touched_at"
         );

@@ -163,19 +163,24 @@ pub(crate) fn check_health(Params(id): Params<Id>) -> Result<Stored<Vault>> {
     })
 }
 
-/// `POST /api/vaults/{id}/default`.
+/// `POST /api/vaults/{id}/default`: none but this one of the organization, or of everybody's, is the default from then on.
 pub(crate) fn make_default(Params(id): Params<Id>) -> Result<Stored<Vault>> {
     allow()?;
     database::transaction(|transaction| {
-        let mut vault = entity::read::<Vault>(transaction, &id)?;
-        if vault.organization_id.is_none() {
+        let owner = entity::read::<Vault>(transaction, &id)?.organization_id;
+        if owner.is_none() {
             rights::require_platform()?;
         }
-        let organization_id = vault.organization_id.as_ref().map(|id| id.as_str().to_string());
+        let owner = owner.map(Id::into_string).unwrap_or_default();
+        // Of two at once the later one waits here, and finds what the other has made the default.
+        let all = "SELECT id FROM secret_vault_configurations WHERE COALESCE(organization_id, '') = $1 ORDER BY id FOR UPDATE";
+        transaction.query(all, params![owner.as_str()])?;
+        let mut vault = entity::read::<Vault>(transaction, &id)?;
+        // The version grows, so that whoever has read the old default does not write it back as one.
         transaction.execute(
-            "UPDATE secret_vault_configurations SET is_default = FALSE WHERE is_default = TRUE AND \
-             COALESCE(organization_id, '') = $1",
-            params![organization_id.unwrap_or_default()],
+            "UPDATE secret_vault_configurations SET is_default = FALSE, updated_at = $3, version = version + 1 \
+             WHERE is_default = TRUE AND id <> $2 AND COALESCE(organization_id, '') = $1",
+            params![owner.as_str(), &id, clock::now()],
         )?;
         vault.is_default = true;
         entity::save(transaction, &mut vault)?;

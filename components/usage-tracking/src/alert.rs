@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use berth_sdk::prelude::*;
+use berth_sdk::{prelude::*, serde_json::Value};
 
 use crate::{
     access,
-    limits::{Limit, whole},
+    limits::{Limit, Scope, whole},
 };
 
 /// Hours that an hour is compared with.
@@ -111,19 +111,35 @@ pub(crate) fn crossed(
         status: AlertStatus::Active,
     };
     let kind = format!("usage.{what}.{}", if is_exceeded { "exceeded" } else { "warning" });
-    let data = json!({
+    let mut data = json!({
         "id": limit.id, "name": limit.name, "userId": user_id, "threshold": threshold,
         // Whoever reads it reads a number, and not sixteen digits of it.
         "percentage": (percentage * 10.0).round() / 10.0,
         "quotaId": alert.quota_id, "budgetId": alert.budget_id, "categoryCode": limit.pattern, "metricKey": limit.metric,
         "currentValue": alert.current_value, "limitValue": limit.limit, "periodStart": period.0, "periodEnd": period.1,
-        "action": limit.action, "isPrivate": user_id.is_some(),
+        "action": limit.action,
     });
+    mark(&mut data, limit, user_id);
     if raise(transaction, alert)? {
         transaction.publish(&kind, &data)?;
         transaction.publish("usage.event.recorded", &data)?;
     }
     Ok(())
+}
+
+/// Says for whom an alert is, as for whom its limit is: what is of one user is theirs, and what others spend together is for
+/// administrators. `userId` names who is told; a limit that was set for one user alone is told to administrators.
+fn mark(data: &mut Value, limit: &Limit, user_id: Option<&str>) {
+    let owner = user_id.or(limit.scope_id.as_deref().filter(|_| limit.scope == Scope::User));
+    let is_administrators = owner.is_none() && limit.is_budget;
+    let Some(data) = data.as_object_mut() else { return };
+    data.insert("isPrivate".into(), (owner.is_some() || is_administrators).into());
+    if let Some(owner) = owner {
+        data.insert("actsFor".into(), owner.into());
+    }
+    if is_administrators {
+        data.insert("audience".into(), "managers".into());
+    }
 }
 
 /// Writes an alert unless it is there already.
@@ -231,7 +247,54 @@ pub(crate) fn list(query: PageQuery) -> Result<JsonText<Page<Stored<Alert>>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::strange;
+    use std::collections::BTreeMap;
+
+    use berth_sdk::json;
+
+    use super::{mark, strange};
+    use crate::{
+        limits::{Action, Limit, Scope},
+        period::Span,
+    };
+
+    #[test]
+    fn an_alert_is_for_whom_its_limit_is() {
+        let marks = |is_budget: bool, scope: Scope, scope_id: Option<&str>, user_id: Option<&str>| {
+            let limit = Limit {
+                id: "l1".into(),
+                edition: "1".into(),
+                name: "Words".into(),
+                is_budget,
+                scope,
+                scope_id: scope_id.map(Into::into),
+                pattern: None,
+                metric: None,
+                filters: BTreeMap::new(),
+                span: Span::Month,
+                limit: 1,
+                warn: 80,
+                critical: 100,
+                action: Action::Warn,
+                is_global: false,
+            };
+            let mut data = json!({});
+            mark(&mut data, &limit, user_id);
+            data
+        };
+        let managers = json!({"isPrivate": true, "audience": "managers"});
+        assert_eq!(marks(true, Scope::Organization, None, None), managers);
+        assert_eq!(marks(true, Scope::Team, Some("t1"), None), managers);
+        assert_eq!(
+            marks(false, Scope::Organization, None, None),
+            json!({"isPrivate": false}),
+            "everybody reads quotas"
+        );
+        for is_budget in [true, false] {
+            let own = json!({"isPrivate": true, "actsFor": "u1"});
+            assert_eq!(marks(is_budget, Scope::User, Some("u1"), None), own, "set for one user");
+            assert_eq!(marks(is_budget, Scope::User, None, Some("u1")), own, "each user's");
+        }
+    }
 
     #[test]
     fn an_hour_is_strange_when_it_is_far_above_the_week() {

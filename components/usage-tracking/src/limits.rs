@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use berth_sdk::prelude::*;
 
 use crate::{
-    access, category, counter,
+    access, category, counter, ingest,
     period::{self, Span},
 };
 
@@ -112,6 +112,8 @@ macro_rules! guarded {
     ($kind:ident) => {
         fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
             access::require_admin()?;
+            // Of two that are made at once the later one counts the other.
+            ingest::take_turn(transaction, &auth::organization_id()?)?;
             if Select::<$kind>::new().count(transaction)? >= LIMITS_MAX {
                 return Err(Problem::unprocessable(format!("An organization has at most {LIMITS_MAX} of them.")));
             }
@@ -351,6 +353,7 @@ pub(crate) struct Verdict {
 pub(crate) struct Verdicts {
     allowed: bool,
     quotas: Vec<Verdict>,
+    /// Those that the caller sees.
     budgets: Vec<Verdict>,
     reset_at: Option<Timestamp>,
     retry_after: Option<i64>,
@@ -411,7 +414,13 @@ pub(crate) fn check(Json(check): Json<Check>) -> Result<Json<Verdicts>> {
             reset_at: end,
             retry_after: (is_over && limit.action != Action::Warn).then_some(wait),
         };
-        if limit.is_budget { verdicts.budgets.push(verdict) } else { verdicts.quotas.push(verdict) }
+        // Of what others spend too the caller learns whether it is in the way, and not how much it is.
+        let is_told = !limit.is_budget || limit.scope == Scope::User || access::is_admin();
+        match (is_told, limit.is_budget) {
+            (false, _) => {}
+            (true, true) => verdicts.budgets.push(verdict),
+            (true, false) => verdicts.quotas.push(verdict),
+        }
     }
     Ok(Json(verdicts))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use berth_sdk::{
     http::Answer,
     prelude::*,
+    router::Route,
     serde_json::{Map, Value},
 };
 
@@ -150,19 +151,37 @@ pub fn events(Params(id): Params<Id>, Query(query): Query<EventQuery>) -> Result
     history::page(&id, &query)
 }
 
+/// A run that was cancelled: 200 with it, or 204 for who may only cancel it and does not see it.
+pub struct Cancelled(Option<Stored<RunRow>>);
+
+impl Answer for Cancelled {
+    fn into_response(self) -> Result<Response> {
+        match self.0 {
+            Some(row) => row.into_response(),
+            None => NoContent.into_response(),
+        }
+    }
+    fn describe(route: &mut Route) {
+        <Stored<RunRow> as Answer>::describe(route);
+        <NoContent as Answer>::describe(route);
+    }
+}
+
 /// `POST …/runs/{runId}/cancel`: repeating it changes nothing.
-pub fn cancel(Params(id): Params<Id>) -> Result<Stored<RunRow>> {
-    run_row::require(&id)?;
-    database::transaction(|transaction| {
+pub fn cancel(Params(id): Params<Id>) -> Result<Cancelled> {
+    let is_seen = run_row::require_cancellable(&id)?;
+    let row = database::transaction(|transaction| {
         let mut run = Run::lock(transaction, &id)?;
         match run.row.status {
             RunStatus::Cancelled => return Ok(run.row),
-            status if status.is_over() => return Err(over(status)),
+            // How it ended is told to nobody who does not see it.
+            status if status.is_over() => return if is_seen { Err(over(status)) } else { Ok(run.row) },
             _ => {}
         }
         sweep::halt(&mut run, "Somebody cancelled it.")?;
         run.save()
-    })
+    })?;
+    Ok(Cancelled(is_seen.then_some(row)))
 }
 
 fn over(status: RunStatus) -> Problem {
@@ -178,6 +197,7 @@ pub fn retry(Params(id): Params<Id>) -> Result<Response> {
             return Err(Problem::conflict(format!("The run is {}: only a failed one is retried.", run.row.status))
                 .with_code("RUN_NOT_FAILED"));
         }
+        start::keep(transaction, &run.row.workflow_id)?;
         let minutes = entity::read::<Workflow>(transaction, &run.row.workflow_id)?.max_run_minutes;
         reset(&mut run, minutes)?;
         let effects: Vec<Effect> = run.machine.again();

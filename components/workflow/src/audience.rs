@@ -79,7 +79,7 @@ impl Circle {
     /// assert_eq!((own.audience, own.ids), (Audience::Person, vec!["u1".into(), "u2".into()]));
     /// ```
     pub fn of(kind: &str, data: &Value, caused_by: Option<&str>) -> Option<Self> {
-        if is_confidential(kind) {
+        if is_confidential(kind) || is_managers(data) {
             return Some(Self { audience: Audience::Managers, ids: Vec::new() });
         }
         let is_own = says(data, "isPrivate", true);
@@ -112,6 +112,11 @@ impl Circle {
             }
         }
     }
+}
+
+/// Whether its publisher says that it is for administrators, whoever caused it.
+fn is_managers(data: &Value) -> bool {
+    data.get("audience").and_then(Value::as_str) == Some(Audience::Managers.as_str())
 }
 
 fn says(data: &Value, name: &str, is: bool) -> bool {
@@ -172,6 +177,9 @@ mod tests {
             assert_eq!(audience(kind, data.clone()), None, "{kind} {data}");
         }
         assert_eq!(audience("user.registered", json!({"isPrivate": true})), Some(Audience::Managers));
+        let spent = json!({"isPrivate": true, "audience": "managers", "userId": "u1"});
+        assert_eq!(audience("usage.budget.warning", spent.clone()), Some(Audience::Managers));
+        assert_eq!(Circle::of("usage.budget.warning", &spent, Some("u1")).map(|circle| circle.ids), Some(Vec::new()));
     }
 
     #[test]

@@ -139,5 +139,8 @@ mod tests {
         let public: Vec<&str> =
             routes.iter().filter(|route| !route.needs_organization).map(|route| route.path.as_str()).collect();
         assert_eq!(public, ["/api/workflows/hooks/{token}"]);
+        let deletes = routes.iter().find(|route| route.method == "DELETE" && route.path == "/api/workflows/{id}");
+        let needed = deletes.and_then(|route| route.permission());
+        assert_eq!(needed.as_deref(), Some(super::run_row::DELETE), "what cancels runs unseen");
     }
 }

@@ -5,7 +5,10 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
-use crate::{audience::Audience, machine::End, sight};
+use crate::{audience::Audience, machine::End, sight, workflow::Workflow};
+
+/// What whoever deletes a workflow needs.
+pub const DELETE: &str = "workflows.workflow.delete";
 
 /// How far a run is.
 #[choice]
@@ -154,6 +157,19 @@ impl Rules for RunBrief {
 /// 404 unless the caller may see the run. Not inside a transaction.
 pub fn require(id: &Id) -> Result<()> {
     entity::read::<RunBrief>(&Pool, id).map(drop)
+}
+
+/// Whether the caller sees a run that they may cancel. A run that goes on keeps its workflow from being deleted, so whoever may
+/// delete that cancels it unseen; for everybody else it is a 404. Not inside a transaction.
+pub fn require_cancellable(id: &Id) -> Result<bool> {
+    if entity::find::<RunBrief>(&Pool, id)?.is_some() {
+        return Ok(true);
+    }
+    let run = entity::read::<RunRow>(&Pool, id)?;
+    if auth::has(DELETE) && entity::find::<Workflow>(&Pool, &run.workflow_id)?.is_some() {
+        return Ok(false);
+    }
+    Err(Problem::missing("run"))
 }
 
 impl RunRow {

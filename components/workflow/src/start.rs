@@ -191,6 +191,13 @@ pub fn hold(transaction: &Transaction, workflow_id: &Id) -> Result<()> {
     Ok(())
 }
 
+/// Keeps a workflow for a run until the transaction ends: whoever deletes it waits for this run and finds it, or has deleted it
+/// before, which is a 404.
+pub fn keep(transaction: &Transaction, workflow_id: &Id) -> Result<()> {
+    let share = "SELECT id FROM workflow_workflows WHERE id = $1 FOR SHARE";
+    transaction.query_one(share, params![workflow_id])?.map(drop).ok_or_else(|| Problem::missing("workflow"))
+}
+
 /// A caller who was told an id finds a run under it that says why nothing happened.
 fn note_skip(transaction: &Transaction, workflow: &Stored<Workflow>, order: Order) -> Result<()> {
     if order.run_id.is_none() {
@@ -253,10 +260,8 @@ fn insert(
         "UPDATE workflow_workflows SET last_run_at = $2 WHERE id = $1 AND (last_run_at IS NULL OR last_run_at < $3)",
         params![&workflow.id, now, now.minus(Duration::from_secs(1))],
     )? > 0;
-    // Whoever deletes the workflow waits for this run and finds it, or has deleted it before.
-    let share = "SELECT id FROM workflow_workflows WHERE id = $1 FOR SHARE";
-    if !is_held && transaction.query_one(share, params![&workflow.id])?.is_none() {
-        return Err(Problem::missing("workflow"));
+    if !is_held {
+        keep(transaction, &workflow.id)?;
     }
     entity::create_as(transaction, order.run_id.unwrap_or_else(Id::new), row)
 }

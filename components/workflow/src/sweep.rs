@@ -174,22 +174,35 @@ pub fn purge(envelope: &Envelope) -> Result<()> {
 
 /// Takes away some runs that are over, with everything that belongs to them. True when there may be more.
 fn remove(condition: &str, values: &[database::Value]) -> Result<bool> {
-    let sql = format!(
-        "SELECT id FROM workflow_runs WHERE {condition} AND status NOT IN ('pending', 'running', 'waiting') ORDER BY id LIMIT {PURGED_MAX}"
-    );
-    let ids: Vec<database::Value> =
-        database::query(&sql, values)?.into_iter().map(|row| row.get("id")).collect::<Result<_, Fault>>()?;
-    if ids.is_empty() {
+    let over = format!("{condition} AND status NOT IN ('pending', 'running', 'waiting')");
+    let sql = format!("SELECT id FROM workflow_runs WHERE {over} ORDER BY id LIMIT {PURGED_MAX}");
+    let found = ids(database::query(&sql, values)?)?;
+    if found.is_empty() {
         return Ok(false);
     }
-    let places: Vec<String> = (1..=ids.len()).map(|place| format!("${place}")).collect();
-    let places = places.join(", ");
     database::transaction(|transaction| {
-        for table in ["workflow_run_events", "workflow_step_runs", "workflow_approvals"] {
-            transaction.execute(&format!("DELETE FROM {table} WHERE run_id IN ({places})"), &ids)?;
+        // One that is retried at this moment is not over any more, and stays with everything that belongs to it.
+        let chosen = places(values.len(), found.len());
+        let sql = format!("DELETE FROM workflow_runs WHERE {over} AND id IN ({chosen}) RETURNING id");
+        let gone = ids(transaction.query(&sql, &[values, found.as_slice()].concat())?)?;
+        if gone.is_empty() {
+            return Ok(());
         }
-        transaction.execute(&format!("DELETE FROM workflow_runs WHERE id IN ({places})"), &ids)?;
+        let gone_places = places(0, gone.len());
+        for table in ["workflow_run_events", "workflow_step_runs", "workflow_approvals"] {
+            transaction.execute(&format!("DELETE FROM {table} WHERE run_id IN ({gone_places})"), &gone)?;
+        }
         Ok::<_, Problem>(())
     })?;
-    Ok(ids.len() == PURGED_MAX)
+    Ok(found.len() == PURGED_MAX)
+}
+
+fn ids(rows: database::Rows) -> Result<Vec<database::Value>> {
+    Ok(rows.into_iter().map(|row| row.get("id")).collect::<Result<_, Fault>>()?)
+}
+
+/// The places of so many values behind those of others.
+fn places(others: usize, count: usize) -> String {
+    let places: Vec<String> = (1..=count).map(|place| format!("${}", others + place)).collect();
+    places.join(", ")
 }

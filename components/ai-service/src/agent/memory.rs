@@ -144,6 +144,8 @@ fn line(memory: &Memory) -> String {
 /// Remembers how a run went; an agent that knows too much already learns nothing more.
 pub fn remember(transaction: &Transaction, row: &Stored<AgentExecution>) -> Result<()> {
     let words = |value: &Value| shortened(&value.as_str().map_or_else(|| value.to_string(), ToString::to_string));
+    // Of two runs that end at once the later one counts what the other has left.
+    lock(transaction, &row.agent_id)?;
     let held = Select::<Memory>::new().equal("agent_id", &row.agent_id).count(transaction)?;
     if held >= HELD_MAX {
         return Ok(());

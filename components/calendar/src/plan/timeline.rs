@@ -5,7 +5,7 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
-use super::{Prediction, predictions};
+use super::{Prediction, predictions, sees};
 use crate::event::{
     Event, attendee,
     view::{Entry, Viewer},
@@ -52,7 +52,11 @@ fn timeline(Query(which): Query<Which>) -> Result<Json<Timeline>> {
     let count = rows.len();
     rows.retain(|row| viewer.sees(&entry(row)));
     let is_veiled = rows.is_empty() && count > 0;
-    let known = if is_veiled { Vec::new() } else { predictions(&Pool, &which.plan_id)? };
+    let mut known = if is_veiled { Vec::new() } else { predictions(&Pool, &which.plan_id)? };
+    // Without an event that is the caller's to see, planning alone knows whose plan it is.
+    if rows.is_empty() && !known.is_empty() && !sees(&which.plan_id)? {
+        known.clear();
+    }
     let (steps, whole): (Vec<Stored<Prediction>>, Vec<Stored<Prediction>>) =
         known.into_iter().partition(|row| row.plan_step_id.is_some());
     let of_steps = rows.iter().filter(|row| row.plan_step_id.is_some());

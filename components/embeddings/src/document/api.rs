@@ -309,12 +309,12 @@ fn remove_all(condition: &Condition) -> Result<(i64, bool)> {
     let begin = clock::now();
     let mut deleted = 0;
     loop {
-        let turn = database::transaction(|transaction| {
+        let (turn, is_last) = database::transaction(|transaction| {
             let rows = store::identities(transaction, condition)?;
-            store::remove_some(transaction, rows)
+            Ok::<_, Problem>((store::remove_some(transaction, &rows)?, !store::may_be_more(&rows)))
         })?;
         deleted += turn;
-        if turn < store::TURN {
+        if is_last {
             return Ok((deleted, true));
         }
         if clock::now().since(begin) > REMOVAL_TIME {

@@ -107,16 +107,26 @@ pub fn finish(transaction: &Transaction, mut row: Stored<Document>, outcome: &Re
 
 /// Takes a document away.
 pub fn remove(transaction: &Transaction, row: &Stored<Document>) -> Result<()> {
+    // The document before its passages: somebody who gives it others at this moment is done then, and theirs go too.
+    let sql = "DELETE FROM emb_documents WHERE id = $1 RETURNING chunk_count";
+    let gone = transaction.query_one(sql, params![&row.id])?.ok_or_else(|| Problem::missing("document"))?;
     transaction.execute("DELETE FROM emb_chunks WHERE document_id = $1", params![&row.id])?;
-    if transaction.execute("DELETE FROM emb_documents WHERE id = $1", params![&row.id])? == 0 {
-        return Err(Problem::missing("document"));
-    }
-    count(transaction, row, -1, -row.chunk_count)?;
+    let chunks: i64 = gone.get("chunk_count")?;
+    count(transaction, row, -1, -chunks)?;
     say(transaction, "embedding.document.deleted", row)
 }
 
-/// Takes away documents of which only this much is known. Returns how many.
-pub fn remove_some(transaction: &Transaction, rows: Vec<Identity>) -> Result<i64> {
+/// Takes away documents of which only this much is known. Returns how many there were: what somebody else takes away at the same
+/// time is theirs to count and to tell of.
+pub fn remove_some(transaction: &Transaction, rows: &[Identity]) -> Result<i64> {
+    let ids: Vec<Value> = rows.iter().map(|row| Value::from(&row.document_id)).collect();
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let places = places(1, ids.len());
+    // Held in one order and read again: they may have other passages by now, or be gone.
+    let sql = format!("SELECT {IDENTITY} FROM emb_documents WHERE id IN {places} ORDER BY id FOR UPDATE");
+    let rows: Vec<Identity> = database::query_as(transaction, &sql, &ids)?;
     let mut counts: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for row in &rows {
         if let Some(collection_id) = &row.collection_id {
@@ -126,12 +136,8 @@ pub fn remove_some(transaction: &Transaction, rows: Vec<Identity>) -> Result<i64
         }
         transaction.send(&Message::new("embedding.document.deleted", row)?.with_key(row.document_id.as_str()))?;
     }
-    let ids: Vec<Value> = rows.iter().map(|row| Value::from(&row.document_id)).collect();
-    if !ids.is_empty() {
-        let places = places(1, ids.len());
-        transaction.execute(&format!("DELETE FROM emb_chunks WHERE document_id IN {places}"), &ids)?;
-        transaction.execute(&format!("DELETE FROM emb_documents WHERE id IN {places}"), &ids)?;
-    }
+    transaction.execute(&format!("DELETE FROM emb_chunks WHERE document_id IN {places}"), &ids)?;
+    transaction.execute(&format!("DELETE FROM emb_documents WHERE id IN {places}"), &ids)?;
     for (collection_id, (documents, chunks)) in counts {
         add_counts(transaction, &collection_id, documents, chunks)?;
     }
@@ -158,6 +164,11 @@ pub const IDENTITY: &str = "\"id\" AS \"documentId\", \"collection_id\" AS \"col
 pub fn identities(database: &dyn Executor, condition: &Condition) -> Result<Vec<Identity>> {
     let select = Select::<Document>::new().condition(&condition.sql, condition.values.clone());
     select.sort("id").limit(TURN).columns(database, IDENTITY)
+}
+
+/// Whether there may be more documents than these, of which a turn has read as many as it takes.
+pub fn may_be_more(rows: &[Identity]) -> bool {
+    i64::try_from(rows.len()).is_ok_and(|count| count >= TURN)
 }
 
 fn places(first: usize, count: usize) -> String {

@@ -153,10 +153,9 @@ fn note(job: &mut Job, document_id: Option<Id>, message: &str) {
 fn remove(transaction: &Transaction, job: &mut Stored<Job>) -> Result<bool> {
     let condition = Condition::new("\"collection_id\" = ?", [Value::from(&job.collection_id)]);
     let rows = store::identities(transaction, &condition)?;
-    let removed = store::remove_some(transaction, rows)?;
-    job.processed_items += removed;
+    job.processed_items += store::remove_some(transaction, &rows)?;
     job.total_items = job.total_items.max(job.processed_items);
-    Ok(removed < store::TURN)
+    Ok(!store::may_be_more(&rows))
 }
 
 /// Documents of a source that are not there yet become pending ones, which the next phase indexes.

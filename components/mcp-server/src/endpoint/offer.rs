@@ -116,7 +116,7 @@ impl Rules for Offer {
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         access::require_manager(false)?;
-        if Select::<Self>::new().count(transaction)? >= OFFERS_MAX {
+        if Select::<Self>::new().count_in_turn(transaction)? >= OFFERS_MAX {
             return Err(Problem::conflict(format!("There are at most {OFFERS_MAX} offers.")));
         }
         let known = Select::<Self>::new().equal("kind", self.kind).equal("name", self.name.as_str());

@@ -2,7 +2,7 @@
 
 use berth_sdk::{cache, prelude::*, serde_json::Map};
 
-use super::{AuthType, Server, configuration, read, secret};
+use super::{AuthType, Server, configuration, hold, secret};
 use crate::{access, audit};
 
 /// How the organization proves who it is.
@@ -26,7 +26,7 @@ pub fn set(Params(id): Params<Id>, if_match: IfMatch, Json(input): Json<NewAuth>
         return Err(Problem::field("secretId", "is required for this type"));
     }
     let row = database::transaction(|transaction| {
-        let row = read(transaction, &id)?;
+        let row = hold(transaction, &id)?;
         if row.organization_id.is_none() && !auth::principal().is_platform {
             if_match.check(row.version)?;
             access::require_manager(false)?;
@@ -54,7 +54,7 @@ pub fn set(Params(id): Params<Id>, if_match: IfMatch, Json(input): Json<NewAuth>
 /// `DELETE /api/mcp/servers/{id}/auth`.
 pub fn remove(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {
     database::transaction(|transaction| {
-        let row = read(transaction, &id)?;
+        let row = hold(transaction, &id)?;
         if row.organization_id.is_none() && !auth::principal().is_platform {
             if_match.check(row.version)?;
             access::require_manager(false)?;

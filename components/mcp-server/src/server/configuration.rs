@@ -8,7 +8,7 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
-use super::{Server, read};
+use super::{Server, hold, read};
 use crate::{access, audit};
 
 /// How long a call takes at most where nobody says how long.
@@ -205,7 +205,7 @@ pub fn change(Params(id): Params<Id>, if_match: IfMatch, Json(change): Json<Chan
     patch.insert("scope".into(), json!(scope));
     patch.insert("serverId".into(), json!(id));
     database::transaction(|transaction| {
-        let server = read(transaction, &id)?;
+        let server = hold(transaction, &id)?;
         let row = put(transaction, &server, scope, change.scope_id.as_ref(), patch, if_match)?;
         let details = json!({ "scope": scope, "scopeId": change.scope_id });
         audit::note(transaction, "server.configured", Some(&id), &server.name, details)?;
@@ -237,7 +237,8 @@ fn put(
     }
 }
 
-/// Notes the organization's own secret for a server of the catalogue.
+/// Notes the organization's own secret for a server of the catalogue, which must be held: what else the configuration says is
+/// written as it was read.
 pub fn set_secret(transaction: &Transaction, server: &Stored<Server>, secret_id: Option<&Id>) -> Result<()> {
     let known = Select::<Configuration>::new().equal("server_id", &server.id).equal("scope", Reach::Organization);
     let mut config = known.first(transaction)?.map(|row| row.data.config).unwrap_or_else(|| json!({}));

@@ -1,7 +1,6 @@
 //! Credentials of servers: named, put in by the host, never seen. What a secret's end means for the servers that name it.
 
 use berth_sdk::{
-    cache,
     http_out::{self, Call},
     prelude::*,
     serde_json::Value,
@@ -122,10 +121,14 @@ fn cut_off(envelope: &Envelope, action: &str, change: &'static str) -> Result<()
                 continue;
             }
             let sql = format!(
-                "UPDATE mcp_servers SET session = NULL, {change}, updated_at = $2, lock_version = lock_version + 1 WHERE id = $1"
+                "UPDATE mcp_servers SET session = NULL, {change}, updated_at = $2, lock_version = lock_version + 1 \
+                 WHERE id = $1 AND auth_secret_id = $3"
             );
-            transaction.execute(&sql, params![&row.id, clock::now()])?;
-            cache::del(&format!("link:{}", row.id));
+            // It may have been given another one since it was read.
+            if transaction.execute(&sql, params![&row.id, clock::now(), &secret_id])? == 0 {
+                continue;
+            }
+            transaction.forget(format!("link:{}", row.id));
             audit::note(transaction, action, Some(&row.id), &row.name, json!({"secretId": secret_id}))?;
         }
         Ok(())
