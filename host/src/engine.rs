@@ -70,7 +70,7 @@ pub(crate) struct Engine {
     options: EngineOptions,
     /// One permit a live instance: a full pool would be an error, a semaphore is a wait.
     slots: Arc<Semaphore>,
-    lane: lane::SlowLane,
+    lanes: lane::Lanes,
 }
 
 impl Engine {
@@ -87,7 +87,7 @@ impl Engine {
         start_epoch_clock(&flavours)?;
         let slots = Arc::new(Semaphore::new(INSTANCES_MAX as usize));
         let compatibility = compile::compatibility(&flavours);
-        Ok(Arc::new(Self { flavours, compatibility, rooms, options, slots, lane: lane::SlowLane::start()? }))
+        Ok(Arc::new(Self { flavours, compatibility, rooms, options, slots, lanes: lane::Lanes::start()? }))
     }
 
     fn flavour(&self, engine: &wasmtime::Engine) -> Flavour {

@@ -62,7 +62,7 @@ enum Passed<T> {
 }
 
 /// Both lanes.
-pub(super) struct SlowLane {
+pub(super) struct Lanes {
     slow: Threads,
     last: Threads,
 }
@@ -147,7 +147,7 @@ impl<T> Passing<T> {
     }
 }
 
-impl SlowLane {
+impl Lanes {
     /// Starts the threads.
     ///
     /// # Errors
@@ -246,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_that_computes_goes_on_aside() {
-        let (lane, ticked) = (SlowLane::start().unwrap(), Ticked::default());
+        let (lane, ticked) = (Lanes::start().unwrap(), Ticked::default());
         let usage = Arc::default();
         assert_eq!(lane.run(&ticked, false, &usage, computing(&ticked, 3)).await.unwrap(), "slow-lane");
         assert!(usage.seconds() >= EPOCH_TICK.as_secs_f64(), "the turn before it went aside counts");
@@ -254,13 +254,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_in_trouble_makes_room_for_everybody() {
-        let (lane, ticked) = (SlowLane::start().unwrap(), Ticked::default());
+        let (lane, ticked) = (Lanes::start().unwrap(), Ticked::default());
         assert_eq!(lane.run(&ticked, true, &Arc::default(), computing(&ticked, 0)).await.unwrap(), "last-lane");
     }
 
     #[tokio::test]
     async fn what_takes_long_in_the_last_lane_goes_on_in_the_slow_one() {
-        let (lane, ticked) = (SlowLane::start().unwrap(), Ticked::default());
+        let (lane, ticked) = (Lanes::start().unwrap(), Ticked::default());
         // Whether it computes or waits.
         let computing = computing(&ticked, 2 * u32::try_from(LAST_MAX.as_millis() / EPOCH_TICK.as_millis()).unwrap());
         let waiting: Run<String> = Box::pin(async {
@@ -294,7 +294,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn each_lane_has_its_threads_lowered() {
-        let lane = SlowLane::start().unwrap();
+        let lane = Lanes::start().unwrap();
         for (threads, nice, policy) in [(&lane.slow, "19", "0"), (&lane.last, "0", "5")] {
             let stat = Box::pin(async { std::fs::read_to_string("/proc/thread-self/stat").unwrap() });
             let stat: String = threads.spawn(&Arc::default(), stat).unwrap().await.unwrap();
@@ -306,7 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_that_waits_stays_where_it_is() {
-        let (lane, ticked) = (SlowLane::start().unwrap(), Ticked::default());
+        let (lane, ticked) = (Lanes::start().unwrap(), Ticked::default());
         let here = thread();
         let waiting = Box::pin(async {
             tokio::time::sleep(EPOCH_TICK * 3).await;
@@ -318,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_that_nobody_waits_for_any_more_is_ended() {
-        let (lane, ticked) = (SlowLane::start().unwrap(), Ticked::default());
+        let (lane, ticked) = (Lanes::start().unwrap(), Ticked::default());
         let held = Arc::new(());
         let holding = {
             let (held, endless) = (Arc::clone(&held), computing(&ticked, u32::MAX));

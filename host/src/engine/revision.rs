@@ -416,7 +416,7 @@ impl Revision {
             }
             Ok(Err(error)) => {
                 let is_memory = instance.store.data().limiter.refused;
-                self.engine.lane.clear_away(instance);
+                self.engine.lanes.clear_away(instance);
                 let line = first_line(&error);
                 let failure = || if is_memory { Failure::Memory } else { Failure::Trap { text: line.clone() } };
                 let capsule = attempt.and_then(|attempt| self.keep(attempt, failure));
@@ -430,7 +430,7 @@ impl Revision {
             }
             Err(error) => {
                 let error = self.ended_by(error, &instance.ticked, attempt);
-                self.engine.lane.clear_away(instance);
+                self.engine.lanes.clear_away(instance);
                 Err(error)
             }
         }
@@ -471,7 +471,7 @@ impl Revision {
         attempt: Option<&Attempt>,
         run: Run<T>,
     ) -> Result<T, CallError> {
-        let mut running = std::pin::pin!(self.engine.lane.run(ticked, self.trouble.is_deep(), &self.usage, run));
+        let mut running = std::pin::pin!(self.engine.lanes.run(ticked, self.trouble.is_deep(), &self.usage, run));
         // Most guests answer at once, and then there was nothing to wait for.
         if let Poll::Ready(result) = futures_util::poll!(running.as_mut()) {
             return result;

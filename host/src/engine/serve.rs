@@ -67,7 +67,7 @@ impl Revision {
         let running = Box::pin(run(self.clone(), instance, request, sender, ends, place.clone()));
         let task = tokio::spawn(async move {
             let is_deep = revision.trouble.is_deep();
-            revision.engine.lane.run(&ticked, is_deep, &revision.usage, running).await?
+            revision.engine.lanes.run(&ticked, is_deep, &revision.usage, running).await?
         });
         let begin = deadline.unwrap_or_else(|| Instant::now() + self.plugin.limits.request_timeout);
         let answer = tokio::select! {

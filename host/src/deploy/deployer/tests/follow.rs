@@ -107,16 +107,21 @@ async fn a_build_that_is_bad_on_one_host_goes_from_all_of_them_once() {
     }
 }
 
+/// A first build that serves on both hosts, and a second one on trial.
+async fn begin_trial(here: &Host, there: &Host) {
+    here.deploy(component("1")).await.unwrap();
+    there.looks("the first build", || there.serves() == Some((1, "1".into()))).await;
+    let plan = crate::deploy::CanaryPlan::parse("10", None).unwrap();
+    let options = DeployOptions { rollout: crate::deploy::Rollout::Canary(plan), ..by("operator") };
+    here.deployer.deploy("plans", component("2"), options).await.unwrap();
+    there.looks("the trial", || there.tries() == Some(2)).await;
+}
+
 #[tokio::test]
 async fn a_trial_begins_and_ends_on_every_host() {
     let folder = tempfile::tempdir().unwrap();
     for (here, there) in pairs(folder.path()).await {
-        here.deploy(component("1")).await.unwrap();
-        there.looks("the first build", || there.serves() == Some((1, "1".into()))).await;
-        let plan = crate::deploy::CanaryPlan::parse("10", None).unwrap();
-        let options = DeployOptions { rollout: crate::deploy::Rollout::Canary(plan), ..by("operator") };
-        here.deployer.deploy("plans", component("2"), options).await.unwrap();
-        there.looks("the trial", || there.tries() == Some(2)).await;
+        begin_trial(&here, &there).await;
         // Ended there, by somebody else.
         there.deployer.promote("plans", by("operator")).await.unwrap();
         assert_eq!((there.serves(), there.tries()), (Some((2, "2".into())), None));
@@ -128,12 +133,7 @@ async fn a_trial_begins_and_ends_on_every_host() {
 async fn a_trial_that_another_host_has_ended_is_not_promoted_any_more() {
     let folder = tempfile::tempdir().unwrap();
     for (here, there) in pairs(folder.path()).await {
-        here.deploy(component("1")).await.unwrap();
-        there.looks("the first build", || there.serves() == Some((1, "1".into()))).await;
-        let plan = crate::deploy::CanaryPlan::parse("10", None).unwrap();
-        let options = DeployOptions { rollout: crate::deploy::Rollout::Canary(plan), ..by("operator") };
-        here.deployer.deploy("plans", component("2"), options).await.unwrap();
-        there.looks("the trial", || there.tries() == Some(2)).await;
+        begin_trial(&here, &there).await;
         here.deployer.abort("plans", by("operator")).await.unwrap();
         here.deploy(component("3")).await.unwrap();
         // It has not looked since.
