@@ -322,25 +322,3 @@ fn digest(parts: &[&[u8]]) -> String {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod scope_tests {
-    use super::*;
-    use crate::principal::PrincipalKind;
-
-    #[test]
-    fn a_key_of_a_session_is_none_of_an_api_key_and_each_api_key_has_its_own() {
-        let session = Principal {
-            kind: PrincipalKind::User,
-            user_id: Some("user".into()),
-            organization_id: Some("organization".into()),
-            ..Principal::anonymous()
-        };
-        let of = |id: &str| Principal { kind: PrincipalKind::ApiKey, api_key_id: Some(id.into()), ..session.clone() };
-        let parts = http::Request::post("/api/plans").body(()).unwrap().into_parts().0;
-        let id = |principal: &Principal| Keyed::new("k", principal, &parts, b"{}").unwrap().id;
-        let ids = [id(&session), id(&of("wide")), id(&of("narrow"))];
-        assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
-        assert_eq!(ids[1], id(&of("wide")));
-    }
-}

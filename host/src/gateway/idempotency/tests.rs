@@ -155,3 +155,13 @@ async fn an_expired_answer_is_purged_and_the_key_is_free() {
     assert_eq!(store.purge().await.unwrap(), 1);
     first(&store, &keyed).await;
 }
+
+#[test]
+fn a_key_of_a_session_is_none_of_an_api_key_and_each_api_key_has_its_own() {
+    let session = user("user");
+    let of = |id: &str| Principal { kind: PrincipalKind::ApiKey, api_key_id: Some(id.into()), ..session.clone() };
+    let id = |principal: &Principal| Keyed::new("k", principal, &parts("/api/plans"), b"{}").unwrap().id;
+    let ids = [id(&session), id(&of("wide")), id(&of("narrow"))];
+    assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
+    assert_eq!(ids[1], id(&of("wide")));
+}
