@@ -67,6 +67,14 @@ pub async fn give_role(admin: &Client, member: &Client, role: &str) {
     admin.put(&membership(admin, member).await, &body).await.done(200);
 }
 
+/// Makes a membership `active`, `suspended` or `deactivated`.
+///
+/// # Panics
+/// When the host refuses.
+pub async fn set_status(admin: &Client, member: &Client, status: &str) {
+    admin.put(&membership(admin, member).await, &json!({ "status": status })).await.done(200);
+}
+
 /// Takes a member out of the organization.
 ///
 /// # Panics

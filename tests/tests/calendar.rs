@@ -494,6 +494,22 @@ async fn environments_have_hours() {
 }
 
 #[tokio::test]
+async fn the_hours_of_an_environment_are_set_by_who_sees_its_project() {
+    const RULES: &str = "/api/calendar/time-rules";
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Admin").await;
+    let secret = json!({"name": "Secret", "visibility": "private"});
+    let secret = text(&ada.post("/api/projects", &secret).await.expect(201), "id");
+    let rules = |project: &str, hours: &str| json!({"projectId": project, "environment": "production", "allowedHours": [hours]});
+    ada.put(RULES, &rules(&secret, "09:00-17:00")).await.done(200);
+    bob.put(RULES, &rules(&secret, "00:00-00:30")).await.problem(404, "NOT_FOUND");
+    let kept = ada.get(&format!("{RULES}?projectId={secret}")).await.expect(200);
+    assert_eq!((&kept["total"], &kept["items"][0]["allowedHours"]), (&json!(1), &json!(["09:00-17:00"])), "{kept}");
+    let open = plans::project(&ada, "Harbour").await;
+    bob.put(RULES, &rules(&open, "09:00-17:00")).await.done(200);
+}
+
+#[tokio::test]
 async fn free_time_is_what_is_left_of_working_hours() {
     let (host, ada) = host_with_ada().await;
     let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;

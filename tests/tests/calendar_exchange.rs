@@ -211,6 +211,53 @@ async fn a_feed_tells_nothing_of_a_team_that_one_left(host: &Host, ada: &Client,
 }
 
 #[tokio::test]
+async fn a_feed_tells_what_its_owner_may_read_when_it_is_read() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Viewer").await;
+    let secret = json!({"name": "Secret", "visibility": "private"});
+    let secret = text(&ada.post("/api/projects", &secret).await.expect(201), "id");
+    let access = format!("/api/projects/{secret}/access");
+    let owner = json!({"userId": members::id(&ada), "level": "owner"});
+    let both = json!([owner, {"userId": members::id(&bob), "level": "viewer"}]);
+    ada.put(&access, &json!({ "access": both })).await.done(200);
+    let calendar = json!({"name": "Secret", "ownerType": "project", "ownerId": secret});
+    let calendar = text(&ada.post("/api/calendar/calendars", &calendar).await.expect(201), "id");
+    let of_project = json!({"calendarId": calendar, "projectId": secret, "visibility": "organization"});
+    made(&ada, &with(event("Launch", &in_seconds(3_600), &in_seconds(7_200)), &of_project)).await;
+    let of_calendar =
+        text(&bob.post("/api/calendar/feeds", &json!({"calendarId": calendar})).await.expect(201), "path");
+    let own = text(&bob.post("/api/calendar/feeds", &json!({})).await.expect(201), "path");
+    let stranger = host.client();
+    let becomes = async |path: &str, status: u16| {
+        let is_so = async || (fetch(&stranger, path).await.status == status).then_some(());
+        eventually(&format!("{path} is answered with {status}"), is_so).await;
+    };
+    let feed = fetch(&stranger, &of_calendar).await;
+    feed.done(200);
+    assert!(feed.text().contains("SUMMARY:Launch"), "{}", feed.text());
+    // Whose feed it is decides, and not who reads it.
+    let feed = fetch(&ada, &own).await;
+    feed.done(200);
+    assert!(!feed.text().contains("SUMMARY:Launch"), "{}", feed.text());
+
+    ada.put(&access, &json!({ "access": [owner] })).await.done(200);
+    becomes(&of_calendar, 404).await;
+    fetch(&stranger, &own).await.done(200);
+
+    let organization = text(&ada.account["organization"], "id");
+    let role = json!({"name": "Nothing", "permissions": []});
+    ada.post(&format!("/api/organizations/{organization}/roles"), &role).await.done(201);
+    members::give_role(&ada, &bob, "Nothing").await;
+    becomes(&own, 404).await;
+    members::give_role(&ada, &bob, "Viewer").await;
+    becomes(&own, 200).await;
+    members::set_status(&ada, &bob, "suspended").await;
+    becomes(&own, 404).await;
+    members::set_status(&ada, &bob, "active").await;
+    becomes(&own, 200).await;
+}
+
+#[tokio::test]
 async fn a_reminder_is_sent_once_and_not_too_late() {
     let manifest = Manifest::services().with("reminders = \"1m\"", "reminders = \"1s\"");
     let host = Host::with(manifest).start().await;

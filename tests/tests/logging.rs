@@ -548,3 +548,30 @@ async fn alert_rules_speak_of_what_they_are_about() {
     ada.post("/api/audit-logs/batch", &json!(batch)).await.done(201);
     assert_eq!(count(&each).await, 29, "of thirty groups the last has one entry");
 }
+
+#[tokio::test]
+async fn lines_of_a_project_are_there_for_who_sees_it() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let secret = json!({"name": "Secret", "visibility": "private"});
+    let secret = text(&ada.post("/api/projects", &secret).await.expect(201), "id");
+    let open = plans::project(&ada, "Harbour").await;
+    let mut sent = ["of none", "of the open one", "of the secret one"].map(line);
+    sent[1]["projectId"] = open.into();
+    sent[2]["projectId"] = secret.as_str().into();
+    assert_eq!(ada.post("/api/logs", &json!(sent)).await.expect(202)["accepted"], 3);
+    for (client, count) in [(&ada, 3), (&bob, 2)] {
+        for path in ["/api/logs?service=crane", "/api/logs/search?q=service:crane", "/api/logs/stats?service=crane"] {
+            assert_eq!(client.get(path).await.expect(200)["total"], count, "{path}");
+        }
+        let grouped = client.get("/api/logs/aggregate?groupBy=projectId&service=crane").await.expect(200);
+        assert_eq!(grouped["items"].as_array().map(Vec::len), Some(count), "{grouped}");
+    }
+    let found = ada.get(&format!("/api/logs?projectId={secret}")).await.expect(200);
+    let path = format!("/api/logs/{}", text(&found["items"][0], "id"));
+    ada.get(&path).await.done(200);
+    bob.get(&path).await.problem(404, "NOT_FOUND");
+    let followed = events(&bob, "/api/logs/tail?service=crane", "0", 2).await;
+    let told: Vec<String> = followed.iter().map(|(_, line)| text(line, "message")).collect();
+    assert_eq!(told, ["of none", "of the open one"]);
+}

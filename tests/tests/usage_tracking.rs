@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use berth_tests::answer::text;
 use berth_tests::members::host_with_ada;
-use berth_tests::{Client, eventually, plans};
+use berth_tests::{Client, eventually, members, plans};
 use serde_json::{Value, json};
 
 fn completion(id: &str, tokens: u64) -> Value {
@@ -468,6 +468,30 @@ async fn metrics_are_kept_and_put_together() {
     ada.post("/api/metrics", &json!({"name": "a b", "value": 1})).await.problem(400, "VALIDATION_ERROR");
     ada.delete(&format!("/api/metrics/{one}")).await.done(204);
     ada.get(&format!("/api/metrics/{one}")).await.problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn metrics_of_a_project_are_for_who_sees_it() {
+    let (host, ada) = host_with_ada().await;
+    let bob = members::bring(&host, &ada, "bob@example.com", "Member").await;
+    let secret = json!({"name": "Secret", "visibility": "private"});
+    let secret = text(&ada.post("/api/projects", &secret).await.expect(201), "id");
+    let open = plans::project(&ada, "Harbour").await;
+    let points = json!([{"name": "load", "value": 1}, {"name": "load", "value": 2, "projectId": open},
+        {"name": "load", "value": 4, "projectId": secret}, {"name": "launches", "value": 8, "projectId": secret}]);
+    assert_eq!(ada.post("/api/metrics", &points).await.expect(202)["recorded"], 4);
+    for (client, count, sum, p95, names) in [(&ada, 3, 7.0, 4.0, 2), (&bob, 2, 3.0, 2.0, 1)] {
+        assert_eq!(client.get("/api/metrics?name=load").await.expect(200)["total"], count);
+        for (aggregation, value) in [("sum", sum), ("count", f64::from(count)), ("p95", p95)] {
+            let path = format!("/api/metrics?name=load&aggregation={aggregation}");
+            assert_eq!(client.get(&path).await.expect(200)["items"][0]["value"], value, "{aggregation}");
+        }
+        assert_eq!(client.get("/api/metrics/names").await.expect(200)["total"], names);
+    }
+    let launches = ada.get("/api/metrics?name=launches").await.expect(200);
+    let launches = format!("/api/metrics/{}", text(&launches["items"][0], "id"));
+    ada.get(&launches).await.done(200);
+    bob.get(&launches).await.problem(404, "NOT_FOUND");
 }
 
 #[tokio::test]

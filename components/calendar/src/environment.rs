@@ -107,8 +107,9 @@ fn is_planning() -> bool {
     auth::principal().source_service.as_deref() == Some("planning")
 }
 
-/// `PUT /api/calendar/time-rules`: by project and environment.
+/// `PUT /api/calendar/time-rules`: by project and environment; 404 for a project that the caller does not see.
 fn replace(if_match: IfMatch, Json(mut rule): Json<TimeRule>) -> Result<Stored<TimeRule>> {
+    people::scope::require(&rule.project_id)?;
     rule.environment = rule.environment.trim().to_lowercase();
     database::transaction(|transaction| {
         let known = Select::<TimeRule>::new()

@@ -4,11 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use berth_sdk::{
-    canonical,
-    database::{Value, like},
-    prelude::*,
-};
+use berth_sdk::{canonical, database::Value, prelude::*};
 
 use crate::{
     calendar::Calendar,
@@ -47,6 +43,7 @@ pub struct Feed {
     pub calendar_id: Option<Id>,
     #[field(readonly, hidden, default = "")]
     pub token_hash: String,
+    /// Not looked at: a feed is read with the teams that its owner is in then.
     #[field(readonly, hidden, default)]
     pub team_ids: Vec<String>,
     /// When it was closed.
@@ -88,7 +85,7 @@ fn open(Json(mut feed): Json<Feed>) -> Result<Response> {
     }
     feed.user_id = auth::user_id()?.into_string();
     feed.token_hash = canonical::sha256_bytes(token.as_bytes());
-    feed.team_ids = auth::teams();
+    feed.team_ids = Vec::new();
     feed.revoked_at = None;
     feed.last_used_at = None;
     let row = database::transaction(|transaction| {
@@ -135,8 +132,7 @@ pub fn close_all(envelope: &Envelope) -> Result<()> {
     Ok(())
 }
 
-/// `team.member_removed` and `team.deleted`: feeds of who is in the team no longer tell what it alone sees no longer, and those of
-/// its calendars are closed.
+/// `team.member_removed` and `team.deleted`: feeds of the team's calendars are closed, those of who has left it or of everybody.
 pub fn leave_team(envelope: &Envelope) -> Result<()> {
     #[data]
     struct Told {
@@ -156,36 +152,13 @@ pub fn leave_team(envelope: &Envelope) -> Result<()> {
         concerned.sql.push_str(" AND user_id = ?");
         concerned.values.push(user_id.into());
     }
-    database::transaction(|transaction| {
-        forget_team(transaction, &concerned, &team_id)?;
-        let mut values = params![clock::now(), &team_id].to_vec();
-        let sql = format!(
-            "UPDATE calendar_feeds SET revoked_at = $1 WHERE calendar_id IN \
-             (SELECT id FROM calendar_calendars WHERE owner_type = 'team' AND owner_id = $2) AND {}",
-            concerned.clone().placed(&mut values)
-        );
-        transaction.execute(&sql, &values)?;
-        Ok(())
-    })
-}
-
-fn forget_team(transaction: &Transaction, concerned: &Condition, team_id: &Id) -> Result<()> {
-    let mut values = params![like::entry(team_id)].to_vec();
+    let mut values = params![clock::now(), &team_id].to_vec();
     let sql = format!(
-        "SELECT id, team_ids AS \"teamIds\" FROM calendar_feeds WHERE CAST(team_ids AS TEXT) LIKE $1 ESCAPE '!' AND {}",
-        concerned.clone().placed(&mut values)
+        "UPDATE calendar_feeds SET revoked_at = $1 WHERE calendar_id IN \
+         (SELECT id FROM calendar_calendars WHERE owner_type = 'team' AND owner_id = $2) AND {}",
+        concerned.placed(&mut values)
     );
-    #[data]
-    struct Known {
-        id: Id,
-        team_ids: Vec<String>,
-    }
-    let known: Vec<Known> = database::query_as(transaction, &sql, &values)?;
-    for mut feed in known {
-        feed.team_ids.retain(|id| id.as_str() != team_id.as_str());
-        let sql = "UPDATE calendar_feeds SET team_ids = $2 WHERE id = $1";
-        transaction.execute(sql, params![&feed.id, json!(feed.team_ids)])?;
-    }
+    Pool.execute(&sql, &values)?;
     Ok(())
 }
 
@@ -203,8 +176,24 @@ struct Door {
     name: String,
     user_id: String,
     calendar_id: Option<Id>,
-    team_ids: Vec<String>,
     last_used_at: Option<Timestamp>,
+}
+
+impl Door {
+    /// Goes on as the feed's owner, with what they may read now. Where that is nothing, or no longer the calendar, there is
+    /// no such feed, and there is one again when they may.
+    fn enter(&self) -> Result<()> {
+        let missing = || Problem::missing("feed");
+        match auth::act_for_member(self.organization_id.as_str(), &self.user_id) {
+            Err(problem) if problem.code == "ACTING_DENIED" => return Err(missing()),
+            acted => acted?,
+        }
+        if !auth::has(crate::READ) {
+            return Err(missing());
+        }
+        let Some(id) = &self.calendar_id else { return Ok(()) };
+        entity::find::<Calendar>(&Pool, id)?.map(drop).ok_or_else(missing)
+    }
 }
 
 fn read(Query(key): Query<Key>) -> Result<Response> {
@@ -215,17 +204,16 @@ fn read(Query(key): Query<Key>) -> Result<Response> {
     let doors: Vec<Door> = database::query_as(
         &Pool,
         "SELECT id, organization_id AS \"organizationId\", name, user_id AS \"userId\", calendar_id AS \"calendarId\", \
-         team_ids AS \"teamIds\", last_used_at AS \"lastUsedAt\" \
-         FROM calendar_feeds WHERE token_hash = $1 AND revoked_at IS NULL",
+         last_used_at AS \"lastUsedAt\" FROM calendar_feeds WHERE token_hash = $1 AND revoked_at IS NULL",
         params![canonical::sha256_bytes(token.as_bytes())],
     )?;
     let door = doors.into_iter().next().ok_or_else(|| Problem::missing("feed"))?;
+    door.enter()?;
     let now = clock::now();
     if door.last_used_at.is_none_or(|used| now.since(used) > USED_EVERY) {
         database::execute("UPDATE calendar_feeds SET last_used_at = $2 WHERE id = $1", params![&door.id, now])?;
     }
-    let viewer = Viewer::absent(door.user_id.clone(), door.team_ids.clone());
-    document(&door.organization_id, &viewer, &door.name, door.calendar_id.as_ref())
+    document(&door.organization_id, &Viewer::caller(), &door.name, door.calendar_id.as_ref())
 }
 
 /// The events of a calendar, or of the viewer, as iCalendar.
@@ -275,4 +263,32 @@ fn written(organization_id: &Id, viewer: &Viewer, name: &str, rows: Vec<Stored<E
         .with_header("etag", tag)
         .with_header("cache-control", "private, max-age=300")
         .with_header("content-disposition", "inline; filename=\"calendar.ics\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door(user_id: &str) -> Door {
+        Door {
+            id: "f1".into(),
+            organization_id: "o1".into(),
+            name: "Phone".into(),
+            user_id: user_id.into(),
+            calendar_id: None,
+            last_used_at: None,
+        }
+    }
+
+    #[test]
+    fn a_feed_is_there_while_its_owner_may_read() {
+        berth_sdk::testing::add_member("reader", &[crate::READ]);
+        berth_sdk::testing::add_member("other", &["planning.plans.read"]);
+        for user_id in ["gone", "other"] {
+            assert_eq!(door(user_id).enter().unwrap_err().status, 404, "{user_id}");
+        }
+        door("reader").enter().unwrap();
+        assert_eq!(Viewer::caller().user_id.as_deref(), Some("reader"));
+        assert_eq!(auth::organization_id().unwrap().as_str(), "o1");
+    }
 }

@@ -72,7 +72,15 @@ pub(crate) struct Shown {
     is_clamped: bool,
 }
 
-/// What a query asks for, but for the time: `level` (several with commas), `minLevel`, `service`, ids, and `q`.
+/// Only lines of projects that the caller sees, and of none.
+pub(crate) fn within_projects(filter: &mut Filter) {
+    if let Some(within) = people::scope::within("project_id") {
+        filter.and(&within.sql, within.values);
+    }
+}
+
+/// What a query asks for, but for the time: `level` (several with commas), `minLevel`, `service`, ids, and `q`. Whose projects
+/// they are is not asked yet: see [`within_projects`].
 pub(crate) fn narrowed(query: &PageQuery) -> Result<Filter> {
     let mut filter = Filter::new("organization_id = ?", [auth::organization_id()?.into()]);
     if let Some(text) = query.filter("level") {
@@ -99,9 +107,10 @@ fn not_a_level(field: &str) -> Problem {
     Problem::field(field, "must be one of debug, info, warn, error, fatal")
 }
 
-/// The same within a stretch of time.
+/// The same within a stretch of time, of what the caller sees.
 fn within(query: &PageQuery, stretch: Stretch) -> Result<Filter> {
     let mut filter = narrowed(query)?;
+    within_projects(&mut filter);
     filter.and("logged_ms >= ? AND logged_ms < ?", [stretch.from.millis().into(), stretch.to.millis().into()]);
     Ok(filter)
 }
@@ -137,8 +146,10 @@ pub(crate) fn list(query: PageQuery) -> Result<JsonText<Page<Shown>>> {
 
 /// `GET /api/logs/{id}`.
 pub(crate) fn read_one(Params(id): Params<Id>) -> Result<Json<Value>> {
-    let sql = format!("SELECT {SHOWN} FROM log_logs WHERE organization_id = $1 AND id = $2");
-    let text = database::query_json(&sql, params![auth::organization_id()?, id])?;
+    let mut filter = Filter::new("organization_id = ? AND id = ?", [auth::organization_id()?.into(), id.into()]);
+    within_projects(&mut filter);
+    let sql = format!("SELECT {SHOWN} FROM log_logs WHERE {}", filter.sql);
+    let text = database::query_json(&sql, &filter.values)?;
     let rows: Vec<Value> = serde_json::from_slice(&text).map_err(|_| Problem::internal())?;
     rows.into_iter().next().map(Json).ok_or_else(|| Problem::missing("log line"))
 }
@@ -254,7 +265,8 @@ pub(crate) fn stats(query: PageQuery) -> Result<Json<Stats>> {
     let stretch = Stretch::of(&query)?;
     let filter = within(&query, stretch)?;
     let asked: Vec<&(String, String)> = query.pairs.iter().collect();
-    let key = format!("stats:{}", canonical::sha256(&json!(asked)));
+    // Who sees the same projects is told the same.
+    let key = format!("stats:{}", canonical::sha256(&json!([asked, people::project::seen()])));
     let stats = cache::remember(&key, STATS_TTL, || count(&filter, stretch))?;
     Ok(Json(stats))
 }

@@ -86,6 +86,8 @@ impl Tail {
             return Ok(false);
         }
         let mut filter = self.filter.clone();
+        // Whoever loses sight of a project while they follow is told no more of it.
+        read::within_projects(&mut filter);
         filter.and("sequence > ? AND sequence <= ?", [self.after.into(), head.into()]);
         let sql = format!("SELECT {SHOWN} FROM log_logs WHERE {} ORDER BY sequence LIMIT {LINES_MAX}", filter.sql);
         let text = database::query_json(&sql, &filter.values)?;

@@ -149,12 +149,32 @@ pub fn permissions() -> Vec<String> {
 /// assert_eq!(auth::user_id().unwrap().as_str(), "u1");
 /// ```
 pub fn act_for(user_id: &str) -> Result<()> {
-    platform::act_for(user_id).map_err(|fault| match fault {
+    platform::act_for(user_id).map_err(not_for_them)
+}
+
+/// Goes on as this member of an organization, with those of their present permissions alone that the grant's
+/// `serve_as_members` names: for requests that are let in by a secret which the member has given away, and not by who sends
+/// them. The answers are as those of [`act_for`], and so is how long it lasts.
+///
+/// ```
+/// use berth_sdk::{auth, testing};
+/// testing::add_member("u1", &["tasks.task.read"]);
+/// assert_eq!(auth::act_for_member("o1", "u2").unwrap_err().code, "ACTING_DENIED");
+/// auth::act_for_member("o1", "u1").unwrap();
+/// assert_eq!((auth::user_id().unwrap().as_str(), auth::organization_id().unwrap().as_str()), ("u1", "o1"));
+/// assert!(auth::has("tasks.task.read"));
+/// ```
+pub fn act_for_member(organization_id: &str, user_id: &str) -> Result<()> {
+    platform::act_for_member(organization_id, user_id).map_err(not_for_them)
+}
+
+fn not_for_them(fault: Fault) -> Problem {
+    match fault {
         Fault::Denied(reason) => {
             Problem::forbidden(format!("It cannot be done for this user: {reason}.")).with_code("ACTING_DENIED")
         }
         fault => fault.into(),
-    })
+    }
 }
 
 /// Ids of the teams of the organization that the caller is in, at most 200.

@@ -249,7 +249,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Notes a message as handled. False when it has been handled before: then its effect must not be repeated.
+    /// Notes a message as handled, for the organization of the call. False when it has been handled before: then its effect
+    /// must not be repeated.
     pub fn once(&self, id: &str) -> Result<bool, Fault> {
         self.inner.once(id)
     }

@@ -40,7 +40,7 @@ pub fn handle_message(organization_id: &str) {
     });
 }
 
-/// Somebody whom [`crate::auth::act_for`] finds, with these permissions.
+/// Somebody whom [`crate::auth::act_for`] and [`crate::auth::act_for_member`] find, with these permissions.
 ///
 /// ```
 /// use berth_sdk::{auth, testing};

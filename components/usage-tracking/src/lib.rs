@@ -92,6 +92,7 @@ fn metrics() -> Router {
     Router::new()
         .get("/api/metrics", metric::read)
         .summary("List points, or what they are together over time.")
+        .lists::<metric::Metric>()
         .post("/api/metrics", metric::report)
         .summary("Report up to 1 000 points.")
         .get("/api/metrics/names", metric::names)

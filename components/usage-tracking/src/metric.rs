@@ -56,6 +56,11 @@ pub(crate) struct Metric {
 }
 
 impl Rules for Metric {
+    /// Those of a project are for who sees that.
+    fn scope() -> Option<Condition> {
+        people::scope::within("\"project_id\"")
+    }
+
     fn before_delete(_: &Stored<Self>, _: &Transaction) -> Result<()> {
         access::require_admin()
     }
@@ -198,6 +203,13 @@ pub(crate) fn report(Report(points): Report) -> Result<Accepted<Recorded>> {
     Ok(Accepted(Recorded { recorded }))
 }
 
+/// Points of projects that the caller sees, and of none: in a numbered condition, with its values.
+fn within_projects(sql: &mut String, values: &mut Vec<database::Value>) {
+    if let Some(within) = people::scope::within("project_id") {
+        sql.push_str(&format!(" AND ({})", within.placed(values)));
+    }
+}
+
 /// The condition of a query on `metric_entries`, with its values: `name`, `labels=env:prod,region:eu`, `from`, `to`, `projectId`.
 fn condition(query: &PageQuery) -> Result<(String, Vec<database::Value>)> {
     let mut values: Vec<database::Value> = vec![auth::organization_id()?.into()];
@@ -231,7 +243,7 @@ fn condition(query: &PageQuery) -> Result<(String, Vec<database::Value>)> {
 
 /// `GET /api/metrics`: points, or with `aggregation` what they are together, in steps of `step`.
 pub(crate) fn read(query: PageQuery) -> Result<Response> {
-    let (condition, mut values) = condition(&query)?;
+    let (mut condition, mut values) = condition(&query)?;
     let Some(aggregation) = query.filter("aggregation") else {
         let (sql, conditions) = select_condition(&condition, values);
         return Select::<Metric>::new().condition(&sql, conditions).page(&Pool, &query)?.into_response();
@@ -248,6 +260,7 @@ pub(crate) fn read(query: PageQuery) -> Result<Response> {
             return Err(Problem::field("step", format!("makes more than {STEPS_MAX} steps")));
         }
     }
+    within_projects(&mut condition, &mut values);
     values.push(step.unwrap_or(i64::MAX).into());
     let bucket = format!("recorded_ms / ${}", values.len());
     let sql = match aggregation {
@@ -312,15 +325,15 @@ pub(crate) struct Named {
 
 /// `GET /api/metrics/names`.
 pub(crate) fn names(query: PageQuery) -> Result<Json<Page<Named>>> {
-    let rows = database::query(
-        &format!(
-            "SELECT name, type, COUNT(*) AS points, MAX(recorded_ms) AS last FROM metric_entries WHERE organization_id = $1 \
-             GROUP BY name, type ORDER BY name, type LIMIT {NAMES_MAX}"
-        ),
-        params![auth::organization_id()?],
-    )?;
+    let mut condition = String::from("organization_id = $1");
+    let mut values: Vec<database::Value> = vec![auth::organization_id()?.into()];
+    within_projects(&mut condition, &mut values);
+    let sql = format!(
+        "SELECT name, type, COUNT(*) AS points, MAX(recorded_ms) AS last FROM metric_entries WHERE {condition} \
+         GROUP BY name, type ORDER BY name, type LIMIT {NAMES_MAX}"
+    );
     let mut all = Vec::new();
-    for row in rows {
+    for row in database::query(&sql, &values)? {
         all.push(Named {
             name: row.get("name")?,
             r#type: row.get("type")?,
@@ -340,6 +353,8 @@ pub(crate) fn read_one(Params(id): Params<Id>) -> Result<Stored<Metric>> {
 
 /// `DELETE /api/metrics/{id}`.
 pub(crate) fn remove(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {
+    // Which projects are seen is asked before the transaction.
+    people::project::seen();
     database::transaction(|transaction| entity::delete::<Metric>(transaction, &id, if_match))?;
     Ok(NoContent)
 }

@@ -132,6 +132,7 @@ fn plugin(capsule: &Capsule) -> Plugin {
             secrets: true,
             mail: true,
             act_for_users: true,
+            serve_as_members: Vec::new(),
         },
         limits: Limits {
             memory_mib: capsule.limits.memory_mib,

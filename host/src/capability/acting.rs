@@ -1,7 +1,8 @@
-//! The acting room: lets a plugin that handles a message go on as one user of the message's organization.
+//! The acting room: lets a plugin that handles a message go on as one user of the message's organization, and one that answers
+//! a request as a member with the few permissions that its grant names.
 //!
-//! It trades the rights of the organization for those of one of its members, and never the other way: only what the host
-//! itself brings may act, once, inside its own organization, and nobody becomes the operator by it.
+//! It trades the rights of the organization for those of one of its members, and never the other way: a message acts inside
+//! its own organization, a request never with more than is listed, each once, and nobody becomes the operator by it.
 
 mod backend;
 mod host;
@@ -12,9 +13,9 @@ pub(crate) use host::link;
 use std::sync::{Arc, OnceLock};
 
 use super::Guest;
-use crate::principal::{Principal, PrincipalKind};
+use crate::principal::{PermissionSet, Principal, PrincipalKind};
 
-/// The longest id of a user.
+/// The longest id of a user or an organization.
 const ID_CHARACTERS_MAX: usize = 64;
 
 /// Who may be acted for, host-wide.
@@ -36,7 +37,7 @@ enum Refusal {
     Denied(&'static str),
     /// It may, but this is nobody to act for.
     NoMember(String),
-    /// The id is none.
+    /// An id is none.
     Malformed,
     /// Nobody knows at present.
     Unavailable,
@@ -55,26 +56,39 @@ impl View<'_> {
     /// Puts the user in the place of the caller, for the rest of the call.
     async fn act_for(&mut self, user_id: &str) -> Result<(), Refusal> {
         let organization_id = self.organization()?;
-        let is_id = (1..=ID_CHARACTERS_MAX).contains(&user_id.len()) && !user_id.chars().any(char::is_control);
-        if !is_id {
+        self.guest.call.principal = Arc::new(self.find(&organization_id, user_id).await?);
+        Ok(())
+    }
+
+    /// Puts a member in the place of whoever asks, for the rest of the call, with no permission that the grant does not name.
+    async fn act_for_member(&mut self, organization_id: &str, user_id: &str) -> Result<(), Refusal> {
+        let scope = Some(Arc::new(self.scope()?));
+        let member = self.find(organization_id, user_id).await?;
+        self.guest.call.principal = Arc::new(Principal { is_super_admin: false, scope, ..member });
+        Ok(())
+    }
+
+    /// A member of an organization as they stand now, as the caller that a call goes on as.
+    async fn find(&self, organization_id: &str, user_id: &str) -> Result<Principal, Refusal> {
+        let is_id = |id: &str| (1..=ID_CHARACTERS_MAX).contains(&id.len()) && !id.chars().any(char::is_control);
+        if !is_id(organization_id) || !is_id(user_id) {
             return Err(Refusal::Malformed);
         }
         let members = self.room.members.get().ok_or(Refusal::Unavailable)?;
-        let member = members.member(&organization_id, user_id).await.map_err(|MembersAway| Refusal::Unavailable)?;
+        let member = members.member(organization_id, user_id).await.map_err(|MembersAway| Refusal::Unavailable)?;
         let is_asked_for = |member: &Principal| {
-            member.user_id.as_deref() == Some(user_id) && member.organization_id.as_ref() == Some(&organization_id)
+            member.user_id.as_deref() == Some(user_id) && member.organization_id.as_deref() == Some(organization_id)
         };
         let Some(member) = member.filter(|member| is_asked_for(member)) else {
             return Err(Refusal::NoMember(user_id.to_owned()));
         };
-        self.guest.call.principal = Arc::new(Principal {
+        Ok(Principal {
             kind: PrincipalKind::User,
             session_id: None,
             api_key_id: None,
             is_platform: false,
             ..Principal::clone(&member)
-        });
-        Ok(())
+        })
     }
 
     /// The organization of a call that may act.
@@ -90,6 +104,24 @@ impl View<'_> {
         let organization_id = call.principal.organization_id.clone();
         organization_id.ok_or(Refusal::Denied("the call is for no organization"))
     }
+
+    /// What a call that may serve as a member keeps of the member's permissions.
+    fn scope(&self) -> Result<PermissionSet, Refusal> {
+        let codes = self.guest.plugin.grant.serve_as_members.clone();
+        if codes.is_empty() {
+            return Err(Refusal::Denied("the grant lacks serve_as_members"));
+        }
+        let call = &self.guest.call;
+        // A call within a call answers another plugin, which was not told the secret that a member has given away.
+        if call.principal.kind == PrincipalKind::System || call.depth > 0 {
+            return Err(Refusal::Denied("only a call that answers a request from outside serves as a member"));
+        }
+        // Who comes in as a user has a session.
+        if call.principal.kind == PrincipalKind::User && call.principal.session_id.is_none() {
+            return Err(Refusal::Denied("the call acts for somebody already"));
+        }
+        Ok(PermissionSet { codes, actions: Vec::new() })
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +131,6 @@ mod tests {
     use super::*;
     use crate::capability::grant::Grant;
     use crate::capability::testing;
-    use crate::principal::PermissionSet;
 
     /// Grace is a Super Admin of the operator's organization, Alan a member of another one; whoever else is asked for is
     /// answered with Grace.
@@ -145,6 +176,21 @@ mod tests {
         let room = ActingRoom::default();
         room.set_members(Arc::new(Register));
         View { guest, room: &room }.act_for(user).await
+    }
+
+    /// A guest that answers a request of nobody who has signed in.
+    fn server() -> Guest {
+        let codes = ["plans.plan.read", "ai.model.read"].map(str::to_owned).to_vec();
+        let grant = Grant { serve_as_members: codes, ..Grant::default() };
+        let mut guest = testing::guest_with("planning", None, grant);
+        guest.call.principal = Arc::new(Principal::anonymous());
+        guest
+    }
+
+    async fn serve(guest: &mut Guest, organization: &str, user: &str) -> Result<(), Refusal> {
+        let room = ActingRoom::default();
+        room.set_members(Arc::new(Register));
+        View { guest, room: &room }.act_for_member(organization, user).await
     }
 
     fn is_denied(answer: &Result<(), Refusal>) -> bool {
@@ -197,5 +243,59 @@ mod tests {
             guest.call.principal = Arc::new(Principal { kind, ..Principal::clone(&guest.call.principal) });
             assert!(is_denied(&act(&mut guest, "grace").await), "{kind:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_served_as_a_member_with_what_is_listed_and_nothing_else() {
+        let mut guest = server();
+        assert_eq!(serve(&mut guest, "org-2", "alan").await, Ok(()));
+        let principal = &guest.call.principal;
+        assert_eq!((principal.kind, principal.user_id.as_deref()), (PrincipalKind::User, Some("alan")));
+        assert_eq!((principal.organization_id.as_deref(), principal.teams.len()), (Some("org-2"), 1));
+        assert!(principal.has_permission("ai.model.read"));
+        assert!(!principal.has_permission("ai.model.update"), "the grant does not list it");
+        assert!(!principal.has_permission("plans.plan.read"), "the member may not do it");
+        assert!(is_denied(&serve(&mut guest, "org-2", "alan").await), "once in a call");
+
+        let mut guest = server();
+        assert_eq!(serve(&mut guest, "org-1", "grace").await, Ok(()));
+        let principal = &guest.call.principal;
+        assert!(!principal.is_super_admin && !principal.is_platform, "a Super Admin has no more than is listed");
+        assert!(!principal.has_permission("plans.plan.delete"));
+
+        let mut guest = server();
+        guest.call.principal = Arc::new(Principal {
+            kind: PrincipalKind::User,
+            user_id: Some("grace".into()),
+            session_id: Some("session-1".into()),
+            ..Principal::anonymous()
+        });
+        assert_eq!(serve(&mut guest, "org-2", "alan").await, Ok(()), "whoever has the token may have signed in");
+        assert_eq!(guest.call.principal.user_id.as_deref(), Some("alan"));
+    }
+
+    #[tokio::test]
+    async fn only_a_granted_answer_to_a_request_from_outside_serves_as_a_member() {
+        let mut bare = guest(None);
+        bare.call.principal = Arc::new(Principal::anonymous());
+        assert_eq!(
+            serve(&mut bare, "org-2", "alan").await,
+            Err(Refusal::Denied("the grant lacks serve_as_members")),
+            "acting for users is another grant"
+        );
+        let mut within = server();
+        within.call.depth = 1;
+        assert!(is_denied(&serve(&mut within, "org-2", "alan").await), "a call within another one");
+        let mut message = server();
+        message.call.principal = Arc::new(Principal::system(Some("org-2".into()), None));
+        assert!(is_denied(&serve(&mut message, "org-2", "alan").await), "a message");
+        assert!(is_denied(&act(&mut server(), "alan").await), "serving as members is another grant");
+        for (organization, user) in [("org-1", "alan"), ("org-2", "gone")] {
+            let mut guest = server();
+            assert_eq!(serve(&mut guest, organization, user).await, Err(Refusal::NoMember(user.into())));
+            assert_eq!(guest.call.principal.kind, PrincipalKind::Anonymous, "nothing has changed");
+        }
+        assert_eq!(serve(&mut server(), "org-2", "away").await, Err(Refusal::Unavailable));
+        assert_eq!(serve(&mut server(), "", "alan").await, Err(Refusal::Malformed));
     }
 }

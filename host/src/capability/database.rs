@@ -69,11 +69,16 @@ fn scope(guest: &Guest) -> Scope<'_> {
 }
 
 /// Notes a handled message in the plugin's ledger. False when it is there already.
+///
+/// Publishers choose ids, each organization's for itself, so what is noted is the organization and the id. A row of the id alone
+/// is from a host that did not note the organization yet: its message may still come again.
 async fn note_handled(transaction: &mut Transaction, guest: &Guest, id: &str) -> Result<bool, DatabaseError> {
-    let sql = "INSERT INTO berth_handled (plugin, message_id, handled_at) VALUES ($1, $2, $3) \
+    let sql = "INSERT INTO berth_handled (plugin, message_id, handled_at) SELECT $1, $2, $3 WHERE NOT EXISTS \
+               (SELECT 1 FROM berth_handled WHERE plugin = $1 AND message_id = $4 AND handled_at >= $5) \
                ON CONFLICT (plugin, message_id) DO UPDATE SET handled_at = excluded.handled_at \
-               WHERE berth_handled.handled_at < $4";
+               WHERE berth_handled.handled_at < $5";
+    let key = format!("{}/{id}", guest.call.principal.organization_id.as_deref().unwrap_or_default());
     let now = chrono::Utc::now();
-    let noted = transaction.execute(sql, &values![&guest.plugin.name, id, now, now - REMEMBERED]).await?;
+    let noted = transaction.execute(sql, &values![&guest.plugin.name, key, now, id, now - REMEMBERED]).await?;
     Ok(noted == 1)
 }

@@ -27,6 +27,9 @@ pub(crate) struct Grant {
     pub mail: bool,
     /// Links `acting`: while it handles a message it may go on as a user of the message's organization.
     pub act_for_users: bool,
+    /// Links `acting` when not empty: while it answers a request it may go on as a member of an organization, with these of
+    /// the member's permissions and no others.
+    pub serve_as_members: Vec<String>,
 }
 
 /// `[plugin.limits]`, with the defaults of the settings' specification.

@@ -24,7 +24,7 @@ const PATH_CHARS_MAX: usize = 160;
 pub(crate) struct Changes {
     /// Everything the build asks for: `tables plan_`, `publish planning.#`, `outbound api.example.com`, `call planning`,
     /// `consume execution.#`, `timer due`, `public GET /api/plans/{id}`, `cache`, `secrets`, `mail`,
-    /// `act_for_users`.
+    /// `act_for_users`, `serve_as_members calendar.calendar.read`.
     pub wants: Vec<String>,
     /// What of it the running build does not ask for. Empty where no build runs: there is nothing to compare with.
     pub newly_wants: Vec<String>,

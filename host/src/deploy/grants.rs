@@ -85,6 +85,12 @@ fn sentences(grant: &Grant) -> Vec<String> {
             "act for any member of the organization while it handles a message, with the member's rights".to_owned(),
         );
     }
+    if !grant.serve_as_members.is_empty() {
+        may.push(format!(
+            "answer requests as any member of any organization, with the member's rights to {} and to nothing else",
+            list(&grant.serve_as_members)
+        ));
+    }
     may
 }
 
@@ -128,6 +134,7 @@ mod tests {
             outbound: vec!["api.example.com".into()],
             mail: true,
             act_for_users: true,
+            serve_as_members: vec!["calendar.calendar.read".into(), "projects.project.read".into()],
             ..Grant::default()
         };
         assert_eq!(
@@ -139,6 +146,8 @@ mod tests {
                 "reach api.example.com by HTTP",
                 "send mail",
                 "act for any member of the organization while it handles a message, with the member's rights",
+                "answer requests as any member of any organization, with the member's rights to \
+                 calendar.calendar.read, projects.project.read and to nothing else",
             ]
         );
     }

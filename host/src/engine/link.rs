@@ -61,7 +61,7 @@ impl Need {
             Self::Queue => !grant.publish.is_empty() || !grant.consume.is_empty(),
             Self::Secrets => grant.secrets,
             Self::Mail => grant.mail,
-            Self::Acting => grant.act_for_users,
+            Self::Acting => grant.act_for_users || !grant.serve_as_members.is_empty(),
             Self::Egress => !grant.outbound.is_empty() || !grant.call.is_empty(),
         }
     }
@@ -75,7 +75,7 @@ impl Need {
             Self::Queue => "publish",
             Self::Secrets => "secrets",
             Self::Mail => "mail",
-            Self::Acting => "act_for_users",
+            Self::Acting => "act_for_users or serve_as_members",
             Self::Egress => "outbound or call",
         };
         format!("it imports {import}, but its grant has no `{setting}`")
@@ -93,7 +93,10 @@ impl Need {
             Self::Queue => each("publish", &grant.publish),
             Self::Secrets => vec!["secrets".to_owned()],
             Self::Mail => vec!["mail".to_owned()],
-            Self::Acting => vec!["act_for_users".to_owned()],
+            Self::Acting => {
+                let acting = grant.act_for_users.then(|| "act_for_users".to_owned());
+                acting.into_iter().chain(each("serve_as_members", &grant.serve_as_members)).collect()
+            }
             Self::Egress => [each("outbound", &grant.outbound), each("call", &grant.call)].concat(),
         }
     }
@@ -227,8 +230,12 @@ mod tests {
         let consumer = Grant { consume: vec!["a.#".into()], ..Grant::default() };
         assert!(opened(["berth:platform/queue@0.1.0"].into_iter(), &consumer).contains("its own queue"));
         assert!(opened(["wasi:cli/environment@0.2.12"].into_iter(), &grant).is_empty());
-        let deputy = Grant { act_for_users: true, ..Grant::default() };
-        assert!(opened(["berth:platform/acting@0.1.0"].into_iter(), &deputy).contains("act_for_users"));
+        let acting = |grant: Grant| -> Vec<String> {
+            opened(["berth:platform/acting@0.1.0"].into_iter(), &grant).into_iter().collect()
+        };
+        assert_eq!(acting(Grant { act_for_users: true, ..Grant::default() }), ["act_for_users"]);
+        let server = Grant { serve_as_members: vec!["plans.plan.read".into()], ..Grant::default() };
+        assert_eq!(acting(server), ["serve_as_members plans.plan.read"]);
     }
 
     #[test]
@@ -246,7 +253,7 @@ mod tests {
             [
                 "it imports berth:platform/database@0.1.0, but its grant has no `tables`",
                 "it imports acme:x/y@1.0.0, which Berth does not offer",
-                "it imports berth:platform/acting@0.1.0, but its grant has no `act_for_users`",
+                "it imports berth:platform/acting@0.1.0, but its grant has no `act_for_users or serve_as_members`",
             ]
         );
     }

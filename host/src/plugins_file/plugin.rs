@@ -38,6 +38,7 @@ const GRANT_KEYS: &[&str] = &[
     "secrets",
     "mail",
     "act_for_users",
+    "serve_as_members",
 ];
 const LIMIT_KEYS: &[&str] =
     &["memory_mib", "request_timeout_ms", "concurrency", "body_mib", "rate_per_minute", "drain_ms"];
@@ -244,6 +245,13 @@ fn judge_grant(judge: &mut Judge<'_>, section: &dyn TableLike) -> (Grant, Vec<Wo
         secrets: judge.truth(section, "secrets").unwrap_or_default(),
         mail: judge.truth(section, "mail").unwrap_or_default(),
         act_for_users: judge.truth(section, "act_for_users").unwrap_or_default(),
+        serve_as_members: judge_words(
+            judge,
+            section,
+            "serve_as_members",
+            words::is_permission,
+            "a permission without wildcards, as calendar.calendar.read",
+        ),
     };
     let call = judge.strings(section, "call");
     (grant, tables, call)

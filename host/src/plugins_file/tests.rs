@@ -59,6 +59,7 @@ consume = ["execution.#"]
 call = ["execution-service"]
 outbound = ["*.example.com:8443"]
 outbound_private = ["10.0.0.0/8"]
+serve_as_members = ["plans.plan.read"]
 [plugin.timers]
 due = "15m"
 [plugin.limits]
@@ -80,6 +81,7 @@ routes = ["/api/executions"]
     assert_eq!(planning.component.as_deref(), Some(Path::new("/base/target/plugins/planning.wasm")));
     assert_eq!(planning.origin, EntryOrigin::File);
     assert_eq!(planning.plugin.grant.call, ["execution-service"]);
+    assert_eq!(planning.plugin.grant.serve_as_members, ["plans.plan.read"]);
     assert_eq!(planning.plugin.limits.memory_mib, 128);
     assert_eq!(planning.plugin.limits.request_timeout, Duration::from_secs(1));
     assert_eq!(planning.plugin.config.get("auto_approve").map(String::as_str), Some("false"));
@@ -117,6 +119,7 @@ fn wrong_types_and_ranges_are_refused() {
     only_fault(&format!("{HELLO}[plugin.grant]\ncache = \"yes\"\n"), 6, "true or false, not a string");
     only_fault(&format!("{HELLO}[plugin.grant]\npublish = [\n 1]\n"), 7, "strings only");
     only_fault(&format!("{HELLO}[plugin.config]\nlimit = 5\n"), 6, "in quotes");
+    only_fault(&format!("{HELLO}[plugin.grant]\nserve_as_members = [\"plans.*\"]\n"), 6, "without wildcards");
     only_fault(&format!("{HELLO}grant = 5\n"), 5, "must be a table");
     only_fault("plugin = 5\n", 1, "[[plugin]]");
     only_fault(&format!("{HELLO}isolation = \"plugins\"\n"), 5, "did you mean plugin?");

@@ -93,6 +93,11 @@ pub(super) fn is_topic_pattern(word: &str) -> bool {
     word.len() <= PATTERN_CHARACTERS_MAX && word.split('.').all(is_segment)
 }
 
+/// A permission, as `calendar.calendar.read`: no wildcard, so that what is listed is all there is.
+pub(super) fn is_permission(word: &str) -> bool {
+    word.split('.').count() == 3 && is_topic_pattern(word) && !word.contains(['*', '#'])
+}
+
 /// `name[:port]`, `*.name[:port]`, an address with or without a port, or `*`.
 pub(super) fn is_outbound(word: &str) -> bool {
     if word == "*" || IpAddr::from_str(word).is_ok() || std::net::SocketAddr::from_str(word).is_ok() {
@@ -234,6 +239,21 @@ mod tests {
         }
         assert!(is_address_range("10.0.0.0/8") && is_address_range("::1") && is_address_range("fd00::/8"));
         assert!(!is_address_range("10.0.0.0/33") && !is_address_range("example.com") && !is_address_range("/8"));
+    }
+
+    #[test]
+    fn permissions_have_three_words_and_no_wildcard() {
+        for (word, expected) in [
+            ("calendar.calendar.read", true),
+            ("calendar.calendar.*", false),
+            ("calendar.#.read", false),
+            ("calendar.read", false),
+            ("*", false),
+            ("a..b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_permission(word), expected, "{word}");
+        }
     }
 
     #[test]

@@ -107,11 +107,6 @@ impl Viewer {
         Self { user_id: auth::principal().user_id, team_ids: auth::teams(), projects: OnceCell::new() }
     }
 
-    /// A user who does not call: whose projects nobody can be asked for.
-    pub fn absent(user_id: String, team_ids: Vec<String>) -> Self {
-        Self { user_id: Some(user_id), team_ids, projects: OnceCell::from(Some(BTreeSet::new())) }
-    }
-
     /// The projects that the viewer sees; none: every one. Planning is asked the first time, so not in a transaction.
     pub fn projects(&self) -> Option<&BTreeSet<Id>> {
         self.projects.get_or_init(people::project::seen).as_ref()
@@ -229,7 +224,6 @@ mod tests {
         let busy = viewer("eve", Some(BTreeSet::from(["p2".into()]))).show(of_project());
         assert_eq!((&busy["title"], busy.contains_key("projectId")), (&json!("Busy"), false));
         assert!(viewer("bob", Some(BTreeSet::new())).sees(&of_project()), "who takes part sees it all the same");
-        assert!(!Viewer::absent("eve".into(), Vec::new()).sees(&of_project()));
         assert!(viewer("eve", Some(BTreeSet::new())).sees(&entry("organization")));
     }
 }

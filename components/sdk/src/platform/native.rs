@@ -30,6 +30,25 @@ pub(crate) struct Bench {
     pub enqueued: Vec<Message>,
 }
 
+impl Bench {
+    fn become_member(&mut self, user_id: &str) -> Answer<()> {
+        let Some(permissions) = self.members.get(user_id).cloned() else {
+            let reason = format!("the user {user_id} is gone, suspended or no member of the organization");
+            return Err(Fault::Denied(reason));
+        };
+        self.permissions = permissions;
+        self.teams.clear();
+        self.principal = Principal {
+            kind: PrincipalKind::User,
+            user_id: Some(user_id.into()),
+            is_super_admin: false,
+            is_platform: false,
+            ..self.principal.clone()
+        };
+        Ok(())
+    }
+}
+
 thread_local! {
     static BENCH: RefCell<Bench> = RefCell::new(Bench {
         principal: Principal::anonymous(),
@@ -72,19 +91,19 @@ pub(crate) fn act_for(user_id: &str) -> Answer<()> {
         if bench.principal.kind != PrincipalKind::System || bench.principal.organization_id.is_none() {
             return Err(Fault::Denied("only a call that handles a message acts for a user, and only for one".into()));
         }
-        let Some(permissions) = bench.members.get(user_id).cloned() else {
-            let reason = format!("the user {user_id} is gone, suspended or no member of the organization");
-            return Err(Fault::Denied(reason));
-        };
-        bench.permissions = permissions;
-        bench.teams.clear();
-        bench.principal = Principal {
-            kind: PrincipalKind::User,
-            user_id: Some(user_id.into()),
-            is_super_admin: false,
-            is_platform: false,
-            ..bench.principal.clone()
-        };
+        bench.become_member(user_id)
+    })
+}
+
+/// As the host does it, with the members of the bench, whose permissions stand for those that the grant names.
+pub(crate) fn act_for_member(organization_id: &str, user_id: &str) -> Answer<()> {
+    bench(|bench| {
+        if bench.principal.kind == PrincipalKind::System {
+            let reason = "only a call that answers a request from outside serves as a member";
+            return Err(Fault::Denied(reason.into()));
+        }
+        bench.become_member(user_id)?;
+        bench.principal.organization_id = Some(organization_id.into());
         Ok(())
     })
 }

@@ -103,6 +103,10 @@ pub(crate) fn act_for(user_id: &str) -> Answer<()> {
     Ok(acting::act_for(user_id)?)
 }
 
+pub(crate) fn act_for_member(organization_id: &str, user_id: &str) -> Answer<()> {
+    Ok(acting::act_for_member(organization_id, user_id)?)
+}
+
 pub(crate) fn has_permission(code: &str) -> bool {
     auth::has_permission(code)
 }

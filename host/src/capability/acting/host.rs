@@ -25,6 +25,14 @@ impl acting::Host for View<'_> {
     async fn act_for(&mut self, user_id: String) -> wasmtime::Result<Result<(), Fault>> {
         Ok(View::act_for(self, &user_id).await.map_err(Fault::from))
     }
+
+    async fn act_for_member(
+        &mut self,
+        organization_id: String,
+        user_id: String,
+    ) -> wasmtime::Result<Result<(), Fault>> {
+        Ok(View::act_for_member(self, &organization_id, &user_id).await.map_err(Fault::from))
+    }
 }
 
 impl From<Refusal> for Fault {
@@ -34,7 +42,7 @@ impl From<Refusal> for Fault {
             Refusal::NoMember(user_id) => {
                 Self::Denied(format!("the user {user_id} is gone, suspended or no member of the organization"))
             }
-            Refusal::Malformed => Self::Invalid("user-id must have 1 to 64 characters".to_owned()),
+            Refusal::Malformed => Self::Invalid("an id must have 1 to 64 characters".to_owned()),
             Refusal::Unavailable => Self::Unavailable,
         }
     }

@@ -376,6 +376,43 @@ async fn a_message_is_handled_once_for_each_plugin() {
 }
 
 #[tokio::test]
+async fn an_id_that_two_organizations_chose_is_two_messages() {
+    on_every_database(|database| async move {
+        let mut acme = Fixture::new(&database).await;
+        let grant = acme.guest.plugin.grant.clone();
+        for organization in [Some("acme"), Some("reef"), None] {
+            let mut guest = Fixture::another(&database);
+            guest.guest = guest_with("planning", organization, grant.clone());
+            let handle = guest.begin().await.unwrap();
+            assert!(guest.once(handle, "m1").await.unwrap(), "{organization:?}");
+            assert!(!guest.once(handle, "m1").await.unwrap(), "{organization:?}");
+            guest.commit(handle).await.unwrap();
+        }
+        let handle = acme.begin().await.unwrap();
+        assert!(!acme.once(handle, "m1").await.unwrap());
+        acme.rollback(handle).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_noted_without_its_organization_is_not_handled_again() {
+    on_every_database(|database| async move {
+        let mut guest = Fixture::new(&database).await;
+        let noted = "INSERT INTO berth_handled (plugin, message_id, handled_at) VALUES ('planning', $1, $2)";
+        let now = chrono::Utc::now();
+        let long_ago = now - super::REMEMBERED - Duration::from_secs(1);
+        database.execute(noted, &values!["m1", now]).await.unwrap();
+        database.execute(noted, &values!["m2", long_ago]).await.unwrap();
+        let handle = guest.begin().await.unwrap();
+        assert!(!guest.once(handle, "m1").await.unwrap());
+        assert!(guest.once(handle, "m2").await.unwrap(), "forgotten after 72 hours");
+        guest.commit(handle).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn after_a_conflict_only_a_rollback_is_possible() {
     on_every_database(|database| async move {
         let mut guest = Fixture::new(&database).await;

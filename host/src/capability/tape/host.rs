@@ -139,21 +139,51 @@ taped! { Store: database::HostTransaction {
 impl acting::Host for Taped<'_, Acting<'_>> {
     async fn act_for(&mut self, user_id: String) -> wasmtime::Result<Result<(), Fault>> {
         let keep = || Box::new((user_id.clone(),)) as Box<dyn super::Kept>;
-        let asked = self.tape.ask("acting.act-for", user_id.bytes(), keep);
-        let place = match turn::<Result<Arc<Principal>, Fault>>(asked)? {
-            Turn::Answered(Ok(member)) => {
-                self.inner.guest.call.principal = member;
-                return Ok(Ok(()));
-            }
-            Turn::Answered(Err(fault)) => return Ok(Err(fault)),
+        let place = match self.act(self.tape.ask("acting.act-for", user_id.bytes(), keep))? {
+            Turn::Answered(acted) => return Ok(acted),
             Turn::Live(place) => place,
         };
         let acted = <Acting<'_> as acting::Host>::act_for(&mut self.inner, user_id).await?;
+        self.has_acted(place, &acted);
+        Ok(acted)
+    }
+
+    async fn act_for_member(
+        &mut self,
+        organization_id: String,
+        user_id: String,
+    ) -> wasmtime::Result<Result<(), Fault>> {
+        let keep = || Box::new((organization_id.clone(), user_id.clone())) as Box<dyn super::Kept>;
+        let bytes = organization_id.bytes() + user_id.bytes();
+        let place = match self.act(self.tape.ask("acting.act-for-member", bytes, keep))? {
+            Turn::Answered(acted) => return Ok(acted),
+            Turn::Live(place) => place,
+        };
+        let acted = <Acting<'_> as acting::Host>::act_for_member(&mut self.inner, organization_id, user_id).await?;
+        self.has_acted(place, &acted);
+        Ok(acted)
+    }
+}
+
+impl Taped<'_, Acting<'_>> {
+    /// Whom a replay goes on as, where it was told.
+    fn act(&mut self, asked: Asked) -> wasmtime::Result<Turn<Result<(), Fault>>> {
+        Ok(match turn::<Result<Arc<Principal>, Fault>>(asked)? {
+            Turn::Answered(Ok(member)) => {
+                self.inner.guest.call.principal = member;
+                Turn::Answered(Ok(()))
+            }
+            Turn::Answered(Err(fault)) => Turn::Answered(Err(fault)),
+            Turn::Live(place) => Turn::Live(place),
+        })
+    }
+
+    /// Keeps whom the call goes on as.
+    fn has_acted(&self, place: Option<Place>, acted: &Result<(), Fault>) {
         if place.is_some() {
             let member = acted.clone().map(|()| Arc::clone(&self.inner.guest.call.principal));
             self.tape.answered(place, member.bytes(), || Box::new(member));
         }
-        Ok(acted)
     }
 }
 
