@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 /// Found nowhere but where it belongs.
 const PLAIN: &str = "plaintext-canary-8d1f0c5b7e";
+/// An address of documents, where nobody answers and no request is let through to.
+const NOWHERE: &str = "192.0.2.1";
 
 /// Every file below a folder, but for machine code: that is much, and was compiled by other hosts.
 fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
@@ -224,9 +226,9 @@ async fn what_is_expired_or_read_too_often_is_not_read() {
     ada.get("/api/secrets/export").await.done(200);
 }
 
-/// The manifest of the services, with execution-service allowed to reach `listener`.
+/// The manifest of the services, with execution-service allowed to reach `listener`, and NOWHERE by its name.
 fn with_outbound(listener: &Listener) -> Manifest {
-    let reach = format!("outbound = [\"{}\"]\noutbound_private = [\"127.0.0.0/8\"]", listener.address());
+    let reach = format!("outbound = [\"{}\", \"{NOWHERE}\"]\noutbound_private = [\"127.0.0.0/8\"]", listener.address());
     let text = Manifest::services()
         .text()
         .replace("outbound = []", &reach)
@@ -322,6 +324,33 @@ async fn the_host_puts_a_secret_into_a_request_and_no_guest_sees_it() {
     }
     // Nothing of it in the executions, and nothing in what the host keeps and says.
     holds_no_plaintext(&host.stop().await, tap, "ungranted").await;
+}
+
+#[tokio::test]
+async fn in_the_clear_a_secret_goes_only_where_one_of_its_hosts_says_so() {
+    let listener = Listener::start().await;
+    let host = Host::with(with_outbound(&listener)).start().await;
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    let answers = [
+        (json!(null), "SECRET_UNAVAILABLE"),
+        (json!([NOWHERE]), "SECRET_UNAVAILABLE"),
+        (json!([format!("https://{NOWHERE}")]), "SECRET_UNAVAILABLE"),
+        // Then it is asked where that is, and nobody may go there.
+        (json!([format!("http://{NOWHERE}")]), "EGRESS_DENIED"),
+    ];
+    for (number, (hosts, code)) in answers.iter().enumerate() {
+        let secret = json!({"name": format!("clear-{number}"), "type": "API_KEY", "value": "k",
+            "services": ["execution-service"], "injection": {"kind": "bearer", "hosts": hosts}});
+        let secret = made(&ada, secret).await;
+        let call = json!({"method": "GET", "url": format!("http://{NOWHERE}/"), "authSecretId": secret});
+        let failed = run_step(&ada, call).await;
+        let events = plans::events(&ada, &text(&failed, "id")).await;
+        assert!(events.iter().any(|event| event.to_string().contains(code)), "{hosts}: {events:#?}");
+    }
+    let denied = ada.get("/api/secrets/audit?action=inject&outcome=DENIED").await.expect(200);
+    assert_eq!(denied["total"], 3, "{denied}");
+    assert!(denied.to_string().contains("in the clear"), "{denied}");
+    assert_eq!(denied["items"][0]["details"]["destination"], format!("http://{NOWHERE}:80"));
 }
 
 #[tokio::test]

@@ -128,8 +128,8 @@ impl Call {
 
     /// Lets the host put in the credentials stored under this secret, where the secret says: a bearer token, a user and
     /// password, a header or a parameter of the query. The guest never sees them. [`Fault::SecretUnavailable`] when the
-    /// secret cannot be used by this plugin for this caller and destination. A redirect is never followed, so they go
-    /// nowhere else.
+    /// secret cannot be used by this plugin for this caller and destination: over plain HTTP only on the host's own machine,
+    /// and where one of the secret's hosts begins with `http://`. A redirect is never followed, so they go nowhere else.
     #[must_use]
     pub fn auth_secret_id(self, secret_id: impl Into<String>) -> Self {
         self.header("berth-auth-secret-id", secret_id)

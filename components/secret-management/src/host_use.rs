@@ -32,7 +32,7 @@ pub(crate) struct Question {
     /// The service that acts.
     service: String,
     purpose: Purpose,
-    /// `host:port`.
+    /// `host:port`, or `http://host:port` of a request in the clear.
     destination: Option<String>,
     #[field(min = 1, max = 8)]
     references: Vec<Reference>,
@@ -92,14 +92,16 @@ fn usable(question: &Question, secret_id: &str) -> Result<(Stored<Secret>, Value
     let subject = Subject::from(&secret);
     let now = clock::now();
     let grants = access::of(&Pool, &[secret_id])?;
+    let destination = question.destination.as_deref();
+    let objection = destination.and_then(|to| value::objection(secret.injection.as_ref(), to));
     let reason = if secret.deleted_at.is_some() {
         Some("it is deleted")
     } else if secret.is_expired(now) {
         Some("it has expired")
     } else if !grants.iter().any(|grant| grant.admits_service(&question.service, now)) {
         Some("the service has no grant")
-    } else if !question.destination.as_deref().is_none_or(|to| value::fits_destination(secret.injection.as_ref(), to)) {
-        Some("the destination is not one of its hosts")
+    } else if objection.is_some() {
+        objection
     } else if !is_in_reach(&secret)? {
         Some("whoever the service acts for may not use it")
     } else {

@@ -73,7 +73,8 @@ pub(crate) struct Injection {
     /// Before the value in a header.
     #[field(max = 100, raw)]
     pub prefix: Option<String>,
-    /// `api.example.com`, `*.example.com`, `localhost:8443`; none: wherever the calling service may go.
+    /// `api.example.com`, `*.example.com`, `localhost:8443`; none: wherever the calling service may go. Over plain HTTP it
+    /// goes only to the host's own machine and to hosts that begin with `http://`, such as `http://ci.example.com:8080`.
     #[field(max = 50)]
     pub hosts: Option<Vec<String>>,
 }

@@ -82,7 +82,7 @@ struct Question<'a> {
     service: &'a str,
     /// `http` or `hmac`.
     purpose: &'static str,
-    /// Where the request goes: `host:port`.
+    /// Where the request goes: `host:port`, with `http://` before it where it goes in the clear.
     destination: Option<&'a str>,
     references: &'a [Reference],
 }
@@ -162,8 +162,8 @@ impl Credentials {
         let _ = self.dispatch.set(dispatch);
     }
 
-    /// Puts what `references` names into a request that goes to `destination` (`host:port`), and returns the values as they
-    /// now stand in it, for whoever must not write them down.
+    /// Puts what `references` names into a request that goes to `destination` (`host:port`, or `http://host:port` in the
+    /// clear), and returns the values as they now stand in it, for whoever must not write them down.
     pub(crate) async fn put_in<B>(
         &self,
         guest: &Guest,

@@ -4,7 +4,7 @@
 //! lists; the connection is made to exactly the address that was checked. `http://<plugin>.internal/` never leaves the
 //! process. Redirects are never followed: the guest sees them, and asking again is checked again, without the credentials
 //! of the first request. Credentials that a guest names by `secretId` are put in here, after the policy and before the
-//! first attempt. It must never let a guest's header say who calls.
+//! first attempt; who keeps them is told where they would go in the clear. It must never let a guest's header say who calls.
 
 mod address;
 pub(crate) mod backend;
@@ -33,7 +33,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use super::Guest;
-use super::credentials::{Credentials, References};
+use super::credentials::{CredentialError, Credentials, References};
 use crate::body::Body;
 use crate::trace::{Kind, Trace};
 use breaker::Breakers;
@@ -131,7 +131,7 @@ impl Egress {
         }
         // What fails because it is only a copy says nothing of the target.
         if !guest.call.is_shadow {
-            breaker.note(&answer, Instant::now());
+            breaker.note(&answer, limits.is_hurried(), Instant::now());
         }
         limits.bound(answer?, permit)
     }
@@ -148,7 +148,13 @@ impl Egress {
         let Target::External(external) = target else {
             return Err(EgressError::Denied("credentials in a call to another plugin".to_owned()));
         };
-        Ok(self.credentials.put_in(guest, references, external.name(), limits.deadline(), request).await?)
+        let destination = external.destination();
+        let put = self.credentials.put_in(guest, references, &destination, limits.deadline(), request).await;
+        if matches!(put, Err(CredentialError::Refused)) && external.is_plain() {
+            tracing::warn!(plugin = %guest.plugin.name, request_id = %guest.call.request_id, destination,
+                "a secret stays out of a request over plain HTTP, unless one of its hosts begins with http://");
+        }
+        Ok(put?)
     }
 
     /// Tries, and tries again where nothing can have happened and the whole request is still at hand.

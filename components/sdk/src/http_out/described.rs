@@ -138,7 +138,8 @@ impl Described {
             ),
             Fault::SecretUnavailable => Refusal::lasting(
                 "SECRET_UNAVAILABLE",
-                "A secret of the step is not there, has expired, or may not be used by this service for this address.",
+                "A secret of the step is not there, has expired, or may not be used by this service for this address; \
+                 over plain HTTP that takes one of its hosts to begin with http://.",
             ),
             Fault::TooLarge(_) => Refusal::lasting("RESPONSE_TOO_LARGE", "The answer is too large."),
             Fault::Invalid(_) => Refusal::lasting("HTTP_INVALID", "The call makes no sense to the host."),

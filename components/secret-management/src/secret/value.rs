@@ -1,5 +1,7 @@
 //! What a value of each type looks like, what of it may be shown, and where it goes in a request. Pure code.
 
+use std::net::IpAddr;
+
 use berth_sdk::{prelude::*, serde_json::Value};
 use zeroize::Zeroizing;
 
@@ -146,20 +148,44 @@ fn placed(kind: InjectionKind, injection: Option<&Injection>, value: &Value) -> 
     })
 }
 
-/// Whether a secret may go to this destination, `host:port`: where it names hosts, to one of them only.
-pub(crate) fn fits_destination(injection: Option<&Injection>, destination: &str) -> bool {
-    let Some(hosts) = injection.and_then(|injection| injection.hosts.as_ref()).filter(|hosts| !hosts.is_empty()) else {
-        return true;
+/// What speaks against a secret's going to this destination, `host:port` or in the clear `http://host:port`. Where it names
+/// hosts, it goes to one of them only; in the clear it goes to this machine, and where a host says `http://` itself.
+pub(crate) fn objection(injection: Option<&Injection>, destination: &str) -> Option<&'static str> {
+    const FOREIGN: &str = "the destination is not one of its hosts";
+    const CLEAR: &str = "it would go in the clear, for which none of its hosts begins with http://";
+    let (scheme, place) = match destination.strip_prefix("http://") {
+        Some(place) => ("http", place),
+        None => ("https", destination),
     };
-    let host = destination.rsplit_once(':').map_or(destination, |(host, _)| host);
-    hosts.iter().any(|allowed| {
+    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+    let is_unread = scheme == "https" || is_this_machine(host);
+    let hosts = injection.and_then(|injection| injection.hosts.as_deref()).unwrap_or_default();
+    let mut objection = if hosts.is_empty() { (!is_unread).then_some(CLEAR) } else { Some(FOREIGN) };
+    for allowed in hosts {
         let allowed = allowed.to_ascii_lowercase();
-        allowed == destination
-            || allowed == host
-            || allowed.strip_prefix('*').is_some_and(|suffix| {
+        let (wanted, name) = match allowed.split_once("://") {
+            Some((wanted, name)) => (Some(wanted), name),
+            None => (None, allowed.as_str()),
+        };
+        let is_named = name == place
+            || name == host
+            || name.strip_prefix('*').is_some_and(|suffix| {
                 suffix.starts_with('.') && host.strip_suffix(suffix).is_some_and(|label| !label.is_empty())
-            })
-    })
+            });
+        if is_named && wanted.map_or(is_unread, |wanted| wanted == scheme) {
+            return None;
+        }
+        if is_named && !is_unread {
+            objection = Some(CLEAR);
+        }
+    }
+    objection
+}
+
+/// What goes there is read by nobody on the way.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -242,12 +268,34 @@ mod tests {
     fn a_secret_with_hosts_goes_to_them_only() {
         let hosts = injection(InjectionKind::Bearer, None, None, &["api.example.com", "*.example.org", "h.test:8443"]);
         for to in ["api.example.com:443", "api.example.com:8080", "a.example.org:443", "h.test:8443"] {
-            assert!(fits_destination(Some(&hosts), to), "{to}");
+            assert_eq!(objection(Some(&hosts), to), None, "{to}");
         }
         for to in ["evil.example.com:443", "example.org:443", "api.example.com.evil.net:443", "h.test:443"] {
-            assert!(!fits_destination(Some(&hosts), to), "{to}");
+            assert_eq!(objection(Some(&hosts), to), Some("the destination is not one of its hosts"), "{to}");
         }
-        assert!(fits_destination(None, "anywhere.example:443"));
+        assert_eq!(objection(None, "anywhere.example:443"), None);
+    }
+
+    #[test]
+    fn in_the_clear_a_secret_goes_only_where_it_says_so_itself() {
+        let hosts = ["http://a.test", "http://*.b.test", "https://c.test", "d.test", "http://d.test:81", "127.0.0.1"];
+        let hosts = injection(InjectionKind::Bearer, None, None, &hosts);
+        for to in ["http://a.test:80", "c.test:443", "http://x.b.test:80", "http://d.test:81", "http://127.0.0.1:9"] {
+            assert_eq!(objection(Some(&hosts), to), None, "{to}");
+        }
+        let is_clear = |objection: Option<&str>| objection.is_some_and(|text| text.contains("in the clear"));
+        for to in ["http://c.test:80", "http://d.test:80"] {
+            assert!(is_clear(objection(Some(&hosts), to)), "{to}");
+        }
+        for to in ["a.test:443", "http://e.test:80", "http://127.0.0.2:9"] {
+            assert_eq!(objection(Some(&hosts), to), Some("the destination is not one of its hosts"), "{to}");
+        }
+        for to in ["http://localhost:80", "http://127.0.0.1:11434", "http://[::1]:80"] {
+            assert_eq!(objection(None, to), None, "{to}");
+        }
+        for to in ["http://anywhere.example:80", "http://10.0.0.1:80", "http://localhost.example:80"] {
+            assert!(is_clear(objection(None, to)), "{to}");
+        }
     }
 
     proptest! {

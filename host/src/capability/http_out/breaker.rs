@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
@@ -62,9 +63,13 @@ impl Breaker {
         }
     }
 
-    /// Remembers how a request went.
-    pub(super) fn note(&self, answer: &Result<http::Response<Body>, EgressError>, now: Instant) {
+    /// Remembers how a request went. What took too long for one that `is_hurried` by its caller says nothing about the
+    /// target: callers who come late would otherwise shut it for all others.
+    pub(super) fn note(&self, answer: &Result<http::Response<Body>, EgressError>, is_hurried: bool, now: Instant) {
         let failed = match answer {
+            // The target's own calls within this one have no more time than it has.
+            Ok(response) if is_hurried && response.status() == StatusCode::GATEWAY_TIMEOUT => return,
+            Err(EgressError::Timeout) if is_hurried => return,
             // The statuses by which a target, or whatever stands before it, says that it cannot take requests.
             Ok(response) => matches!(response.status().as_u16(), 502..=504),
             Err(error) if error.is_failure_of_target() => true,
@@ -96,14 +101,14 @@ mod tests {
     fn five_failures_in_a_row_open_the_circuit_for_thirty_seconds() {
         let (breaker, start) = (Breaker::default(), Instant::now());
         for _ in 0..4 {
-            breaker.note(&Err(EgressError::Connect(None)), start);
+            breaker.note(&Err(EgressError::Connect(None)), false, start);
         }
-        breaker.note(&response(404), start);
+        breaker.note(&response(404), false, start);
         for _ in 0..4 {
-            breaker.note(&response(503), start);
+            breaker.note(&response(503), false, start);
             assert!(breaker.admits(start));
         }
-        breaker.note(&Err(EgressError::Timeout), start);
+        breaker.note(&Err(EgressError::Timeout), false, start);
         assert!(!breaker.admits(start));
         assert!(!breaker.admits(start + OPEN - Duration::from_millis(1)));
     }
@@ -112,15 +117,15 @@ mod tests {
     fn after_that_one_request_tries_and_decides() {
         let (breaker, start) = (Breaker::default(), Instant::now());
         for _ in 0..5 {
-            breaker.note(&Err(EgressError::Connect(None)), start);
+            breaker.note(&Err(EgressError::Connect(None)), false, start);
         }
         let later = start + OPEN;
         assert!(breaker.admits(later));
         assert!(!breaker.admits(later), "only one tries");
-        breaker.note(&Err(EgressError::Connect(None)), later);
+        breaker.note(&Err(EgressError::Connect(None)), false, later);
         assert!(!breaker.admits(later + OPEN - Duration::from_millis(1)));
         assert!(breaker.admits(later + OPEN));
-        breaker.note(&response(200), later + OPEN);
+        breaker.note(&response(200), false, later + OPEN);
         assert!(breaker.admits(later + OPEN) && breaker.admits(later + OPEN));
     }
 
@@ -128,17 +133,32 @@ mod tests {
     fn a_refusal_of_our_own_is_no_failure() {
         let (breaker, start) = (Breaker::default(), Instant::now());
         for _ in 0..10 {
-            breaker.note(&Err(EgressError::AddressDenied), start);
-            breaker.note(&response(500), start);
+            breaker.note(&Err(EgressError::AddressDenied), false, start);
+            breaker.note(&response(500), false, start);
         }
         assert!(breaker.admits(start));
+    }
+
+    #[test]
+    fn what_takes_too_long_for_a_caller_in_a_hurry_is_no_failure() {
+        let (breaker, start) = (Breaker::default(), Instant::now());
+        for _ in 0..10 {
+            breaker.note(&Err(EgressError::Timeout), true, start);
+            breaker.note(&response(504), true, start);
+        }
+        assert!(breaker.admits(start));
+        for _ in 0..5 {
+            // That it is not there has nothing to do with the time it was given.
+            breaker.note(&Err(EgressError::Connect(None)), true, start);
+        }
+        assert!(!breaker.admits(start));
     }
 
     #[test]
     fn one_plugins_failures_do_not_count_for_another() {
         let (breakers, start) = (Breakers::default(), Instant::now());
         for _ in 0..5 {
-            breakers.of(&"planning".into(), "a:443").note(&Err(EgressError::Connect(None)), start);
+            breakers.of(&"planning".into(), "a:443").note(&Err(EgressError::Connect(None)), false, start);
         }
         assert!(!breakers.of(&"planning".into(), "a:443").admits(start));
         assert!(breakers.of(&"ai-service".into(), "a:443").admits(start));

@@ -274,6 +274,29 @@ async fn five_failures_open_the_circuit() {
 }
 
 #[tokio::test]
+async fn a_caller_who_comes_late_does_not_open_the_circuit_for_the_others() {
+    let server = Server::start(&[Reply::Silent("")]).await;
+    let egress = Egress::default();
+    let ask = async |timeouts: Timeouts, left: Duration| {
+        let mut guest = server.friend();
+        guest.call.deadline = Some(Instant::now() + left);
+        egress.send(&guest, request("GET", &server.uri("/"), ""), timeouts).await
+    };
+    for _ in 0..6 {
+        let answer = ask(Timeouts::default(), Duration::from_millis(20)).await;
+        assert!(matches!(answer, Err(EgressError::Timeout)), "{answer:?}");
+    }
+    // How long the guest itself would wait was its own decision, made with a mind to the target.
+    let brief = Timeouts { first_byte: Some(Duration::from_millis(20)), ..Timeouts::default() };
+    for _ in 0..5 {
+        let answer = ask(brief, TOTAL_TIMEOUT).await;
+        assert!(matches!(answer, Err(EgressError::Timeout)), "{answer:?}");
+    }
+    let answer = ask(brief, TOTAL_TIMEOUT).await;
+    assert!(matches!(answer, Err(EgressError::Refused(Refusal::CircuitOpen))), "{answer:?}");
+}
+
+#[tokio::test]
 async fn one_plugin_has_a_bounded_number_of_requests_under_way() {
     let server = Server::start(&[Reply::Silent("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")]).await;
     let egress = Egress::default();
@@ -509,7 +532,8 @@ async fn a_named_secret_is_put_in_and_its_name_stays_here() {
     let (call, question) = &asked[0];
     assert_eq!(call.source_service.as_deref(), Some("host"), "no guest can be that caller");
     assert_eq!(call.principal.organization_id.as_deref(), Some("org-1"), "a guest does not choose the organization");
-    assert!(question.contains(r#""service":"planning""#) && question.contains(&server.port.to_string()), "{question}");
+    let destination = format!(r#""destination":"http://127.0.0.1:{}""#, server.port);
+    assert!(question.contains(r#""service":"planning""#) && question.contains(&destination), "{question}");
 }
 
 #[tokio::test]

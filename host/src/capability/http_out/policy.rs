@@ -29,9 +29,14 @@ pub(super) struct External {
 }
 
 impl External {
-    /// `host:port`, in lower case.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// Whether everybody on the way can read what is sent.
+    pub(super) fn is_plain(&self) -> bool {
+        self.scheme == "http"
+    }
+
+    /// As a secret's hosts are held against it: `host:port`, with `http://` before it where the request goes in the clear.
+    pub(super) fn destination(&self) -> String {
+        if self.is_plain() { format!("http://{}", self.name) } else { self.name.clone() }
     }
 
     /// The address to ask: the judged name, and path and query of the guest's URI.
@@ -173,6 +178,16 @@ mod tests {
         ] {
             assert!(!allowed(&grant, uri), "{uri}");
         }
+    }
+
+    #[test]
+    fn a_destination_says_when_it_is_reached_in_the_clear() {
+        let destination = |uri: &str| match target(&grant(&["*"], &[]), &uri.parse().unwrap()) {
+            Ok(Target::External(external)) => external.destination(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(destination("https://API.example.com/v1"), "api.example.com:443");
+        assert_eq!(destination("http://api.example.com:443/v1"), "http://api.example.com:443");
     }
 
     #[test]

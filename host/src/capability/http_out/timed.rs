@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -15,12 +15,17 @@ use super::{RESPONSE_BYTES_MAX, STREAM_TIMEOUT, TOTAL_TIMEOUT};
 use crate::body::{Body, BodyError};
 use crate::principal::Call;
 
+/// A target that has less time than this, because its caller has no more left, may fail without a fault of its own.
+/// Well below the time of a whole request: a call within one never has quite that.
+const PATIENCE_MIN: Duration = Duration::from_secs(10);
+
 /// The deadlines of one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    is_hurried: bool,
     head_by: Instant,
     deadline: Instant,
-    between_bytes: std::time::Duration,
+    between_bytes: Duration,
 }
 
 /// A response's body within its limits; holds the request's place until it ends.
@@ -45,8 +50,10 @@ impl Limits {
         }
         // The guest's two times are added up: whether a pooled connection was at hand is not its concern.
         let head = timeouts.first_byte.map_or(TOTAL_TIMEOUT, |first| first + timeouts.connect.unwrap_or_default());
+        let head = head.min(TOTAL_TIMEOUT);
         Ok(Self {
-            head_by: deadline.min(now + head.min(TOTAL_TIMEOUT)),
+            is_hurried: deadline < now + head.min(PATIENCE_MIN),
+            head_by: deadline.min(now + head),
             deadline,
             between_bytes: timeouts.between_bytes.unwrap_or(TOTAL_TIMEOUT).min(TOTAL_TIMEOUT),
         })
@@ -55,6 +62,12 @@ impl Limits {
     /// The end of the whole request.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// Whether the caller's remaining time gives the target less than it could ask for. How long the guest itself is ready
+    /// to wait is another thing: it knows the target.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.is_hurried
     }
 
     /// Waits for a response's head, at most until its deadline.
