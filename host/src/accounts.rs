@@ -123,6 +123,8 @@ pub(crate) struct Accounts {
     access_notes: Arc<Semaphore>,
     role_permissions: moka::sync::Cache<(String, i64), Arc<PermissionSet>>,
     login_counters: moka::sync::Cache<String, Arc<AtomicU32>>,
+    /// Networks that have shown too many keys that are none, and in which window.
+    guessers: moka::sync::Cache<String, u64>,
     operator_organization: OnceLock<Arc<str>>,
     router: dispatch::Router,
     audit_queue: ArcSwapOption<mpsc::Sender<audit::Noted>>,
@@ -189,6 +191,10 @@ impl Accounts {
             keys_reloaded_at: AtomicI64::new(0),
             role_permissions: moka::sync::Cache::builder().max_capacity(ROLES_MAX).time_to_live(ROLES_FOR).build(),
             login_counters: moka::sync::Cache::builder()
+                .max_capacity(attempts::ADDRESSES_MAX)
+                .time_to_live(Duration::from_secs(1_800))
+                .build(),
+            guessers: moka::sync::Cache::builder()
                 .max_capacity(attempts::ADDRESSES_MAX)
                 .time_to_live(Duration::from_secs(1_800))
                 .build(),

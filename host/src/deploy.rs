@@ -36,7 +36,7 @@ pub(crate) use deployer::{DeployHooks, DeployOptions, Deployer, DeployerOptions,
 pub(crate) use error::DeployError;
 pub(crate) use grants::PluginGrants;
 pub(crate) use pattern::PublicRoute;
-pub(crate) use prefix::Prefix;
+pub(crate) use prefix::{Prefix, canonical};
 pub(crate) use registry::Registry;
 pub(crate) use report::{DeployReport, HistoryEntry, MigrationPlan, PlanReport, PluginStatus, RouteEntry};
 pub(crate) use rollout::{CanaryPlan, Rollout, parse_duration};

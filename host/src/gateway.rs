@@ -352,7 +352,7 @@ impl<U: Upstream> Gateway<U> {
             self.load.turn_away();
             return Err(GatewayError::Busy);
         }
-        let identity = self.identify(&target, parts).await?;
+        let identity = self.identify(peer, &target, parts).await?;
         if let Identity::Known(principal) = &identity {
             exchange.is_called_by(principal);
         }
@@ -360,7 +360,13 @@ impl<U: Upstream> Gateway<U> {
             self.count(exchange, peer, &identity, &target, parts.uri.path()).await?;
         }
         match target {
-            Target::Plugin(slot) => self.forward(exchange, &slot, &identity, parts, body).await,
+            Target::Plugin(slot) => {
+                let mut response = self.forward(exchange, &slot, &identity, parts, body).await?;
+                if matches!(identity, Identity::Known(_)) {
+                    respond::forbid_keeping(response.headers_mut());
+                }
+                Ok(response)
+            }
             // Boxed, as is everything off the way of a plain request: every request moves the space of the largest branch.
             Target::MainApp => Box::pin(self.main_app(exchange, identity, parts.clone(), body)).await,
             Target::Admin if parts.uri.path().starts_with(SIGNING_KEYS) => {
@@ -412,7 +418,7 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// Who calls. A credential that proves nothing is refused only where one is needed.
-    async fn identify(&self, target: &Target<U>, parts: &Parts) -> Result<Identity, GatewayError> {
+    async fn identify(&self, peer: &Peer, target: &Target<U>, parts: &Parts) -> Result<Identity, GatewayError> {
         let token = match authenticate::credential(&parts.headers)? {
             Credential::None => return Ok(Identity::Anonymous),
             Credential::Unusable => return Ok(Identity::Refused(GatewayError::Unauthorized)),
@@ -425,10 +431,10 @@ impl<U: Upstream> Gateway<U> {
                 let reason = "the request comes from a page of another origin".to_owned();
                 return Ok(Identity::Refused(GatewayError::Forbidden(reason)));
             }
-            Credential::Basic(encoded) => return Ok(Box::pin(self.identify_by_key(encoded)).await),
+            Credential::Basic(encoded) => return Ok(Box::pin(self.identify_by_key(peer.ip, encoded)).await),
             Credential::Cookie(token) => token,
         };
-        Ok(match Box::pin(self.accounts.authenticate(token)).await {
+        Ok(match Box::pin(self.accounts.authenticate(token, Some(peer.ip))).await {
             Ok(principal) => Identity::Known(principal),
             Err(error) => Identity::Refused(error.into()),
         })
@@ -499,7 +505,8 @@ fn signed_in(identity: &Identity) -> Result<&Arc<Principal>, GatewayError> {
 
 /// Whether nobody can say at present who calls.
 fn is_undecided(identity: &Identity) -> bool {
-    matches!(identity, Identity::Refused(GatewayError::Authentication(AuthenticationError::Unavailable(_))))
+    use AuthenticationError::{TooManyGuesses, Unavailable};
+    matches!(identity, Identity::Refused(GatewayError::Authentication(Unavailable(_) | TooManyGuesses { .. })))
 }
 
 fn user_agent(headers: &HeaderMap) -> Option<String> {

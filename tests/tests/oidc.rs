@@ -123,6 +123,22 @@ async fn google_is_the_provider_of_that_name_and_is_linked_and_unlinked() {
 }
 
 #[tokio::test]
+async fn a_provider_that_is_linked_and_has_confirmed_the_same_address_confirms_it() {
+    let Some((_provider, host, callback)) = sound("google", None).await else { return };
+    let ada = host.client().register("ada@example.com", "Harbour").await;
+    for (person, is_verified) in [("countess", false), ("ada", true)] {
+        let mut browser = Browser::default();
+        let url = Url::parse(&host.client().url("/api/auth/link-google")).expect("a URL");
+        let begun = browser.send(Method::POST, url, |request| request.bearer_auth(ada.token()).json(&json!({}))).await;
+        let page = browser.open(&text(&begun.answer.expect(200), "authorizationUrl")).await;
+        let back = login_provider::sign_in(&mut browser, page, person, &callback).await;
+        browser.open(back.as_str()).await.answer.done(200);
+        assert_eq!(ada.get("/api/auth/me").await.expect(200)["user"]["isEmailVerified"], is_verified, "{person}");
+        ada.post("/api/auth/unlink-provider", &json!({ "provider": "google" })).await.done(200);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_configured_says_so_and_a_provider_that_is_away_keeps_no_host_from_starting() {
     let host = Host::with(Manifest::hello()).start().await;
     host.client().get("/api/auth/google").await.problem(503, "SERVICE_UNAVAILABLE");

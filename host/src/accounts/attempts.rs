@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::Accounts;
 use super::context::{Change, Context, new_id};
-use super::error::AccountsError;
+use super::error::{AccountsError, AuthenticationError};
 use crate::database::{Rows, values};
 
 /// Failures that lock an account.
@@ -28,6 +28,9 @@ pub(super) const ADDRESSES_MAX: u64 = 50_000;
 /// Registrations and refreshes of one address in that window: a whole office may have one address.
 const REGISTRATIONS_MAX: u32 = 60;
 const REFRESHES_MAX: u32 = 1_200;
+/// Different texts in the form of an API key that are none, from one address in that window. A program with an old key shows
+/// the same one again and again, which counts once.
+const GUESSES_MAX: u32 = 100;
 
 /// What an address may do so often without a credential.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +97,28 @@ impl Accounts {
             }
         };
         (counted > i64::from(most)).then(|| ADDRESS_WINDOW_SECONDS - now % ADDRESS_WINDOW_SECONDS)
+    }
+
+    /// Counts an API key of an address that is none.
+    pub(super) async fn note_guess(&self, ip: Option<IpAddr>) {
+        let is_over = self.count(ip, "key", GUESSES_MAX).await.is_some();
+        if let (true, Some(ip)) = (is_over, ip) {
+            self.guessers.insert(network_of(ip), self.now().timestamp().unsigned_abs() / ADDRESS_WINDOW_SECONDS);
+        }
+    }
+
+    /// Refuses an address that has shown too many of them in the present quarter of an hour. What other hosts have counted is
+    /// known here after one more: asking the shared cache first would make every key dearer.
+    pub(super) fn refuse_guesses(&self, ip: Option<IpAddr>) -> Result<(), AuthenticationError> {
+        let now = self.now().timestamp().unsigned_abs();
+        let refused_in = ip.and_then(|ip| self.guessers.get(&network_of(ip)));
+        match refused_in {
+            Some(window) if window == now / ADDRESS_WINDOW_SECONDS => {
+                let retry_after_seconds = ADDRESS_WINDOW_SECONDS - now % ADDRESS_WINDOW_SECONDS;
+                Err(AuthenticationError::TooManyGuesses { retry_after_seconds })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses while the account is locked.

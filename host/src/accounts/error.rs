@@ -110,6 +110,10 @@ pub(crate) enum AuthenticationError {
     /// 401 `UNAUTHORIZED`: the session was revoked, the account is not active, or the membership has ended.
     #[error("the session has ended")]
     Ended,
+    /// 429 `RATE_LIMIT_EXCEEDED`, with `Retry-After`: so many keys that are none came from the address that no further one is
+    /// looked for.
+    #[error("too many keys that are none")]
+    TooManyGuesses { retry_after_seconds: u64 },
     /// 503 `SERVICE_UNAVAILABLE`: whether the session lives could not be found out.
     #[error("the session could not be checked")]
     Unavailable(#[source] Source),

@@ -4,6 +4,7 @@
 //! most once a second and token, and at once after a change on this host; a revocation on another host is seen in the
 //! shared cache with the next request. It must never serve a right that was read before a change it knows of.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +31,10 @@ const TOKENS_MAX: u64 = 20_000;
 const LIVE_FOR: Duration = Duration::from_secs(1);
 /// How long a revoked session is kept in the shared cache: as long as its access tokens can live.
 const REVOKED_FOR: Duration = Duration::from_secs(token::ACCESS_SECONDS as u64 + 60);
+/// Texts in the form of a key that were looked for in vain, and how long they are remembered. A key that is made later is none
+/// of them: nobody could have known it before.
+const STRANGERS_MAX: u64 = 20_000;
+const STRANGERS_FOR: Duration = Duration::from_secs(300);
 /// Counters of changes; users and organizations share them by hash.
 const STRIPES: usize = 1_024;
 /// `last_access_at` is written at most this often.
@@ -98,6 +103,8 @@ struct Checked {
 /// What is remembered about callers.
 pub(super) struct Identities {
     tokens: moka::sync::Cache<[u8; 32], Arc<Verified>>,
+    /// Digests of what has the form of a key and is none, or none any more.
+    strangers: moka::sync::Cache<[u8; 32], ()>,
     messages: moka::sync::Cache<(String, String), Arc<Checked>>,
     changes: Box<[AtomicU64]>,
     operator: Option<([u8; 32], Arc<Principal>)>,
@@ -114,6 +121,7 @@ impl Identities {
                 .max_capacity(TOKENS_MAX)
                 .time_to_live(Duration::from_secs(token::ACCESS_SECONDS as u64))
                 .build(),
+            strangers: moka::sync::Cache::builder().max_capacity(STRANGERS_MAX).time_to_live(STRANGERS_FOR).build(),
             messages: moka::sync::Cache::builder().max_capacity(MESSAGE_PRINCIPALS_MAX).time_to_live(LIVE_FOR).build(),
             changes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             operator,
@@ -133,6 +141,12 @@ impl Identities {
         cache.host_set(&revoked_key(session_id), bytes::Bytes::from_static(b"1"), REVOKED_FOR).await;
     }
 
+    /// Remembers that a bearer has ended for good, so that nobody is asked about it again.
+    fn bury(&self, digest: [u8; 32]) {
+        self.tokens.invalidate(&digest);
+        self.strangers.insert(digest, ());
+    }
+
     /// Forgets every token, as if the host had been started anew.
     pub(super) fn forget_tokens(&self) {
         self.tokens.invalidate_all();
@@ -148,8 +162,12 @@ impl Identities {
 }
 
 impl Accounts {
-    /// Who `bearer` is: a user's access token, an API key, or the operator's token.
-    pub(crate) async fn authenticate(&self, bearer: &str) -> Result<Arc<Principal>, AuthenticationError> {
+    /// Who `bearer` is, shown by somebody at `ip`: a user's access token, an API key, or the operator's token.
+    pub(crate) async fn authenticate(
+        &self,
+        bearer: &str,
+        ip: Option<IpAddr>,
+    ) -> Result<Arc<Principal>, AuthenticationError> {
         let digest = token::digest_of(bearer);
         if let Some((expected, principal)) = &self.identities.operator
             && bool::from(expected.ct_eq(&digest))
@@ -160,7 +178,7 @@ impl Accounts {
             Some(verified) => verified,
             None => {
                 let proof = match api_keys::is_api_key(bearer) {
-                    true => Proof::Key(self.find_key(bearer).await?),
+                    true => Proof::Key(self.prove_key(bearer, digest, ip).await?),
                     false => Proof::Token(self.verify(bearer).await?),
                 };
                 let verified = Arc::new(Verified { proof, checked: ArcSwapOption::empty() });
@@ -170,7 +188,7 @@ impl Accounts {
         };
         let proof = &verified.proof;
         if self.now().timestamp() >= proof.expires_at() {
-            self.identities.tokens.invalidate(&digest);
+            self.identities.bury(digest);
             return Err(AuthenticationError::Invalid);
         }
         // A cache in this process holds nothing that the counters of changes do not know.
@@ -189,10 +207,38 @@ impl Accounts {
         let at = Instant::now();
         let principal = Arc::new(match proof {
             Proof::Token(claims) => self.read_principal(claims).await?,
-            Proof::Key(key) => self.read_key_principal(key).await?,
+            Proof::Key(key) => match self.read_key_principal(key).await {
+                Err(AuthenticationError::Invalid) => {
+                    self.identities.bury(digest);
+                    return Err(AuthenticationError::Invalid);
+                }
+                read => read?,
+            },
         });
         verified.checked.store(Some(Arc::new(Checked { at, changes, principal: Arc::clone(&principal) })));
         Ok(principal)
+    }
+
+    /// The key that a bearer is. Whoever has no key can make up any number of them, and each would cost a question to the
+    /// database: the same one is looked for once, and what comes from one address is bounded. Tokens need no such bound:
+    /// their signature is judged first. Keys that are remembered are not asked about here, so an address shared with
+    /// somebody who guesses stays usable for them.
+    async fn prove_key(
+        &self,
+        bearer: &str,
+        digest: [u8; 32],
+        ip: Option<IpAddr>,
+    ) -> Result<KnownKey, AuthenticationError> {
+        if self.identities.strangers.contains_key(&digest) {
+            return Err(AuthenticationError::Invalid);
+        }
+        self.refuse_guesses(ip)?;
+        let found = self.find_key(bearer).await;
+        if matches!(found, Err(AuthenticationError::Invalid)) {
+            self.identities.strangers.insert(digest, ());
+            self.note_guess(ip).await;
+        }
+        found
     }
 
     /// Who a user name and a password are, where the password is an API key: the name has to be the address of the key's
@@ -201,11 +247,12 @@ impl Accounts {
         &self,
         name: &str,
         password: &str,
+        ip: Option<IpAddr>,
     ) -> Result<Arc<Principal>, AuthenticationError> {
         if !api_keys::is_api_key(password) {
             return Err(AuthenticationError::Invalid);
         }
-        let principal = self.authenticate(password).await?;
+        let principal = self.authenticate(password, ip).await?;
         let name = name.trim().to_lowercase();
         let is_owner = principal.kind == PrincipalKind::ApiKey && principal.email.as_deref() == Some(name.as_str());
         if is_owner { Ok(principal) } else { Err(AuthenticationError::Invalid) }
@@ -301,9 +348,10 @@ impl Accounts {
         self.with_access(base, &access).await
     }
 
-    /// The same for an API key: what its user may do now, within the key's scope, and never as a Super Admin.
+    /// The same for an API key: what its user may do now, within the key's scope, and never as a Super Admin. `Invalid` when the
+    /// key itself has ended.
     async fn read_key_principal(&self, key: &KnownKey) -> Result<Principal, AuthenticationError> {
-        let Some(live) = self.read_live_key(key).await? else { return Err(AuthenticationError::Ended) };
+        let Some(live) = self.read_live_key(key).await? else { return Err(AuthenticationError::Invalid) };
         let access = self.access_of(&key.user_id, &key.organization_id).await.map_err(unavailable)?;
         let access = access.ok_or(AuthenticationError::Ended)?;
         let base = Principal {

@@ -63,14 +63,22 @@ pub(super) async fn add(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let mut change = context.begin().await?;
     let limit = lock(&mut change, organization_id).await?;
     let role = assignable(&mut change, context.access()?, &role_id).await?;
-    let (sql, key) = match (&user_id, &email) {
-        (Some(id), _) => ("SELECT id FROM users WHERE id = $1 AND is_active = $2 AND deleted_at IS NULL", id),
-        (None, Some(email)) => {
-            ("SELECT id FROM users WHERE email = $1 AND is_active = $2 AND deleted_at IS NULL", email)
-        }
+    let (column, key) = match (&user_id, &email) {
+        (Some(id), _) => ("id", id),
+        (None, Some(email)) => ("email", email),
         (None, None) => return Err(AccountsError::NotFound("user")),
     };
-    let user = change.query_one(sql, &values![key.as_str(), true]).await?.ok_or(AccountsError::NotFound("user"))?;
+    let sql = format!(
+        "SELECT id, is_email_verified FROM users WHERE {column} = $1 AND is_active = $2 AND deleted_at IS NULL"
+    );
+    let user = change.query_one(&sql, &values![key.as_str(), true]).await?.ok_or(AccountsError::NotFound("user"))?;
+    // Whoever names an address means its holder, and anybody can register one. An invitation goes to the mailbox. Where
+    // there is no mail, nobody can confirm anything.
+    if user_id.is_none() && context.accounts.mail.is_configured() && !user.boolean("is_email_verified")? {
+        return Err(AccountsError::Conflict(
+            "the account has not confirmed this e-mail address: send an invitation to it instead".into(),
+        ));
+    }
     let user_id = user.text("id")?;
     let by = context.caller.principal.user_id.as_deref();
     let id =

@@ -89,10 +89,8 @@ pub(super) async fn reset_password(context: &Context<'_>) -> Result<Reply, Accou
     take(&mut change, accounts, &token, RESET).await?;
     store_password(&mut change, accounts, &user_id, &hash).await?;
     // Who can read the mailbox has shown that it is theirs.
-    let sql = "UPDATE users SET is_email_verified = $2 WHERE id = $1 AND is_email_verified = $3";
-    if change.execute(sql, &values![&user_id, true, false]).await? > 0 {
-        providers::unlink_all(&mut change, &user_id).await?;
-        api_keys::end_all(&mut change, &user_id, accounts.now()).await?;
+    if confirm(&mut change, &user_id, accounts.now()).await? {
+        end_unproven(&mut change, &user_id, accounts.now()).await?;
     }
     tell(&mut change, "user.password_reset_success", &user_id).await?;
     change.commit().await?;
@@ -100,6 +98,13 @@ pub(super) async fn reset_password(context: &Context<'_>) -> Result<Reply, Accou
 }
 
 /// `POST /api/auth/verify-email`
+///
+/// Who follows the link reads the mailbox; that they made the account is another question. Somebody else may have registered
+/// the address, and the link goes to its holder, who follows it unsuspecting. So the link does not bless what lets somebody in
+/// beside the password, and which its holder would not miss: login providers linked before, none of which has the address
+/// (one that has confirms it by itself), and API keys. With a session of the account it does: then mailbox and account are in
+/// one hand. Password and sessions stay either way, because who registers is signed in and stays so; the mail says how to
+/// take them from a stranger.
 pub(super) async fn verify_email(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let accounts = context.accounts;
     let mut fields = context.fields()?;
@@ -107,11 +112,44 @@ pub(super) async fn verify_email(context: &Context<'_>) -> Result<Reply, Account
     fields.finish()?;
     let mut change = context.begin().await?;
     let user_id = take(&mut change, accounts, &token, VERIFY).await?;
-    let sql = "UPDATE users SET is_email_verified = $2, updated_at = $3, version = version + 1 WHERE id = $1";
-    change.execute(sql, &values![&user_id, true, accounts.now()]).await?;
-    tell(&mut change, "user.email_verified", &user_id).await?;
+    let principal = &context.caller.principal;
+    let is_own = principal.session_id.is_some() && principal.user_id.as_deref() == Some(user_id.as_str());
+    if confirm(&mut change, &user_id, accounts.now()).await? {
+        if !is_own {
+            end_unproven(&mut change, &user_id, accounts.now()).await?;
+        }
+        tell(&mut change, "user.email_verified", &user_id).await?;
+    }
     change.commit().await?;
     Ok(ok(json!({ "verified": true })))
+}
+
+/// Notes that the address is the user's. False when it was known before.
+async fn confirm(change: &mut Change<'_>, user_id: &str, now: DateTime<Utc>) -> Result<bool, AccountsError> {
+    let sql = "UPDATE users SET is_email_verified = $2, updated_at = $4, version = version + 1 \
+         WHERE id = $1 AND is_email_verified = $3";
+    Ok(change.execute(sql, &values![user_id, true, false, now]).await? > 0)
+}
+
+/// Ends what was made before anybody had shown that the address is theirs, and needs no password. The user must be locked.
+async fn end_unproven(change: &mut Change<'_>, user_id: &str, now: DateTime<Utc>) -> Result<(), AccountsError> {
+    providers::unlink_all(change, user_id).await?;
+    api_keys::end_all(change, user_id, now).await
+}
+
+/// Notes that the address is the user's where a login provider says so that they have just linked: the mail could say no more,
+/// and the link was asked for with a session of the account. The user must be locked.
+pub(super) async fn confirm_by_provider(
+    change: &mut Change<'_>,
+    user_id: &str,
+    email: &str,
+    now: DateTime<Utc>,
+) -> Result<(), AccountsError> {
+    let sql = "SELECT id FROM users WHERE id = $1 AND email = $2";
+    if change.query_one(sql, &values![user_id, email]).await?.is_some() && confirm(change, user_id, now).await? {
+        tell(change, "user.email_verified", user_id).await?;
+    }
+    Ok(())
 }
 
 /// `POST /api/auth/resend-verification`
@@ -140,7 +178,11 @@ pub(super) async fn send_verification(
     let kind = "user.email_verification_requested";
     let Some(token) = issue(context, user_id, VERIFY, VERIFY_VALID_FOR, kind).await? else { return Ok(false) };
     let link = context.accounts.link("verify-email", &token);
-    let text = format!("Confirm your address within one day:\n{link}");
+    let text = format!(
+        "Somebody, hopefully you, made an account with this address.\n\nConfirm it within one day:\n{link}\n\n\
+         If it was not you, do not follow the link: whoever made the account would keep their password. Ask for a new \
+         password instead, and the account is yours alone."
+    );
     context.accounts.send_later(email, "Confirm your e-mail address", text);
     Ok(true)
 }

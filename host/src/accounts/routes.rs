@@ -270,7 +270,7 @@ fn organization_endpoints() -> Vec<Endpoint> {
     let members = |name_is_required: bool| {
         vec![
             ("name", schema::name(), name_is_required),
-            optional("slug", schema::slug()),
+            optional("slug", schema::nullable_slug()),
             optional("description", schema::nullable("string")),
             optional("logoUrl", schema::url()),
         ]
@@ -378,7 +378,7 @@ fn team_endpoints() -> Vec<Endpoint> {
     let members = |name_is_required: bool| {
         [
             ("name", schema::name(), name_is_required),
-            optional("slug", schema::slug()),
+            optional("slug", schema::nullable_slug()),
             optional("description", schema::nullable("string")),
             optional("parentTeamId", schema::nullable_id()),
         ]

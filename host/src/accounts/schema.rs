@@ -86,6 +86,15 @@ pub(super) fn slug() -> Json {
     json!({ "type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "minLength": 3, "maxLength": 63 })
 }
 
+/// One that is chosen: null leaves the choice to the host.
+pub(super) fn nullable_slug() -> Json {
+    let mut slug = slug();
+    if let Some(words) = slug.as_object_mut() {
+        words.insert("type".to_owned(), json!(["string", "null"]));
+    }
+    slug
+}
+
 pub(super) fn boolean() -> Json {
     json!({ "type": "boolean" })
 }

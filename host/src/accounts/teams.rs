@@ -33,7 +33,8 @@ pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> 
     let paging = query.paging(&SORTS, false)?;
     let member = match query.filter("mine")? {
         Some("true") => Some(context.user_id()?),
-        _ => None,
+        None | Some("false") => None,
+        Some(_) => return Err(AccountsError::field("mine", "must be true or false")),
     };
     if query.get("role").is_some_and(|role| !ROLES.contains(&role)) {
         return Err(AccountsError::field("role", format!("must be one of {}", ROLES.join(", "))));

@@ -149,7 +149,7 @@ impl App {
             "" => Arc::new(Principal::anonymous()),
             token => self
                 .accounts
-                .authenticate(token)
+                .authenticate(token, None)
                 .await
                 .map_err(|_| AccountsError::Unauthorized("the token was not believed"))?,
         };

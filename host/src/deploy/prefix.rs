@@ -77,7 +77,7 @@ pub(super) fn is_plain_segment(segment: &str) -> bool {
 ///
 /// None for a path nobody should answer: not absolute, with a dot segment (plain or encoded), or with a malformed
 /// escape. An encoded slash stays encoded: it never makes a segment.
-pub(super) fn canonical(path: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn canonical(path: &str) -> Option<Cow<'_, str>> {
     if !path.starts_with('/') {
         return None;
     }

@@ -111,6 +111,9 @@ impl GatewayError {
             Self::Forbidden(detail) => Self::Forbidden(detail.clone()),
             Self::Authentication(AuthenticationError::Invalid) => AuthenticationError::Invalid.into(),
             Self::Authentication(AuthenticationError::Ended) => AuthenticationError::Ended.into(),
+            Self::Authentication(AuthenticationError::TooManyGuesses { retry_after_seconds }) => {
+                AuthenticationError::TooManyGuesses { retry_after_seconds: *retry_after_seconds }.into()
+            }
             Self::Authentication(AuthenticationError::Unavailable(source)) => {
                 AuthenticationError::Unavailable(source.to_string().into()).into()
             }

@@ -184,7 +184,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         told.insert("description".to_owned(), parameter.description.as_str().into());
         if parameter.required {
             told.insert("required".to_owned(), true.into());
-        } else if !answers::is_of_host(&route.path) {
+        } else if !answers::is_of_host(&route.path) && !PAGING.contains(&parameter.name.as_str()) {
             // The main app and the kit of the services take an empty value for none.
             told.insert("allowEmptyValue".to_owned(), true.into());
         }
@@ -197,6 +197,9 @@ fn parameters(route: &Route) -> Vec<Value> {
     });
     in_path.chain(in_query).collect()
 }
+
+/// Where an empty value is no number, and so a fault.
+const PAGING: [&str; 3] = ["limit", "offset", "page"];
 
 /// What may stand in a path: an id has a form, and anything else is at least one segment that has only one meaning.
 fn path_schema(name: &str, is_rest: bool) -> Value {

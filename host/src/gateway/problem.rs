@@ -284,6 +284,9 @@ fn authentication(error: &AuthenticationError) -> Problem {
         AuthenticationError::Invalid | AuthenticationError::Ended => {
             Problem::new(UNAUTHORIZED, "a valid access token is needed")
         }
+        AuthenticationError::TooManyGuesses { retry_after_seconds } => {
+            Problem::new(RATE, "too many keys that are none came from this address").retry_after(*retry_after_seconds)
+        }
         AuthenticationError::Unavailable(_) => storage_away(),
     }
 }
@@ -361,6 +364,10 @@ mod tests {
         let problem = Problem::from(&GatewayError::RateLimited { retry_after_seconds: 17 });
         assert_eq!(problem.json("r").get("retryAfter"), Some(&json!(17)));
         assert_eq!(problem.response("r").headers().get(RETRY_AFTER).unwrap(), "17");
+        let guesses = GatewayError::from(AuthenticationError::TooManyGuesses { retry_after_seconds: 18 }).again();
+        let problem = Problem::from(&guesses);
+        assert_eq!(problem.kind.code, "RATE_LIMIT_EXCEEDED");
+        assert_eq!(problem.response("r").headers().get(RETRY_AFTER).unwrap(), "18");
     }
 
     #[test]

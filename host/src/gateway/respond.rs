@@ -276,6 +276,13 @@ pub(crate) fn without_body(response: &mut Response<ResponseBody>) {
     }
 }
 
+/// Says that nobody keeps an answer that was made for one caller, unless the guest has said what may become of it. Tags are mostly
+/// version numbers: a browser that asked again, with the tag of what another user was answered at the same path, would be told
+/// that nothing has changed, and show theirs.
+pub(crate) fn forbid_keeping(headers: &mut HeaderMap) {
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
 /// What every answer carries, whoever made it.
 pub(crate) fn harden(headers: &mut HeaderMap, is_tls: bool) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::GatewayError;
 use crate::capability::cache::{CacheError, CacheRoom};
-use crate::deploy::SlotOptions;
+use crate::deploy::{SlotOptions, canonical};
 use crate::principal::{Principal, PrincipalKind};
 
 /// Seconds of a window.
@@ -80,7 +80,11 @@ pub(super) enum Caller<'a> {
 }
 
 /// The limit that the manifest gives to a plugin's path: the longest prefix of whole segments, else the plugin's own.
+///
+/// The path is read as routing reads it: a component decodes what it is sent, so an escaped letter must not lead past a limit.
 pub(super) fn own_limit<'a>(options: &'a SlotOptions, path: &str) -> Option<OwnLimit<'a>> {
+    // One without a reading leads to no plugin.
+    let path = canonical(path)?;
     let below = options.rate_limits.iter().filter(|limit| {
         path.strip_prefix(limit.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     });
@@ -241,9 +245,15 @@ fn key(caller: Caller<'_>, own: Option<&str>, window: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::capability::Plugin;
+    use crate::capability::grant::{Grant, Isolation, Limits};
+    use crate::deploy::Prefix;
+    use crate::plugins_file::{EntryOrigin, RouteLimit};
 
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
@@ -340,6 +350,39 @@ mod tests {
 
     fn operator() -> Principal {
         Principal { kind: PrincipalKind::Operator, is_platform: true, ..Principal::anonymous() }
+    }
+
+    #[test]
+    fn an_escaped_letter_leads_past_no_limit() {
+        let plugin = Plugin {
+            name: "planning".into(),
+            grant: Grant::default(),
+            limits: Limits { rate_per_minute: Some(60), ..Limits::default() },
+            config: BTreeMap::new(),
+        };
+        let options = SlotOptions {
+            plugin: Arc::new(plugin),
+            origin: EntryOrigin::default(),
+            component: None,
+            prefixes: vec![Prefix::parse("/api/plans").unwrap()],
+            public: Vec::new(),
+            port: None,
+            isolation: Isolation::default(),
+            timers: BTreeMap::new(),
+            rate_limits: vec![RouteLimit { prefix: "/api/plans/export".into(), per_minute: 2 }],
+        };
+        let strict = OwnLimit { name: "/api/plans/export", per_minute: 2 };
+        let usual = OwnLimit { name: "planning", per_minute: 60 };
+        for (path, limit) in [
+            ("/api/plans/export", strict),
+            ("/api/plans/%65xport", strict),
+            ("/api/pl%61ns/expor%74/all", strict),
+            // An encoded slash makes no segment.
+            ("/api/plans/export%2Fall", usual),
+            ("/api/plans/exports", usual),
+        ] {
+            assert_eq!(own_limit(&options, path), Some(limit), "{path}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! Paths are theirs where the present build describes `PROPFIND`. There, and nowhere else, a credential by Basic counts: a
 //! user's address, and an API key as the password. It must never be a way in with the password of an account.
 
+use std::net::IpAddr;
+
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, LOCATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -56,11 +58,11 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// Who a user name with an API key is.
-    pub(super) async fn identify_by_key(&self, encoded: &str) -> Identity {
+    pub(super) async fn identify_by_key(&self, ip: IpAddr, encoded: &str) -> Identity {
         let Some((name, password)) = authenticate::basic(encoded) else {
             return Identity::Refused(GatewayError::Unauthorized);
         };
-        match self.accounts.authenticate_by_key(&name, &password).await {
+        match self.accounts.authenticate_by_key(&name, &password, Some(ip)).await {
             Ok(principal) => Identity::Known(principal),
             Err(error) => Identity::Refused(error.into()),
         }

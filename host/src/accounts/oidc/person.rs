@@ -9,7 +9,7 @@ use super::super::auth::{NewUser, SignedUp, sign_up};
 use super::super::context::{Change, Context, new_id};
 use super::super::enter::{self, Entering, Issued, choose_organization};
 use super::super::error::AccountsError;
-use super::super::{providers, sessions};
+use super::super::{providers, recovery, sessions};
 use super::GOOGLE;
 use super::flow::{Flow, Link};
 use super::provider::Identity;
@@ -137,6 +137,9 @@ pub(super) async fn link(
     providers::lock(&mut change, &link.user_id).await?;
     sessions::require_live(&mut change, &link.user_id, &link.session_id, context.accounts.now()).await?;
     let providers = attach(&mut change, context, &link.user_id, provider, identity).await?;
+    if let Some(email) = &identity.confirmed_email {
+        recovery::confirm_by_provider(&mut change, &link.user_id, email, context.accounts.now()).await?;
+    }
     change.commit().await?;
     Ok(providers)
 }

@@ -128,7 +128,7 @@ async fn the_last_access_is_written_at_most_every_five_minutes() {
     let use_token = async |token: &str| {
         // As a new host would: what it remembers of the token is gone.
         app.accounts.identities.touch(&ada.id);
-        app.accounts.authenticate(token).await.unwrap();
+        app.accounts.authenticate(token, None).await.unwrap();
         // All places for notes are free again when none is being written.
         let all = u32::try_from(identity::ACCESS_NOTES_AT_ONCE_MAX).unwrap();
         drop(app.accounts.access_notes.acquire_many(all).await.unwrap());

@@ -63,11 +63,11 @@ async fn a_session_ended_on_one_host_has_ended_on_the_other_at_once() {
 async fn hosts_share_their_signing_keys_and_learn_of_new_ones() {
     let Some((here, there)) = two_hosts().await else { return };
     let ada = here.register("Ada").await;
-    assert!(there.accounts.authenticate(&ada.token).await.is_ok());
+    assert!(there.accounts.authenticate(&ada.token, None).await.is_ok());
     here.move_clock(chrono::Duration::milliseconds(5));
     here.accounts.rotate_signing_key(false).await.unwrap();
     let (_, body) = here.login(&ada.email, PASSWORD).await.unwrap();
-    assert!(there.accounts.authenticate(&text(&body, "/token")).await.is_ok());
+    assert!(there.accounts.authenticate(&text(&body, "/token"), None).await.is_ok());
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ async fn an_api_key_works_for_its_maker_within_its_scope_and_is_shown_once() {
     let ada = app.register("Ada").await;
     let (id, secret) = key(&app, &ada.token, json!(["teams.*", "users.user.read"])).await;
     assert!(secret.starts_with("berth_"));
-    let principal = app.accounts.authenticate(&secret).await.unwrap();
+    let principal = app.accounts.authenticate(&secret, None).await.unwrap();
     assert_eq!(principal.kind, PrincipalKind::ApiKey);
     assert_eq!(principal.user_id.as_deref(), Some(ada.id.as_str()));
     assert_eq!(principal.organization_id.as_deref(), Some(ada.organization_id.as_str()));
@@ -37,7 +37,7 @@ async fn an_api_key_works_for_its_maker_within_its_scope_and_is_shown_once() {
     let (_, rows) = app.get("/api/audit?action=team.created", &ada.token).await.unwrap();
     assert_eq!(rows["items"][0]["metadata"]["apiKeyId"], json!(id), "what a key did is told apart");
     for bad in ["berth_", "berth_nothing", &secret[..secret.len() - 1], &format!("{secret}x")] {
-        assert!(app.accounts.authenticate(bad).await.is_err(), "{bad}");
+        assert!(app.accounts.authenticate(bad, None).await.is_err(), "{bad}");
     }
 }
 
@@ -75,7 +75,7 @@ async fn an_api_key_is_not_its_maker() {
 async fn a_session_that_has_ended_meanwhile_makes_no_key() {
     let Some(app) = App::on(database().await).await else { return };
     let ada = app.register("Ada").await;
-    let principal = app.accounts.authenticate(&ada.token).await.unwrap();
+    let principal = app.accounts.authenticate(&ada.token, None).await.unwrap();
     app.post("/api/auth/logout", &ada.token, Json::Null).await.unwrap();
     let caller = Caller { principal, request_id: "request-1".into(), ip: None, user_agent: None };
     let body = Bytes::from(json!({ "name": "CI", "permissions": ["*"] }).to_string());
@@ -150,6 +150,10 @@ async fn an_api_key_ends_when_it_was_said_or_is_ended() {
     assert!(matches!(app.get("/api/teams", &secret).await, Err(AccountsError::Unauthorized(_))), "at once");
     assert!(matches!(app.delete(&own(&first), &token).await, Err(AccountsError::NotFound(_))));
 
+    // An ended key never comes back: the database is not asked about it again.
+    app.accounts.database.execute("UPDATE berth_api_keys SET revoked_at = NULL", &[]).await.unwrap();
+    assert!(matches!(app.get("/api/teams", &secret).await, Err(AccountsError::Unauthorized(_))));
+
     let (second, secret) = key(&app, &token, json!(["*"])).await;
     assert_eq!(app.get("/api/teams", &secret).await.unwrap().0, 200);
     assert_eq!(app.delete(&format!("{of_all}/{second}"), &ada.token).await.unwrap().0, 204);
@@ -163,6 +167,42 @@ async fn an_api_key_ends_when_it_was_said_or_is_ended() {
     app.move_clock(chrono::Duration::days(100));
     app.accounts.sweep().await.unwrap();
     assert_eq!(app.accounts.database.query("SELECT id FROM berth_api_keys", &[]).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn an_address_has_only_so_many_made_up_keys_looked_for() {
+    let Some(app) = App::with(database().await, App::options(), false).await else { return };
+    let ada = app.register("Ada").await;
+    let (_, known) = key(&app, &ada.token, json!(["*"])).await;
+    let (_, fresh) = key(&app, &ada.token, json!(["*"])).await;
+    let (here, neighbour) = (Some("2001:db8::1".parse().unwrap()), Some("2001:db8::2".parse().unwrap()));
+    let elsewhere = Some("192.0.2.8".parse().unwrap());
+    assert!(app.accounts.authenticate(&known, here).await.is_ok());
+    for _ in 0..250 {
+        let old = app.accounts.authenticate("berth_that_was_replaced", here).await;
+        assert!(matches!(old, Err(AuthenticationError::Invalid)), "the same one again is no guess");
+    }
+    // A window may end between two guesses; then the next hundred lie in one.
+    let mut refusal = None;
+    for number in 0..250 {
+        refusal = app.accounts.authenticate(&format!("berth_{number}"), here).await.err();
+        if !matches!(refusal, Some(AuthenticationError::Invalid)) {
+            assert!(number >= 90, "refused after {number}");
+            break;
+        }
+    }
+    let is_refused = |refusal: Option<AuthenticationError>| {
+        matches!(refusal, Some(AuthenticationError::TooManyGuesses { retry_after_seconds: 1..=900 }))
+    };
+    assert!(is_refused(refusal));
+    assert!(is_refused(app.accounts.authenticate(&fresh, neighbour).await.err()), "not even a good one is looked for");
+    assert!(app.accounts.authenticate(&known, here).await.is_ok(), "what is known needs no looking for");
+    assert!(app.accounts.authenticate(&ada.token, here).await.is_ok(), "a token is judged by its signature");
+    assert!(app.accounts.authenticate("berth_0", elsewhere).await.is_err());
+    assert!(app.accounts.authenticate(&fresh, elsewhere).await.is_ok());
+    app.move_clock(chrono::Duration::minutes(15));
+    let (_, later) = key(&app, &text(&app.login(&ada.email, PASSWORD).await.unwrap().1, "/token"), json!(["*"])).await;
+    assert!(app.accounts.authenticate(&later, here).await.is_ok());
 }
 
 #[tokio::test]
@@ -204,9 +244,9 @@ async fn a_fresh_signing_key_is_announced_before_it_signs_and_follows_by_itself(
     assert_eq!(keys(), 2, "no key is made before its time");
     assert_ne!(current(), first);
     app.accounts.identities.forget_tokens();
-    assert!(app.accounts.authenticate(&old).await.is_ok(), "signed by the one before");
+    assert!(app.accounts.authenticate(&old, None).await.is_ok(), "signed by the one before");
     let new = text(&app.login(&ada.email, PASSWORD).await.unwrap().1, "/token");
-    assert!(app.accounts.authenticate(&new).await.is_ok());
+    assert!(app.accounts.authenticate(&new, None).await.is_ok());
     for key in app.accounts.key_set()["keys"].as_array().unwrap() {
         assert_eq!((&key["kty"], &key["alg"], &key["use"]), (&json!("OKP"), &json!("EdDSA"), &json!("sig")));
         assert!(key.get("d").is_none(), "a private half was published");

@@ -109,7 +109,7 @@ async fn the_reset_that_first_confirms_an_address_ends_every_way_in_made_before(
         let body = json!({ "token": secret_in_mail(&app, mail).await, "newPassword": password });
         app.post("/api/auth/reset-password", "", body).await.unwrap();
         assert!(app.get("/api/auth/me", &token).await.is_err());
-        assert_eq!(app.accounts.authenticate(&key).await.is_ok(), is_kept, "{password}");
+        assert_eq!(app.accounts.authenticate(&key, None).await.is_ok(), is_kept, "{password}");
         token = text(&app.login(&ada.email, password).await.unwrap().1, "/token");
         let (_, own) = app.get("/api/auth/providers", &token).await.unwrap();
         let expected = if is_kept { json!(["password", "google"]) } else { json!(["password"]) };
@@ -143,6 +143,55 @@ async fn an_address_is_confirmed_with_the_token_that_was_sent_to_it() {
     app.post(path, "", json!({ "token": token })).await.unwrap();
     let (_, me) = app.get("/api/auth/me", &ada.token).await.unwrap();
     assert_eq!(me["user"]["isEmailVerified"], true);
+}
+
+#[tokio::test]
+async fn a_link_followed_by_nobody_known_blesses_no_way_in_made_before_and_leaves_who_registered_signed_in() {
+    for is_own in [false, true] {
+        let Some(app) = app_with_mail().await else { return };
+        let ada = app.register("Ada").await;
+        let first = secret_in_mail(&app, 1).await;
+        app.post("/api/auth/resend-verification", &ada.token, Json::Null).await.unwrap();
+        let second = secret_in_mail(&app, 2).await;
+        let key = async || {
+            let body = json!({ "name": "CI", "permissions": ["*"] });
+            text(&app.post("/api/users/me/api-keys", &ada.token, body).await.unwrap().1, "/key")
+        };
+        link(&app, &ada.id).await;
+        let before = key().await;
+        let session = if is_own { ada.token.as_str() } else { "" };
+        app.post("/api/auth/verify-email", session, json!({ "token": first })).await.unwrap();
+        assert_eq!(app.accounts.authenticate(&before, None).await.is_ok(), is_own);
+        let (_, own) = app.get("/api/auth/providers", &ada.token).await.unwrap();
+        let expected = if is_own { json!(["password", "google"]) } else { json!(["password"]) };
+        assert_eq!(own["providers"], expected, "{is_own}");
+        let linked = app.accounts.database.query("SELECT id FROM accounts", &[]).await.unwrap().len();
+        assert_eq!(linked, usize::from(is_own));
+        // The password and the session that registering gave go on.
+        assert!(app.login(&ada.email, PASSWORD).await.is_ok());
+        let (_, me) = app.get("/api/auth/me", &ada.token).await.unwrap();
+        assert_eq!(me["user"]["isEmailVerified"], true);
+        // Only the first link confirms something.
+        let after = key().await;
+        app.post("/api/auth/verify-email", "", json!({ "token": second })).await.unwrap();
+        assert!(app.accounts.authenticate(&after, None).await.is_ok());
+        assert_eq!(app.events().await.iter().filter(|kind| *kind == "user.email_verified").count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_added_by_an_address_that_their_account_has_not_confirmed() {
+    let Some(app) = app_with_mail().await else { return };
+    let ada = app.register("Ada").await;
+    secret_in_mail(&app, 1).await;
+    let grace = app.register("Grace").await;
+    let token = secret_in_mail(&app, 2).await;
+    let path = format!("/api/organizations/{}/memberships", ada.organization_id);
+    let body = json!({ "email": grace.email, "roleId": app.role(&ada, "Member").await });
+    let refused = app.post(&path, &ada.token, body.clone()).await;
+    assert!(matches!(refused, Err(AccountsError::Conflict(_))), "{refused:?}");
+    app.post("/api/auth/verify-email", "", json!({ "token": token })).await.unwrap();
+    assert_eq!(app.post(&path, &ada.token, body).await.unwrap().0, 201);
 }
 
 #[tokio::test]

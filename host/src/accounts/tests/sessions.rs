@@ -95,7 +95,7 @@ async fn sessions_are_revoked_one_by_one_and_only_ones_own() {
     let Some(app) = App::on(database().await).await else { return };
     let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
     let other = text(&app.login(&ada.email, PASSWORD).await.unwrap().1, "/token");
-    let session = app.accounts.authenticate(&other).await.unwrap().session_id.clone().unwrap();
+    let session = app.accounts.authenticate(&other, None).await.unwrap().session_id.clone().unwrap();
     let path = format!("/api/users/me/sessions/{session}");
     assert!(matches!(app.delete(&path, &grace.token).await, Err(AccountsError::NotFound(_))));
     assert_eq!(app.delete(&path, &ada.token).await.unwrap().0, 204);
@@ -131,8 +131,8 @@ async fn a_changed_role_counts_with_the_next_request() {
 async fn the_same_token_gives_the_same_principal_without_asking_again() {
     let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
-    let first = app.accounts.authenticate(&person.token).await.unwrap();
-    let second = app.accounts.authenticate(&person.token).await.unwrap();
+    let first = app.accounts.authenticate(&person.token, None).await.unwrap();
+    let second = app.accounts.authenticate(&person.token, None).await.unwrap();
     assert!(Arc::ptr_eq(&first, &second));
     assert_eq!(first.email.as_deref(), Some("ada@example.com"));
 }
@@ -143,11 +143,11 @@ async fn tokens_of_the_previous_signing_key_stay_good_and_older_ones_do_not() {
     let person = app.register("Ada").await;
     app.accounts.rotate_signing_key(false).await.unwrap();
     app.accounts.identities.forget_tokens();
-    assert!(app.accounts.authenticate(&person.token).await.is_ok());
+    assert!(app.accounts.authenticate(&person.token, None).await.is_ok());
     app.move_clock(chrono::Duration::milliseconds(5));
     app.accounts.rotate_signing_key(false).await.unwrap();
     app.accounts.identities.forget_tokens();
-    assert!(app.accounts.authenticate(&person.token).await.is_err());
+    assert!(app.accounts.authenticate(&person.token, None).await.is_err());
     assert!(app.login(&person.email, PASSWORD).await.is_ok());
 }
 
@@ -155,9 +155,9 @@ async fn tokens_of_the_previous_signing_key_stay_good_and_older_ones_do_not() {
 async fn an_expired_access_token_is_refused_although_it_is_remembered() {
     let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
-    assert!(app.accounts.authenticate(&person.token).await.is_ok());
+    assert!(app.accounts.authenticate(&person.token, None).await.is_ok());
     app.move_clock(chrono::Duration::minutes(15));
-    assert!(app.accounts.authenticate(&person.token).await.is_err());
+    assert!(app.accounts.authenticate(&person.token, None).await.is_err());
 }
 
 #[tokio::test]

@@ -25,9 +25,9 @@ async fn the_first_user_is_super_admin_of_the_operator_organization_and_nobody_a
 async fn the_operator_token_is_the_platform_and_no_user() {
     let Some(app) = App::on(database().await).await else { return };
     let person = app.register("Ada").await;
-    let principal = app.accounts.authenticate(OPERATOR).await.unwrap();
+    let principal = app.accounts.authenticate(OPERATOR, None).await.unwrap();
     assert!(principal.is_platform && principal.user_id.is_none());
-    assert!(app.accounts.authenticate("operator-token-of-the-testx").await.is_err());
+    assert!(app.accounts.authenticate("operator-token-of-the-testx", None).await.is_err());
     assert!(matches!(app.get("/api/auth/me", OPERATOR).await, Err(AccountsError::Forbidden(_))));
     assert!(matches!(app.get("/api/users", OPERATOR).await, Err(AccountsError::OrganizationRequired)));
     // The last Super Admin stays whoever asks.

@@ -336,6 +336,27 @@ async fn a_known_tag_is_304_and_head_has_no_body() {
 }
 
 #[tokio::test]
+async fn an_answer_made_for_one_caller_is_kept_by_nobody_unless_the_guest_says_so() {
+    let build = FakeBuild::new(1).handling(|_, request| async move {
+        let mut response = answer(200, "\"body\"");
+        response.headers.push(("etag".into(), "\"1\"".into()));
+        if request.path.ends_with("/shared") {
+            response.headers.push(("cache-control".into(), "private, max-age=60".into()));
+        }
+        Ok(response)
+    });
+    let host = Host::start(Setting { build: Some(build), public: &["/api/plans/open"], ..Setting::default() }).await;
+    let own = host.call("GET", "/api/plans/own", &[], "").await;
+    assert_eq!((own.status, own.header("cache-control")), (200, "no-store"));
+    let known = host.call("GET", "/api/plans/own", &[("if-none-match", "\"1\"")], "").await;
+    assert_eq!((known.status, known.header("cache-control")), (304, "no-store"));
+    let shared = host.call("GET", "/api/plans/shared", &[], "").await;
+    assert_eq!(shared.header("cache-control"), "private, max-age=60");
+    let open = host.send("GET", "/api/plans/open", &[], "").await;
+    assert_eq!((open.status, open.header("cache-control")), (200, ""));
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_cancels_the_guest() {
     let (started, cancelled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (begin, end) = (Arc::clone(&started), Arc::clone(&cancelled));
