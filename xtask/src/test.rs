@@ -19,6 +19,11 @@ pub(crate) const ON_SERVERS_ONLY: [&str; 3] = ["cluster", "outage", "refusals"];
 const ON_EMBEDDED_ONLY: [&str; 5] = ["dev", "registry", "starting", "swap", "watching"];
 /// Promises that need the program of a registry.
 const WITH_REGISTRY_ONLY: &str = "registry";
+/// Promises of which some talk through the clients of others, which are installed from PyPI and npm's registry: those are marked
+/// as ignored, so that nobody's `cargo test` fetches programs unasked, and run here by name.
+const WITH_CLIENTS: [&str; 3] = ["calendar_dav", "mcp_clients", "openai_client"];
+/// What installs and runs those clients.
+const CLIENT_PROGRAMS: [&str; 2] = ["python3", "npm"];
 /// Tells the harness of the promises to start its hosts on PostgreSQL, Redis and RabbitMQ.
 pub(crate) const STACK_VARIABLE: &str = "BERTH_TEST_STACK";
 
@@ -50,11 +55,13 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     let has_registry = servers::has_registry(!is_embedded)?;
     let promtool = promtool::find(!is_embedded);
     let has_pgvector = servers.has_pgvector();
-    let suites = [Suite::Units, Suite::Embedded, Suite::Hosts, Suite::Servers];
+    let has_clients = !is_embedded && CLIENT_PROGRAMS.into_iter().all(workspace::has_program);
+    let suites = [Suite::Units, Suite::Embedded, Suite::Clients, Suite::Hosts, Suite::Servers];
     // One that fails does not hide what the next one finds.
     let mut failures = Vec::new();
     for suite in suites.into_iter().filter(|suite| match suite {
         Suite::Units | Suite::Embedded => true,
+        Suite::Clients => has_clients,
         Suite::Hosts => !is_embedded,
         Suite::Servers => with_servers,
     }) {
@@ -71,23 +78,19 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     if !failures.is_empty() {
         bail!("{}", failures.join("; "));
     }
-    if !is_embedded && !with_servers {
-        println!("xtask: not run: the promises of the embedded stack once more on servers; --servers runs them too");
-    }
-    if is_embedded {
-        println!(
-            "xtask: not run: the suites of the server backends, {}, and everything else a second time on servers",
-            ON_SERVERS_ONLY.join(", ")
-        );
-    }
-    if !has_registry {
-        println!("xtask: not run: {WITH_REGISTRY_ONLY}, for want of docker-registry");
-    }
-    if !has_pgvector && !is_embedded {
-        println!("xtask: not seen: how PostgreSQL compares vectors, for want of pgvector");
-    }
-    if promtool.is_none() {
-        println!("xtask: not seen: what promtool says of the metrics");
+    let missing = [
+        (
+            is_embedded || with_servers,
+            "not run: the promises of the embedded stack once more on servers; --servers runs them too",
+        ),
+        (!is_embedded, "not run: what needs servers: the suites of their backends, and cluster, outage and refusals"),
+        (has_clients, "not run: the clients of others, which need python3 and npm"),
+        (has_registry, "not run: registry, for want of docker-registry"),
+        (is_embedded || has_pgvector, "not seen: how PostgreSQL compares vectors, for want of pgvector"),
+        (promtool.is_some(), "not seen: what promtool says of the metrics"),
+    ];
+    for (_, sentence) in missing.into_iter().filter(|(is_there, _)| !is_there) {
+        println!("xtask: {sentence}");
     }
     if filter.is_none() {
         // The examples in the documentation: no runner but cargo's own runs them.
@@ -105,6 +108,8 @@ enum Suite {
     Units,
     /// The real host with real components on SQLite, the cache in process and the embedded queue.
     Embedded,
+    /// The official clients of the protocols that Berth speaks, against a real host.
+    Clients,
     /// Promises that need servers and nothing else will do.
     Hosts,
     /// The promises of the embedded stack on PostgreSQL, Redis and RabbitMQ.
@@ -116,6 +121,7 @@ impl Suite {
         match self {
             Self::Units => "unit tests",
             Self::Embedded => "promises on the embedded stack",
+            Self::Clients => "promises with the clients of others",
             Self::Hosts => "promises about several hosts, and about servers that fail",
             Self::Servers => "promises on PostgreSQL, Redis and RabbitMQ",
         }
@@ -127,6 +133,7 @@ impl Suite {
         match self {
             Self::Units => false,
             Self::Embedded => !needs_servers && (has_registry || file != WITH_REGISTRY_ONLY),
+            Self::Clients => WITH_CLIENTS.contains(&file),
             Self::Hosts => needs_servers,
             Self::Servers => !needs_servers && !ON_EMBEDDED_ONLY.contains(&file),
         }
@@ -134,7 +141,8 @@ impl Suite {
 
     const fn at_once(self) -> &'static str {
         match self {
-            Self::Hosts => "1",
+            // Two at once would install the same packages into one folder.
+            Self::Hosts | Self::Clients => "1",
             _ => PROMISES_AT_ONCE,
         }
     }
@@ -161,6 +169,9 @@ fn runner(suite: Suite, has_registry: bool, filter: Option<&str>) -> Result<Comm
         if suite != Suite::Units {
             command.args(["--test-threads", suite.at_once()]);
         }
+        if suite == Suite::Clients {
+            command.args(["--run-ignored", "only"]);
+        }
         return Ok(with_artifacts(command));
     }
     command.args(["test", "--release", "--no-fail-fast"]).args(unoptimised()?);
@@ -174,6 +185,9 @@ fn runner(suite: Suite, has_registry: bool, filter: Option<&str>) -> Result<Comm
         command.args(["--test", file]);
     }
     command.args(filter).args(["--", "--test-threads", suite.at_once()]);
+    if suite == Suite::Clients {
+        command.arg("--ignored");
+    }
     Ok(with_artifacts(command))
 }
 
