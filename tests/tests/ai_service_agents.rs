@@ -108,6 +108,8 @@ async fn an_agent_calls_tools_waits_for_an_approval_and_outlives_a_restart() {
         (&json!(1), &json!("episodic")),
         "{remembered}"
     );
+    let nothing = json!({"key": "port", "value": null});
+    ada.post(&format!("/api/agents/{id}/memory"), &nothing).await.problem(400, "VALIDATION_ERROR");
     ada.delete(&format!("/api/agents/{id}/memory")).await.done(204);
     assert_eq!(ada.get(&format!("/api/agents/{id}/memory")).await.expect(200)["total"], 0);
     ada.delete(&format!("/api/agents/{id}")).await.done(204);

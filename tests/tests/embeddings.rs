@@ -74,6 +74,7 @@ async fn a_document_is_found_by_its_vector() {
     let whole = ada.get(&format!("{PATH}/{near}")).await.expect(200);
     assert_eq!((&whole["content"], &whole["vector"]), (&json!(" a <b>\n"), &json!([1.0, 0.1, 0.0])), "{whole}");
     assert_eq!((&whole["status"], &whole["dims"]), (&json!("COMPLETED"), &json!(3)), "{whole}");
+    ada.put(&format!("{PATH}/{near}"), &json!({"content": null})).await.problem(400, "VALIDATION_ERROR");
     // The usual threshold leaves out what is not alike; other dimensions are passed over.
     assert_eq!(ids(&search(&ada, json!({"vector": [1, 0, 0]})).await), [near.as_str()]);
     let all = search(&ada, json!({"vector": [1, 0, 0], "threshold": -1})).await;

@@ -143,6 +143,13 @@ async fn what_comes_at_once_is_neither_made_twice_nor_joined() {
     let mut codes = [one, two, three].map(|made| text(&made.expect(201), "code"));
     codes.sort();
     assert_eq!(codes, ["QUAY", "QUAY2", "QUAY3"]);
+    // No wish is no wish for another code.
+    let pier = ada.post("/api/projects", &json!({"name": "Pier"})).await.expect(201);
+    let path = format!("/api/projects/{}", text(&pier, "id"));
+    for code in [json!(""), json!(null)] {
+        assert_eq!(ada.put(&path, &json!({"name": "Pier", "code": code})).await.expect(200)["code"], "PIER");
+    }
+    ada.put(&path, &json!({"name": "Pier", "code": "\u{84}"})).await.problem(400, "VALIDATION_ERROR");
     // Of two lists the later one counts, whole.
     let project = project(&ada, json!({"name": "Secret", "visibility": "private"})).await;
     let path = format!("/api/projects/{project}");

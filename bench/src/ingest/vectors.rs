@@ -50,6 +50,10 @@ pub(super) async fn measure(count: u64) -> Result<()> {
     for (place, is_in_database) in [("as it is", true), ("in the component", false)] {
         if !is_in_database {
             entries::set(&host, "embeddings", "config.search_in_database = \"false\"").await.done(202);
+            if client.post("/api/embeddings/search", &question(0)).await.status == 504 {
+                println!("  searched {place:<16} not within the time of a request");
+                break;
+            }
         }
         let mut hits = 0;
         for (number, expected) in (0..).zip(&expected) {
@@ -75,7 +79,9 @@ pub(super) async fn measure(count: u64) -> Result<()> {
         );
         medians.push(milliseconds(median));
     }
-    println!("  ratio      {:>8.1}", medians[1] / medians[0]);
+    if let [in_database, in_component] = medians.as_slice() {
+        println!("  ratio      {:>8.1}", in_component / in_database);
+    }
     Ok(())
 }
 

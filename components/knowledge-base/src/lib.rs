@@ -51,6 +51,7 @@ fn entries() -> Router {
     Router::new()
         .get(PATH, api::list)
         .summary("List entries, without their contents.")
+        .lists::<entry::Entry>()
         .post(PATH, api::create)
         .summary("Create an entry.")
         .answers::<berth_sdk::entity::Stored<entry::Entry>>(201)

@@ -127,6 +127,7 @@ fn executions() -> Router {
         .summary("Execute several tools.")
         .get("/api/mcp/executions", execution::list)
         .summary("List executions.")
+        .lists::<execution::Execution>()
         .get("/api/mcp/executions/{id}", execution::read)
         .summary("Read an execution.")
         .delete("/api/mcp/executions/{id}", execution::cancel)

@@ -186,6 +186,7 @@ pub fn routes() -> Router {
     Router::new()
         .get("/api/notifications", inbox::list)
         .summary("Read the own inbox.")
+        .lists::<Notification>()
         .signed_in()
         .post("/api/notifications", send::send)
         .summary("Notify users.")

@@ -61,7 +61,7 @@ pub(crate) struct Project {
     #[field(default)]
     pub settings: Map<String, serde_json::Value>,
     /// What its tasks' identifiers begin with: `QUAY` in `QUAY-12`. Made of the name when none is given.
-    #[field(filter, max = 10, plain, pattern = "^[A-Z][A-Z0-9]{1,9}$")]
+    #[field(filter, max = 10, raw, pattern = "^([A-Z][A-Z0-9]{1,9})?$")]
     pub code: Option<String>,
 }
 
@@ -87,6 +87,10 @@ impl Rules for Project {
         // Who sees it is shared with others, and shut away from them, by its owners alone.
         let is_shared = self.visibility != old.visibility || self.team_id != old.team_id;
         access::require(transaction, old, if is_shared { Level::Owner } else { Level::Editor })?;
+        // Nothing wished for is no wish for another one: tasks are called by it.
+        if self.code.as_deref().is_none_or(str::is_empty) {
+            self.code.clone_from(&old.code);
+        }
         if self.code != old.code {
             self.code = Some(code::free(transaction, self.code.take(), &self.name)?);
         }

@@ -47,6 +47,7 @@ pub fn routes() -> Router {
     Router::new()
         .get(PATH, list)
         .summary("List people and weeks with too much to do; those that are resolved only with status=resolved.")
+        .lists::<Alert>()
         .post(&format!("{PATH}/{{id}}/acknowledge"), acknowledge)
         .summary("Note that somebody knows of an overallocation.")
 }

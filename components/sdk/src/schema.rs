@@ -17,15 +17,21 @@ pub fn of<T: JsonSchema>() -> Value {
         settings.meta_schema = None;
     });
     let mut whole = settings.into_generator().into_root_schema_for::<T>().to_value();
-    bound_integers(&mut whole);
+    tell_callers(&mut whole);
     whole
 }
 
-/// Says in numbers what the formats of integers mean: only `int32` and `int64` are widely known.
-fn bound_integers(schema: &mut Value) {
+/// Says in numbers what the formats of integers mean, as only `int32` and `int64` are widely known, and leaves out examples in Rust.
+fn tell_callers(schema: &mut Value) {
     match schema {
-        Value::Array(entries) => entries.iter_mut().for_each(bound_integers),
+        Value::Array(entries) => entries.iter_mut().for_each(tell_callers),
         Value::Object(words) => {
+            if let Some(Value::String(description)) = words.get_mut("description")
+                && let Some(at) = description.find("```")
+            {
+                description.truncate(at);
+                description.truncate(description.trim_end().len());
+            }
             let max = match words.get("format").and_then(Value::as_str) {
                 Some("uint8") => Some(u64::from(u8::MAX)),
                 Some("uint16") => Some(u64::from(u16::MAX)),
@@ -45,7 +51,7 @@ fn bound_integers(schema: &mut Value) {
                 words.entry("maximum").or_insert(max.into());
                 words.remove("format");
             }
-            words.values_mut().for_each(bound_integers);
+            words.values_mut().for_each(tell_callers);
         }
         _ => {}
     }
@@ -97,5 +103,16 @@ pub(crate) fn join(whole: &mut Value, more: Value) {
                 whole.insert(word, value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of;
+
+    #[test]
+    fn examples_in_rust_are_not_for_callers() {
+        let schema = of::<crate::types::Scope>();
+        assert_eq!(schema["description"], "How far a thing reaches.");
     }
 }

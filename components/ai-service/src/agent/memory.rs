@@ -44,6 +44,7 @@ pub struct Memory {
     #[field(min = 1, max = 200, plain, filter)]
     pub key: String,
     /// What is remembered.
+    #[schemars(extend("type" = ["boolean", "number", "string", "array", "object"]))]
     pub value: Value,
     /// Until when.
     pub expires_at: Option<Timestamp>,
@@ -60,6 +61,9 @@ impl Rules for Memory {
     }
 
     fn check(&self, faults: &mut Faults) {
+        if self.value.is_null() {
+            faults.add("value", "must not be null");
+        }
         if self.value.to_string().len() > VALUE_BYTES_MAX {
             faults.add("value", format!("must have at most {VALUE_BYTES_MAX} bytes"));
         }

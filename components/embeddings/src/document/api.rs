@@ -179,6 +179,9 @@ fn changed(old: &Stored<Document>, fields: &mut Map<String, Value>) -> Result<Op
             own.insert(name.into(), value);
         }
     }
+    if own.get("content").is_some_and(Value::is_null) {
+        return Err(Problem::field("content", "must not be null"));
+    }
     let change: Change = berth_sdk::http::read_value(Value::Object(own))?;
     let content = change.content.unwrap_or_else(|| old.content.clone());
     let is_same = content == old.content && change.embedding_model.is_none();

@@ -233,11 +233,10 @@ pub(crate) fn body<T: DeserializeOwned + JsonSchema + Tidy>(bytes: &[u8]) -> Res
     if has_null_character(bytes) {
         return Err(Problem::bad_request("The body must not contain the character U+0000."));
     }
-    let value = serde_json::from_slice::<T>(bytes).map_err(|error| match serde_json::from_slice(bytes) {
-        Ok(value) => misfit::<T>(&value, &error),
-        Err(error) => not_json(&error),
-    })?;
-    tidied(value)
+    match serde_json::from_slice::<T>(bytes) {
+        Ok(value) => tidied(value),
+        Err(_) => read_value(serde_json::from_slice(bytes).map_err(|error| not_json(&error))?),
+    }
 }
 
 /// Reads a body that must be a JSON object as that.
@@ -261,8 +260,31 @@ impl Tidy for Object {}
 /// assert_eq!(http::read_value::<Range>(json!({"first": 0})).unwrap_err().errors[0].field, "first");
 /// ```
 pub fn read_value<T: DeserializeOwned + JsonSchema + Tidy>(value: serde_json::Value) -> Result<T> {
-    let read = T::deserialize(&value).map_err(|error| misfit::<T>(&value, &error))?;
+    let read = T::deserialize(&value).or_else(|error| {
+        let mut whole = value.clone();
+        write_whole_numbers(&mut whole);
+        T::deserialize(&whole).map_err(|_| misfit::<T>(&value, &error))
+    })?;
     tidied(read)
+}
+
+/// Writes `4.0` as `4`. To JSON Schema they are one number, and to serde only the second is an integer; so this is for a value that
+/// did not fit as it came.
+fn write_whole_numbers(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Number(number) => {
+            // Below 2^53 every whole number has a float of its own.
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0);
+            if let Some(float) = whole
+                && number.is_f64()
+            {
+                *number = (float as i64).into();
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
+        serde_json::Value::Object(members) => members.values_mut().for_each(write_whole_numbers),
+        _ => {}
+    }
 }
 
 /// Whether a text of JSON holds U+0000, which can only be written as an escape. PostgreSQL can store it nowhere.
@@ -300,7 +322,35 @@ fn misfit<T: JsonSchema>(value: &serde_json::Value, error: &serde_json::Error) -
 
 #[cfg(test)]
 mod tests {
-    use super::has_null_character;
+    use super::{has_null_character, read_value};
+    use crate::{data, json};
+
+    #[data]
+    struct Crate {
+        #[field(min = 1, max = 9)]
+        count: i64,
+        #[field(max = 5)]
+        label: Option<String>,
+        weight: Option<f64>,
+        contents: Option<serde_json::Value>,
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        let read = read_value::<Crate>(json!({"count": 4.0, "weight": 2.0, "contents": {"depth": 1.5}})).unwrap();
+        assert_eq!((read.count, read.weight), (4, Some(2.0)));
+        assert_eq!(read.contents, Some(json!({"depth": 1.5})));
+        for bad in [json!({"count": 4.5}), json!({"count": 10.0}), json!({"count": 1e300}), json!({"count": "4"})] {
+            assert_eq!(read_value::<Crate>(bad.clone()).unwrap_err().status, 400, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_as_long_as_it_was_sent() {
+        let labelled = |label: &str| read_value::<Crate>(json!({"count": 1, "label": label}));
+        assert_eq!(labelled(" rum ").unwrap().label.as_deref(), Some("rum"));
+        assert_eq!(labelled("rum\u{1}\u{2}\u{3}").unwrap_err().errors[0].field, "label");
+    }
 
     #[test]
     fn a_null_character_is_told_from_the_text_that_names_it() {

@@ -30,6 +30,13 @@ pub trait Tidy {
 
 impl Tidy for String {
     fn tidy(&mut self, rule: &Rule, path: &Path<'_>, faults: &mut Faults) {
+        // What is told as `maxLength` is the text that is sent, not what is left of it.
+        if let Some(max) = rule.max
+            && let Err(message) = text::string(self, 0, bound(Some(max), 0))
+        {
+            faults.add(path.to_string(), message);
+            return;
+        }
         if rule.plain {
             *self = text::clean_plain(self);
         } else if !rule.raw {
