@@ -19,20 +19,28 @@ pub const LEGACY: &str = "2025-11-25";
 /// The key that the stub's `/keyed` wants.
 pub const KEY: &str = "key-nobody-may-see";
 
-/// The services, with mcp-server allowed to reach servers of the tests on this machine, and the guest whose routes speak the
-/// protocol.
+/// A manifest with the services, with mcp-server allowed to reach servers of the tests on this machine.
+///
+/// # Panics
+/// When the manifest does not look as it should.
+#[must_use]
+pub fn reaching(manifest: Manifest, addresses: &[String]) -> Manifest {
+    let list: Vec<String> = addresses.iter().map(|address| format!("{address:?}")).collect();
+    let own = "outbound = [\"*\"]\n# Seals what clients carry";
+    let near =
+        format!("outbound_private = [\"127.0.0.1\"]\noutbound = [{}]\n# Seals what clients carry", list.join(", "));
+    manifest.with(own, &near)
+}
+
+/// The services, with mcp-server allowed to reach these servers, and the guest whose routes speak the protocol.
 ///
 /// # Panics
 /// When the manifest does not look as it should.
 #[must_use]
 pub fn manifest(addresses: &[String]) -> Manifest {
-    let list: Vec<String> = addresses.iter().map(|address| format!("{address:?}")).collect();
-    let own = "outbound = [\"*\"]\n# Seals what clients carry";
-    let near =
-        format!("outbound_private = [\"127.0.0.1\"]\noutbound = [{}]\n# Seals what clients carry", list.join(", "));
     let routes = Slot::new("mcp-routes", guests::fixture("mcp-routes"), "/api/kit")
         .with("isolation = \"plugin\"\n[plugin.grant]\ncall = [\"mcp-server\"]");
-    Manifest::services().with(own, &near).and(Manifest::of([routes]).text())
+    reaching(Manifest::services(), addresses).and(Manifest::of([routes]).text())
 }
 
 /// A host with these servers in reach, and somebody who administers an organization on it.
@@ -83,7 +91,7 @@ fn called(params: &Value) -> Result<Value, (i64, &'static str)> {
 
 /// A server on this machine. The path of its endpoint says how it behaves: `/json` answers with objects, `/sse` with
 /// streams, `/modern` without handshake, `/expiring` forgets each session after its first call, `/growing` has one more tool at each
-/// list, `/wavering` leaves `add` out of every second list, `/keyed` wants a key, `/broken` fails.
+/// list, `/wavering` leaves `add` out of every second list, `/gated` lists when it is let, `/keyed` wants a key, `/broken` fails.
 pub async fn stub() -> ModelProvider {
     let sessions = Arc::new(AtomicUsize::new(0));
     let (calls, lists) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -169,7 +177,8 @@ fn answer(asked: &Asked, sessions: &AtomicUsize, calls: &AtomicUsize, lists: &At
     let message = json!({"jsonrpc": "2.0", "id": id, "result": result});
     if path != "/sse" {
         let acts = whole(200, "", &message.to_string());
-        return if body["params"]["name"] == "slow" { [Act::Gate].into_iter().chain(acts).collect() } else { acts };
+        let waits = body["params"]["name"] == "slow" || (path == "/gated" && method == "tools/list");
+        return if waits { [Act::Gate].into_iter().chain(acts).collect() } else { acts };
     }
     let progress =
         json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}});

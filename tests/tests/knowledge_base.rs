@@ -494,6 +494,7 @@ async fn what_ends_elsewhere_suggests_an_entry() {
     })
     .await;
     assert_eq!((&draft["title"], &draft["tags"]), (&json!("Postmortem: Flood"), &json!(["suggested"])), "{draft}");
+    assert_eq!(draft["authorId"], "system", "nobody has begun it, and so it is everybody's");
     let project = text(&ada.post("/api/projects", &json!({"name": "Apollo"})).await.expect(201), "id");
     let entry =
         entry(&ada, json!({"title": "Apollo", "content": "x", "status": "published", "projectId": project})).await;

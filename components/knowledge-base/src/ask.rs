@@ -133,7 +133,8 @@ pub fn complete(messages: &Value, model: Option<&str>, tokens: i64) -> Result<Sa
 
 /// The answer with the passages that it names. One that names none rests on all that were shown.
 fn reply(said: Said, sources: Vec<Source>) -> Reply {
-    if said.text.trim_matches(|letter: char| !letter.is_alphanumeric()) == NOTHING {
+    // Some say why as well, and what they say then rests on nothing.
+    if said.text.trim_start_matches(|letter: char| !letter.is_alphanumeric()).starts_with(NOTHING) {
         return Reply { model: said.model, provider: said.provider, ..Reply::none() };
     }
     let named: Vec<usize> = (1..=sources.len()).filter(|number| said.text.contains(&format!("[{number}]"))).collect();
@@ -190,9 +191,11 @@ mod tests {
 
     #[test]
     fn a_model_that_does_not_know_gives_no_answer() {
-        let reply = replied("NO_ANSWER.");
-        assert_eq!((reply.answer, reply.reason.as_deref()), (None, Some("no_sources")));
-        assert!(reply.citations.is_empty());
+        for text in ["NO_ANSWER.", "**NO_ANSWER**: the sources [1] are about gates."] {
+            let reply = replied(text);
+            assert_eq!((reply.answer, reply.reason.as_deref()), (None, Some("no_sources")), "{text}");
+            assert!(reply.citations.is_empty(), "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use berth_sdk::{
 use crate::{
     ask,
     entry::{
-        Entry,
+        self, Entry,
         api::{self, Whole},
     },
 };
@@ -43,7 +43,7 @@ pub fn summarize(Params(id): Params<Id>, if_match: IfMatch) -> Result<Whole> {
     let summary: String = said.text.chars().take(SUMMARY_MAX).collect();
     let mut fields = Map::new();
     fields.insert("summary".into(), summary.into());
-    let row = database::transaction(|transaction| {
+    let row = entry::transact(|transaction| {
         // Of what was summarized, and of nothing that came meanwhile.
         api::change(transaction, &id, &fields, IfMatch(Some(entry.version)), Some("Summarized"))
     })?;
@@ -83,7 +83,7 @@ pub fn from_conversation(Json(input): Json<Conversation>) -> Result<Whole> {
     });
     let entry = berth_sdk::http::read_value::<Entry>(fields)?;
     people::scope::require_named(entry.project_id.as_deref())?;
-    let row = api::again(|| database::transaction(|transaction| api::make(transaction, entry.clone())))?;
+    let row = api::again(|| entry::transact(|transaction| api::make(transaction, entry.clone())))?;
     Ok(Whole(201, row))
 }
 

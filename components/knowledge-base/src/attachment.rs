@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use berth_sdk::{prelude::*, router::Route};
 
-use crate::entry::Entry;
+use crate::entry::{self, Entry};
 
 /// Bytes of one file.
 const BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -69,7 +69,7 @@ pub fn create(Params(id): Params<Id>, Json(upload): Json<Upload>) -> Result<Crea
     if bytes.is_empty() || bytes.len() > BYTES_MAX {
         return Err(Problem::too_large(format!("A file has 1 to {BYTES_MAX} bytes.")));
     }
-    let row = database::transaction(|transaction| {
+    let row = entry::transact(|transaction| {
         let entry = entity::read::<Entry>(transaction, &id)?;
         // Of two at once the second waits here, so that the limit holds.
         transaction.execute("UPDATE kb_entries SET version = version WHERE id = $1", params![&id])?;
@@ -137,7 +137,7 @@ pub fn read(Params((id, attachment_id)): Params<(Id, Id)>) -> Result<File> {
 
 /// `DELETE /api/knowledge/{id}/attachments/{attachmentId}`: whoever may change the entry may.
 pub fn remove(Params((id, attachment_id)): Params<(Id, Id)>) -> Result<NoContent> {
-    database::transaction(|transaction| {
+    entry::transact(|transaction| {
         let row = of_entry(transaction, &id, &attachment_id)?;
         transaction.execute("DELETE FROM kb_attachments WHERE id = $1", params![&row.id])?;
         Ok(NoContent)

@@ -4,8 +4,6 @@ use berth_sdk::{database::Value, prelude::*};
 
 /// Categories below one another.
 const DEPTH_MAX: usize = 10;
-/// Where it is held how they stand.
-const HOLDS: &str = "kb_holds";
 
 /// A category.
 #[entity(table = "kb_categories", name = "category", sort = "path")]
@@ -48,8 +46,15 @@ impl Rules for Category {
         if self.path.starts_with(&format!("{}/", old.path)) && self.parent_id != old.parent_id {
             return Err(cycle());
         }
-        // Escaped, since a name may have what LIKE takes for a pattern: compared by its beginning instead.
+        // A name may have what LIKE takes for a pattern: compared by its beginning instead.
         let below = format!("{}/", old.path);
+        let deepest = transaction.query_one(
+            "SELECT MAX(LENGTH(path) - LENGTH(REPLACE(path, '/', ''))) AS depth FROM kb_categories
+             WHERE organization_id = $1 AND SUBSTR(path, 1, $2) = $3",
+            params![&old.organization_id, below.chars().count(), &below],
+        )?;
+        let deepest: Option<i64> = deepest.map_or(Ok(None), |row| row.get("depth"))?;
+        require_depth(depth(&self.path) + levels_below(&old.path, deepest))?;
         transaction.execute(
             "UPDATE kb_categories SET path = $2 || SUBSTR(path, $3), version = version + 1
              WHERE organization_id = $1 AND SUBSTR(path, 1, $4) = $5 AND id <> $6",
@@ -93,18 +98,33 @@ impl Category {
             Some(parent_id) => format!("{}/{}", entity::read::<Self>(transaction, parent_id)?.path, self.name),
             None => format!("/{}", self.name),
         };
-        if path.matches('/').count() > DEPTH_MAX {
-            let text = format!("Categories are at most {DEPTH_MAX} below one another.");
-            return Err(Problem::unprocessable(text).with_code("TOO_DEEP"));
-        }
+        require_depth(depth(&path))?;
         Ok(path)
     }
 }
 
 /// Holds how the organization's categories stand until the end of the transaction: of two that move at once the later one
-/// finds where the other has gone, so that neither ends below itself, and what is made below one that moves goes with it.
-fn hold(transaction: &Transaction) -> Result<()> {
-    transaction.hold(HOLDS, "categories")
+/// finds where the other has gone, so that neither ends below itself, and what is made below one that moves goes with it. None
+/// goes while an entry is put into it.
+pub fn hold(transaction: &Transaction) -> Result<()> {
+    transaction.hold(crate::HOLDS, "categories")
+}
+
+fn depth(path: &str) -> usize {
+    path.matches('/').count()
+}
+
+/// How many levels there are below a path, by how deep the deepest one is.
+fn levels_below(path: &str, deepest: Option<i64>) -> usize {
+    deepest.and_then(|deepest| usize::try_from(deepest).ok()).map_or(0, |deepest| deepest.saturating_sub(depth(path)))
+}
+
+fn require_depth(depth: usize) -> Result<()> {
+    if depth <= DEPTH_MAX {
+        return Ok(());
+    }
+    let text = format!("Categories are at most {DEPTH_MAX} below one another.");
+    Err(Problem::unprocessable(text).with_code("TOO_DEEP"))
 }
 
 fn require_own(row: &Category) -> Result<()> {
@@ -115,16 +135,41 @@ fn cycle() -> Problem {
     Problem::conflict("It would stand below itself.").with_code("PARENT_CYCLE")
 }
 
-/// 400 unless every category is there.
-pub fn check_ids(database: &dyn Executor, ids: &[Id]) -> Result<()> {
+#[data]
+struct Identity {
+    id: Id,
+}
+
+/// Those of these categories that are there; they stay until the end of the transaction.
+pub fn known(transaction: &Transaction, ids: &[Id]) -> Result<Vec<Id>> {
     if ids.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let unique: std::collections::BTreeSet<&Id> = ids.iter().collect();
-    let known = Select::<Category>::new().one_of("id", unique.iter().map(|id| Value::from(*id))).count(database)?;
-    if usize::try_from(known).ok() == Some(unique.len()) {
+    hold(transaction)?;
+    let select = Select::<Category>::new().one_of("id", ids.iter().map(Value::from));
+    let there: Vec<Identity> = select.columns(transaction, "\"id\"")?;
+    Ok(ids.iter().filter(|id| there.iter().any(|row| row.id == **id)).cloned().collect())
+}
+
+/// 400 unless every category is there; they stay until the end of the transaction.
+pub fn check_ids(transaction: &Transaction, ids: &[Id]) -> Result<()> {
+    if known(transaction, ids)?.len() == ids.len() {
         Ok(())
     } else {
         Err(Problem::field("categoryIds", "must be categories of the organization"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_category_that_moves_counts_what_is_below_it() {
+        assert_eq!((levels_below("/A", None), levels_below("/A", Some(1)), levels_below("/A", Some(4))), (0, 0, 3));
+        let path = |count: usize| "/a".repeat(count);
+        assert!(require_depth(depth(&path(DEPTH_MAX - 3)) + levels_below("/A", Some(4))).is_ok());
+        let problem = require_depth(depth(&path(DEPTH_MAX - 2)) + levels_below("/A", Some(4))).unwrap_err();
+        assert_eq!((problem.status, problem.code.as_ref()), (422, "TOO_DEEP"));
     }
 }

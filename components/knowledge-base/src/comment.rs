@@ -1,8 +1,14 @@
 //! Comments on entries, and answers to them.
 
-use berth_sdk::prelude::*;
+use berth_sdk::{
+    prelude::*,
+    serde_json::{Map, Value},
+};
 
-use crate::{entry::Entry, space::MANAGE};
+use crate::{
+    entry::{self, Entry},
+    space::MANAGE,
+};
 
 /// A comment.
 #[entity(table = "kb_comments", name = "comment", sort = "createdAt")]
@@ -40,6 +46,12 @@ impl Rules for Comment {
         }
     }
 
+    /// Which projects the caller sees is asked here.
+    fn before_transaction(_: &Map<String, Value>) -> Result<()> {
+        people::project::seen();
+        Ok(())
+    }
+
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
         self.author_id = auth::user_id()?;
         if let Some(parent_id) = &self.parent_comment_id
@@ -72,7 +84,7 @@ fn require_author(row: &Comment) -> Result<()> {
 
 /// `POST /api/knowledge/{id}/comments/{itemId}/resolve`: dealt with, or open again.
 pub fn resolve(Params((id, comment_id)): Params<(Id, Id)>) -> Result<Stored<Comment>> {
-    database::transaction(|transaction| {
+    entry::transact(|transaction| {
         let mut row = entity::read::<Comment>(transaction, &comment_id)?;
         if row.entry_id != id {
             return Err(Problem::missing("comment"));

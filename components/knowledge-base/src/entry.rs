@@ -25,6 +25,8 @@ const EDITORS_MAX: usize = 100;
 /// What entries are about.
 pub const CATEGORIES: &[&str] =
     &["documentation", "best-practice", "note", "article", "faq", "troubleshooting", "runbook", "decision"];
+/// The author of what nobody has begun.
+pub const SYSTEM: &str = "system";
 /// The events of entries.
 pub const CREATED: &str = "knowledge.article.created";
 /// See [`CREATED`].
@@ -207,10 +209,12 @@ impl Rules for Entry {
     }
 
     fn before_create(&mut self, transaction: &Transaction) -> Result<()> {
-        let user_id = Id::from(auth::principal().user_id.unwrap_or_else(|| "system".into()));
-        self.author_id = user_id.clone();
+        let user_id = Id::from(auth::principal().user_id.unwrap_or_else(|| SYSTEM.into()));
+        if self.author_id.as_str() != SYSTEM {
+            self.author_id = user_id.clone();
+        }
         self.last_edited_by = user_id;
-        self.complete(transaction)?;
+        self.complete(transaction, &[])?;
         if self.status == Status::Published {
             self.published_at = Some(clock::now());
         }
@@ -221,9 +225,9 @@ impl Rules for Entry {
         if *self == old.data {
             return Ok(());
         }
-        if self.space_id != old.space_id && auth::principal().user_id.as_deref() != Some(old.author_id.as_str()) {
-            // Who moves an entry decides who reads it.
-            auth::require(space::MANAGE)?;
+        let moves = self.parent_id != old.parent_id || self.space_id != old.space_id;
+        if moves {
+            place::hold(transaction)?;
         }
         if let Some(user_id) = auth::principal().user_id.map(Id::from) {
             let is_known = self.author_id == user_id || self.editor_ids.contains(&user_id);
@@ -232,14 +236,14 @@ impl Rules for Entry {
             }
             self.last_edited_by = user_id;
         }
-        self.complete(transaction)?;
+        self.complete(transaction, &old.category_ids)?;
         if self.status == Status::Archived && old.status != Status::Archived {
             self.status_before = Some(old.status);
         }
         if self.status == Status::Published && self.published_at.is_none() {
             self.published_at = Some(clock::now());
         }
-        if self.parent_id != old.parent_id || self.space_id != old.space_id {
+        if moves {
             place::relocate(transaction, self, old)?;
         }
         if self.slug != old.slug || self.space_id != old.space_id {
@@ -250,13 +254,22 @@ impl Rules for Entry {
 }
 
 impl Entry {
-    /// What follows from the rest.
-    fn complete(&mut self, transaction: &Transaction) -> Result<()> {
+    /// What follows from the rest; `category_ids` are those that it has had.
+    fn complete(&mut self, transaction: &Transaction, category_ids: &[Id]) -> Result<()> {
         self.tags = tidy_tags(&self.tags);
-        category::check_ids(transaction, &self.category_ids)?;
+        if self.category_ids != category_ids {
+            category::check_ids(transaction, &self.category_ids)?;
+        }
         self.content_hash = hash(&[&self.title, &self.content]);
         Ok(())
     }
+}
+
+/// Does what looks at entries in a transaction. Which projects the caller sees is asked before it: no call to another service may
+/// keep it waiting.
+pub fn transact<T>(work: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
+    people::project::seen();
+    database::transaction(work)
 }
 
 /// Tags without repetition, as they were first written.
@@ -275,13 +288,23 @@ pub fn hash(texts: &[&str]) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Tells others of an entry: never its content.
+/// Whether it is a draft that somebody has begun: their own, in the archive too.
+fn is_own_draft(entry: &Entry) -> bool {
+    let is_draft = match entry.status {
+        Status::Draft => true,
+        Status::Archived => entry.status_before == Some(Status::Draft),
+        Status::Published => false,
+    };
+    is_draft && entry.author_id.as_str() != SYSTEM
+}
+
+/// Tells others of an entry: never its content, and whether it is for few.
 pub fn say(transaction: &Transaction, kind: &str, row: &Stored<Entry>) -> Result<()> {
-    let is_public = space::is_public(transaction, row.space_id.as_ref())?;
+    let is_private = is_own_draft(row) || !space::is_public(transaction, row.space_id.as_ref())?;
     let data = json!({
         "entryId": row.id, "title": row.title, "slug": row.slug, "category": row.category, "status": row.status,
         "projectId": row.project_id, "spaceId": row.space_id, "contentHash": row.content_hash, "authorId": row.author_id,
-        "isPrivate": !is_public, "isTemplate": row.is_template, "tags": row.tags,
+        "isPrivate": is_private, "isTemplate": row.is_template, "tags": row.tags,
     });
     transaction.send(&Message::new(kind, &data)?.with_key(row.id.as_str())).map(|_| ())
 }
@@ -309,7 +332,22 @@ pub fn writable(mut fields: Map<String, Value>) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::tidy_tags;
+    use berth_sdk::{http::read_value, json};
+
+    use super::{Entry, Status, is_own_draft, tidy_tags};
+
+    #[test]
+    fn a_draft_is_somebodys_own_until_it_is_published() {
+        let entry = |status: &str, before: Option<Status>, author_id: &str| {
+            let mut entry =
+                read_value::<Entry>(json!({"title": "a", "status": status, "authorId": author_id})).unwrap();
+            entry.status_before = before;
+            is_own_draft(&entry)
+        };
+        assert!(entry("draft", None, "u1") && entry("archived", Some(Status::Draft), "u1"));
+        assert!(!entry("published", Some(Status::Draft), "u1") && !entry("archived", Some(Status::Published), "u1"));
+        assert!(!entry("archived", None, "u1") && !entry("draft", None, "system"), "a suggestion is everybody's");
+    }
 
     #[test]
     fn a_tag_stands_once() {

@@ -22,6 +22,8 @@ const PATH: &str = "/api/knowledge";
 const READ: &str = "knowledge.knowledge.read";
 /// What belongs to changing an entry, removing parts of it too.
 const UPDATE: &str = "knowledge.knowledge.update";
+/// Where it is held how entries and categories stand. Who holds both holds the entries first, and both before any row of theirs.
+const HOLDS: &str = "kb_holds";
 
 /// The whole service.
 pub fn service() -> Service {

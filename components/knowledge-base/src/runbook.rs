@@ -2,7 +2,10 @@
 
 pub mod run;
 
-use berth_sdk::prelude::*;
+use berth_sdk::{
+    prelude::*,
+    serde_json::{Map, Value},
+};
 
 use crate::entry::Entry;
 
@@ -77,6 +80,12 @@ impl Rules for Runbook {
         } else if count > 0 && count < self.steps.len() {
             faults.add("steps", "must all have an order, or none");
         }
+    }
+
+    /// Which projects the caller sees is asked here.
+    fn before_transaction(_: &Map<String, Value>) -> Result<()> {
+        people::project::seen();
+        Ok(())
     }
 
     fn before_create(&mut self, _: &Transaction) -> Result<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_sdk::{auth::PrincipalKind, database::Value, prelude::*};
 
-use crate::entry::{self, Entry};
+use crate::entry::{self, Entry, place};
 
 /// The right to see to what others have made: administrators hold it.
 pub const MANAGE: &str = "knowledge.knowledge.manage";
@@ -85,6 +85,7 @@ impl Rules for Space {
 
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
         require_owner(row)?;
+        place::hold(transaction)?;
         let inside = transaction.query_one(
             "SELECT id FROM kb_entries WHERE space_id = $1 AND deleted_at IS NULL LIMIT 1",
             params![&row.id],

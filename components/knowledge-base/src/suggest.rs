@@ -8,7 +8,7 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
-use crate::entry::{Entry, Status, api};
+use crate::entry::{Entry, SYSTEM, Status, api, place};
 
 /// The message that archives some entries of a project.
 pub const ARCHIVE: &str = "kb.project.archive";
@@ -61,10 +61,13 @@ fn suggest(
         return Ok(());
     }
     let project_id = text(data, &["projectId"]).filter(|id| validate::id(id).is_ok());
+    // What is of a few people is theirs who brought it to its end; every other suggestion is everybody's.
+    let is_private = data.get("isPrivate") == Some(&Value::Bool(true));
+    let author_id = if is_private { "nobody" } else { SYSTEM };
     let fields = json!({
         "title": title.chars().take(300).collect::<String>(), "content": content, "category": category,
         "tags": ["suggested"], "projectId": project_id, "source": { "source": kind, "sourceId": id },
-        "sourceKey": format!("{kind}:{id}"),
+        "sourceKey": format!("{kind}:{id}"), "authorId": author_id,
     });
     let entry = berth_sdk::http::read_value::<Entry>(fields)?;
     database::transaction(|transaction| {
@@ -100,6 +103,8 @@ fn archive_some(envelope: &Envelope, project_id: &str) -> Result<()> {
         if !transaction.once(&envelope.id)? {
             return Ok(());
         }
+        // Of an entry and what is below it a move waits for this, and not each for a row of the other.
+        place::hold(transaction)?;
         let rows = Select::<Entry>::new()
             .equal("project_id", project_id)
             .equal("status", Status::Published)

@@ -4,7 +4,7 @@ pub mod diff;
 
 use berth_sdk::prelude::*;
 
-use crate::entry::{Entry, api};
+use crate::entry::{self, Entry, api};
 
 /// Versions of one entry; the oldest go.
 const VERSIONS_MAX: i64 = 500;
@@ -87,7 +87,7 @@ pub fn read(Params((id, version)): Params<(Id, Id)>) -> Result<Stored<Version>> 
 /// `POST /api/knowledge/{id}/versions/{version}/restore`: title and content become what they were, in a new version.
 pub fn restore(Params((id, version)): Params<(Id, Id)>, if_match: IfMatch) -> Result<api::Whole> {
     let number = number(&version)?;
-    let row = database::transaction(|transaction| {
+    let row = entry::transact(|transaction| {
         let entry = entity::read::<Entry>(transaction, &id)?;
         let old = numbered(transaction, &entry.id, number)?;
         let fields = json!({ "title": old.title, "content": old.content });

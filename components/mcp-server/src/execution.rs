@@ -172,8 +172,9 @@ pub fn cancel(Params(id): Params<Id>, if_match: IfMatch) -> Result<NoContent> {
         audit::note(transaction, "execution.cancelled", Some(&row.server_id), &id, json!({"toolName": row.tool_name}))?;
         Ok::<_, Problem>(row.status == Status::Running)
     })?;
-    if let (Ok(server), true) = (server, was_running) {
-        let secret_id = server::auth::require(&server)?;
+    if let (Ok(server), true) = (server, was_running)
+        && let Ok(secret_id) = server::auth::require(&server)
+    {
         Peer::of(&server, secret_id.as_ref()).cancel(&json!(id), "The execution was cancelled.");
     }
     Ok(NoContent)

@@ -23,7 +23,8 @@ pub fn service() -> Service {
         .migrations(migrations::embed![
             "../../../migrations/mcp-server/0001_registry.sql",
             "../../../migrations/mcp-server/0002_endpoint.sql",
-            "../../../migrations/mcp-server/0003_removed_tools.sql"
+            "../../../migrations/mcp-server/0003_removed_tools.sql",
+            "../../../migrations/mcp-server/0004_ended_calls.sql"
         ])
         .routes(servers())
         .routes(catalogue())

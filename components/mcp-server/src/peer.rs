@@ -36,6 +36,8 @@ pub struct Link {
     /// What the server can do.
     #[field(raw)]
     pub capabilities: Value,
+    /// With whose credential it was agreed on: a server ties a session to it.
+    pub secret_id: Option<Id>,
 }
 
 /// What happens while an answer is waited for.
@@ -93,12 +95,13 @@ impl<'a> Peer<'a> {
         format!("link:{}", self.server.id)
     }
 
-    /// What was agreed on last, where that is known.
+    /// What was agreed on last with this credential, where that is known.
     pub fn link(&self) -> Option<Link> {
-        cache::get(&self.key()).or_else(|| {
+        let known: Option<Link> = cache::get(&self.key()).or_else(|| {
             let kept = self.server.session.clone()?;
             berth_sdk::serde_json::from_value(kept).ok()
-        })
+        });
+        known.filter(|link| link.secret_id.as_ref() == self.secret_id)
     }
 
     fn keep(&self, link: &Link) {
@@ -181,7 +184,7 @@ impl<'a> Peer<'a> {
 
     /// Agrees on a revision: without handshake where the server can, with one otherwise.
     fn connect(&self, timeout: Duration) -> Result<Link, Failure> {
-        let link = handshake::agree(self, timeout)?;
+        let link = Link { secret_id: self.secret_id.cloned(), ..handshake::agree(self, timeout)? };
         self.keep(&link);
         Ok(link)
     }
@@ -239,4 +242,31 @@ fn repeated(question: &Question) -> Vec<(String, String)> {
 /// What this service calls itself.
 pub fn own_name() -> Value {
     json!({ "name": "berth", "title": "Berth", "version": env!("CARGO_PKG_VERSION") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_of_the_credential_that_it_was_begun_with() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let now = clock::now();
+        let data = json!({"name": "a", "displayName": "A", "endpoint": "https://a.example"});
+        let server = Stored {
+            id: "s1".into(),
+            organization_id: Some("o1".into()),
+            created_by: None,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            data: berth_sdk::serde_json::from_value(data).unwrap(),
+        };
+        let (one, other) = (Id::from("one"), Id::from("other"));
+        let link = handshake::agreed(&json!({"protocolVersion": "2025-11-25"}), Some("session")).unwrap();
+        Peer::of(&server, Some(&one)).keep(&Link { secret_id: Some(one.clone()), ..link });
+        let known = |secret_id: Option<&Id>| Peer::of(&server, secret_id).link().and_then(|link| link.session_id);
+        assert_eq!(known(Some(&one)).as_deref(), Some("session"));
+        assert_eq!((known(Some(&other)), known(None)), (None, None));
+    }
 }

@@ -273,7 +273,11 @@ impl Rules for Server {
             access::require_platform()?;
         }
         self.require_right_to_send(Some(&old.data))?;
+        if self.status != old.status {
+            access::require_manager(old.organization_id.is_none())?;
+        }
         if self.endpoint != old.endpoint || self.transport != old.transport {
+            require_right_to_move(old)?;
             // Whatever was agreed on was with somebody else, and so was what the tools promised.
             (self.session, self.protocol_version, self.health) = (None, None, Health::Unknown);
         }
@@ -315,6 +319,13 @@ impl Rules for Server {
     fn committed(row: &Stored<Self>) {
         Self::forget(&row.id);
     }
+}
+
+/// 403 unless the caller has registered the server or administers the organization: whoever calls its tools sends what they hold
+/// to where it is.
+fn require_right_to_move(old: &Stored<Server>) -> Result<()> {
+    let is_own = old.created_by.is_some() && old.created_by == berth_sdk::auth::principal().user_id;
+    if is_own { Ok(()) } else { access::require_manager(false) }
 }
 
 fn note(transaction: &Transaction, action: &str, row: &Stored<Server>) -> Result<()> {
@@ -361,7 +372,9 @@ fn check_endpoint(endpoint: &str, transport: Transport, auth_type: AuthType, fau
     let host = host.trim_end_matches('.');
     let is_odd =
         |letter: char| letter.is_whitespace() || letter.is_control() || matches!(letter, '\\' | '<' | '>' | '"');
-    if host.is_empty() || authority.contains('@') || rest.contains('#') || rest.contains(is_odd) {
+    // What a parser of addresses makes another letter of would be another host to it.
+    let is_plain = authority.is_ascii() && !authority.contains(['@', '%']);
+    if host.is_empty() || !is_plain || rest.contains('#') || rest.contains(is_odd) {
         return faults.add("endpoint", "must be a plain address, without user and fragment");
     }
     if host == "internal" || host.ends_with(".internal") {
@@ -487,6 +500,8 @@ mod tests {
             "http://mcp.example.com/",
             "https://planning.internal/",
             "https://a.Internal.:80/",
+            "https://planning\u{3002}internal/",
+            "https://planning.%69nternal/",
             "https://u@example.com/",
             "https:///x",
             "ftp://example.com",

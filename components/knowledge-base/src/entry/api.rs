@@ -8,7 +8,7 @@ use berth_sdk::{
     serde_json::{Map, Value},
 };
 
-use super::{CREATED, DELETED, Entry, Status, UPDATED, listed, place, say, writable};
+use super::{CREATED, DELETED, Entry, Status, UPDATED, listed, place, say, transact, writable};
 use crate::{search::index, space, version};
 
 /// How often an update that lost a race is tried.
@@ -127,7 +127,7 @@ pub fn create(Json(fields): Json<Map<String, Value>>) -> Result<Whole> {
     }
     let entry = berth_sdk::http::read_value::<Entry>(Value::Object(fields))?;
     people::scope::require_named(entry.project_id.as_deref())?;
-    let row = again(|| database::transaction(|transaction| make(transaction, entry.clone())))?;
+    let row = again(|| transact(|transaction| make(transaction, entry.clone())))?;
     Ok(Whole(201, row))
 }
 
@@ -172,7 +172,7 @@ pub fn update(Params(id): Params<Id>, if_match: IfMatch, Json(fields): Json<Map<
         Some(_) => return Err(Problem::field("changeNote", "must be a text of at most 1000 characters")),
     };
     people::scope::require_named(fields.get("projectId").and_then(Value::as_str))?;
-    let work = || database::transaction(|transaction| change(transaction, &id, &fields, if_match, note.as_deref()));
+    let work = || transact(|transaction| change(transaction, &id, &fields, if_match, note.as_deref()));
     let row = if if_match.0.is_none() { again(work)? } else { work()? };
     Ok(Whole(200, row))
 }
@@ -203,7 +203,8 @@ pub struct RemoveQuery {
 
 /// `DELETE /api/knowledge/{id}`: for 30 days it can be restored.
 pub fn remove(Params(id): Params<Id>, Query(query): Query<RemoveQuery>, if_match: IfMatch) -> Result<NoContent> {
-    database::transaction(|transaction| {
+    transact(|transaction| {
+        place::hold(transaction)?;
         let row = entity::read::<Entry>(transaction, &id)?;
         if_match.check(row.version)?;
         let below = Select::<Entry>::new().condition("\"path\" LIKE ?", [format!("{}/%", row.path)]);
@@ -251,7 +252,7 @@ pub fn changed(row: Stored<Entry>) -> Whole {
 pub fn set_status(id: &Id, if_match: IfMatch, status: Status, note: &str) -> Result<Whole> {
     let mut fields = Map::new();
     fields.insert("status".into(), json!(status));
-    let work = || database::transaction(|transaction| change(transaction, id, &fields, if_match, Some(note)));
+    let work = || transact(|transaction| change(transaction, id, &fields, if_match, Some(note)));
     let row = if if_match.0.is_none() { again(work)? } else { work()? };
     Ok(changed(row))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_sdk::{cache, prelude::*};
 
-use super::{Entry, listed};
+use super::{Entry, listed, transact};
 
 /// The message that adds counted views to their entry.
 pub const FLUSH: &str = "kb.views.flush";
@@ -26,7 +26,7 @@ pub struct Favorite {
 
 /// `POST /api/knowledge/{id}/favorite`.
 pub fn favorite(Params(id): Params<Id>) -> Result<Json<Favorite>> {
-    database::transaction(|transaction| {
+    transact(|transaction| {
         let row = entity::read::<Entry>(transaction, &id)?;
         let user_id = auth::user_id()?;
         let removed = transaction
@@ -56,7 +56,7 @@ pub struct Helpful {
 
 /// `POST /api/knowledge/{id}/helpful`: once for each person.
 pub fn helpful(Params(id): Params<Id>) -> Result<Json<Helpful>> {
-    database::transaction(|transaction| {
+    transact(|transaction| {
         let row = entity::read::<Entry>(transaction, &id)?;
         let user_id = auth::user_id()?;
         let mut helpful_count = row.helpful_count;

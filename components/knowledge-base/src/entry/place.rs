@@ -3,6 +3,7 @@
 use berth_sdk::prelude::*;
 
 use super::Entry;
+use crate::space;
 
 /// Entries below one another.
 pub const DEPTH_MAX: usize = 10;
@@ -11,6 +12,12 @@ const SLUG_MAX: usize = 100;
 const SLUG_MADE_MAX: usize = 80;
 /// Slugs with one beginning that are looked at.
 const SLUGS_MAX: i64 = 2_000;
+
+/// Holds how the organization's entries stand until the end of the transaction: what is made below one that moves goes with it, of
+/// two that move at once the later one finds where the other has gone, and nothing comes below an entry or into a space that goes.
+pub fn hold(transaction: &Transaction) -> Result<()> {
+    transaction.hold(crate::HOLDS, "entries")
+}
 
 /// A title as it stands in an address; empty where nothing of it can.
 ///
@@ -66,6 +73,9 @@ fn first_free(base: &str, taken: &[String]) -> String {
 
 /// The path of a new entry, and the space of its parent where it has one.
 pub fn settle(transaction: &Transaction, entry: &mut Entry, id: &Id) -> Result<()> {
+    if entry.parent_id.is_some() || entry.space_id.is_some() {
+        hold(transaction)?;
+    }
     entry.path = match &entry.parent_id {
         Some(parent_id) => {
             let parent = entity::read::<Entry>(transaction, parent_id)?;
@@ -98,19 +108,14 @@ fn depth(path: &str) -> usize {
     path.matches('/').count()
 }
 
-/// Moves an entry with all that is below it. A move below itself is a 409.
+/// Moves an entry with all that is below it, with how entries stand held. A move below itself is a 409.
 pub fn relocate(transaction: &Transaction, entry: &mut Entry, old: &Stored<Entry>) -> Result<()> {
     let path = match &entry.parent_id {
         Some(parent_id) => {
             if *parent_id == old.id {
                 return Err(cycle());
             }
-            let mut parent = entity::read::<Entry>(transaction, parent_id)?;
-            // Nobody moves what stands above while this one is moved: of two that would make a circle one fails.
-            for id in parent.path.split('/').filter(|id| !id.is_empty()) {
-                transaction.execute("UPDATE kb_entries SET version = version WHERE id = $1", params![id])?;
-            }
-            parent = entity::read::<Entry>(transaction, &parent.id)?;
+            let parent = entity::read::<Entry>(transaction, parent_id)?;
             if parent.path.split('/').any(|id| id == old.id.as_str()) {
                 return Err(cycle());
             }
@@ -128,12 +133,14 @@ pub fn relocate(transaction: &Transaction, entry: &mut Entry, old: &Stored<Entry
         params![&old.organization_id, format!("{}/%", old.path)],
     )?;
     let deepest: Option<i64> = deepest.map_or(Ok(None), |row| row.get("depth"))?;
-    let below =
-        deepest.and_then(|deepest| usize::try_from(deepest).ok()).map_or(0, |deepest| deepest - depth(&old.path));
+    let below = deepest
+        .and_then(|deepest| usize::try_from(deepest).ok())
+        .map_or(0, |deepest| deepest.saturating_sub(depth(&old.path)));
     if depth(&path) + below > DEPTH_MAX {
         return Err(too_deep());
     }
     if entry.space_id != old.space_id {
+        require_mover(transaction, old)?;
         move_slugs(transaction, old, entry.space_id.as_ref())?;
     }
     transaction.execute(
@@ -142,10 +149,25 @@ pub fn relocate(transaction: &Transaction, entry: &mut Entry, old: &Stored<Entry
         params![&old.organization_id, format!("{}/%", old.path), &path, old.path.len() + 1, &entry.space_id,],
     )?;
     if entry.space_id != old.space_id {
-        crate::space::announce_below(transaction, &path)?;
+        space::announce_below(transaction, &path)?;
     }
     entry.path = path;
     Ok(())
+}
+
+/// Who moves entries to another space decides who reads them: whoever has begun all of them, or sees to what others have made.
+fn require_mover(transaction: &Transaction, old: &Stored<Entry>) -> Result<()> {
+    let of_others = transaction.query_one(
+        "SELECT id FROM kb_entries WHERE organization_id = $1 AND deleted_at IS NULL AND author_id <> $2
+         AND (id = $3 OR path LIKE $4) LIMIT 1",
+        params![
+            &old.organization_id,
+            auth::principal().user_id.unwrap_or_default(),
+            &old.id,
+            format!("{}/%", old.path),
+        ],
+    )?;
+    if of_others.is_some() { auth::require(space::MANAGE) } else { Ok(()) }
 }
 
 /// What is below an entry and has a slug that somebody has in the space it moves to moves there first, with another one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_sdk::{database::Value, events::Message, prelude::*};
 
 use super::{CREATED, Entry, Status, api, api::Whole, place, say};
-use crate::{search::index, version};
+use crate::{category, entry, search::index, version};
 
 /// How long a deleted entry can be restored.
 pub const RESTORE_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -31,7 +31,7 @@ pub fn publish(Params(id): Params<Id>, if_match: IfMatch) -> Result<Whole> {
 
 /// `POST /api/knowledge/{id}/archive`.
 pub fn archive(Params(id): Params<Id>, if_match: IfMatch) -> Result<Whole> {
-    let row = database::transaction(|transaction| {
+    let row = entry::transact(|transaction| {
         let before = entity::read::<Entry>(transaction, &id)?;
         if before.status == Status::Archived {
             return Err(Problem::conflict("It is archived already.").with_code("ENTRY_ARCHIVED"));
@@ -52,12 +52,14 @@ pub fn restore(Params(id): Params<Id>) -> Result<Whole> {
         let status = row.status_before.unwrap_or(Status::Published);
         return api::set_status(&id, IfMatch(None), status, "Restored from the archive");
     }
-    let row = api::again(|| database::transaction(|transaction| undelete(transaction, &id)))?;
+    let row = api::again(|| entry::transact(|transaction| undelete(transaction, &id)))?;
     Ok(Whole(200, row))
 }
 
 /// Only its author, or who may delete, brings an entry back.
 fn undelete(transaction: &Transaction, id: &Id) -> Result<Stored<Entry>> {
+    place::hold(transaction)?;
+    category::hold(transaction)?;
     let missing = || Problem::missing("entry");
     let found = transaction.query_one(
         "SELECT author_id FROM kb_entries WHERE id = $1 AND organization_id = $2 AND deleted_at > $3",
@@ -77,12 +79,16 @@ fn undelete(transaction: &Transaction, id: &Id) -> Result<Stored<Entry>> {
         Some(parent_id) => entity::find::<Entry>(transaction, parent_id)?,
         None => None,
     };
-    if parent.is_none() {
-        row.parent_id = None;
+    match parent {
+        // It may have moved meanwhile.
+        Some(parent) => row.space_id.clone_from(&parent.space_id),
+        None => row.parent_id = None,
     }
-    let mut entry = row.data.clone();
-    place::settle(transaction, &mut entry, id)?;
-    row.path = entry.path;
+    let mut settled = row.data.clone();
+    place::settle(transaction, &mut settled, id)?;
+    row.path = settled.path;
+    // A category may have gone while only a deleted entry was of it.
+    row.category_ids = category::known(transaction, &row.category_ids)?;
     row.slug = String::new();
     row.slug = place::free_slug(transaction, &row, Some(id))?;
     entity::save(transaction, &mut row)?;

@@ -3,6 +3,7 @@
 use berth_sdk::prelude::*;
 
 use super::Runbook;
+use crate::entry::{api, transact};
 
 /// How far it is.
 #[choice]
@@ -92,7 +93,7 @@ impl Run {
 
 /// `POST /api/knowledge/runbooks/{id}/run`.
 pub fn start(Params(id): Params<Id>) -> Result<Created<Stored<Run>>> {
-    let run = database::transaction(|transaction| {
+    let run = transact(|transaction| {
         let runbook = entity::read::<Runbook>(transaction, &id)?;
         let step_results = runbook.steps.iter().map(|step| StepResult {
             order: step.order,
@@ -140,8 +141,8 @@ pub fn step(
     Json(input): Json<StepInput>,
 ) -> Result<Stored<Run>> {
     let order: i64 = order.parse().map_err(|_| Problem::field("order", "must be a whole number"))?;
-    crate::entry::api::again(|| {
-        database::transaction(|transaction| {
+    api::again(|| {
+        transact(|transaction| {
             let mut run = entity::read::<Run>(transaction, &id)?;
             if_match.check(run.version)?;
             if !matches!(run.status, RunStatus::Running | RunStatus::Failed) {
@@ -160,8 +161,8 @@ fn ended(run: &Run) -> Problem {
 
 /// `POST /api/knowledge/runs/{id}/cancel`.
 pub fn cancel(Params(id): Params<Id>) -> Result<Stored<Run>> {
-    crate::entry::api::again(|| {
-        database::transaction(|transaction| {
+    api::again(|| {
+        transact(|transaction| {
             let mut run = entity::read::<Run>(transaction, &id)?;
             if run.status != RunStatus::Running {
                 return Err(ended(&run));

@@ -28,7 +28,7 @@ use streamed::{Progress, Streamed};
 
 /// How long whoever is at a call is not heard of before somebody else may go on.
 const LEASE: Duration = Duration::from_secs(20);
-/// The same while a route is called that answers at once.
+/// The same until a route answers.
 const LEASE_OF_ROUND: Duration = Duration::from_secs(plan::TIMEOUT.as_secs() + 10);
 /// How often the lease is prolonged, and it is looked whether the client still wants it.
 const HOLD_EVERY: Duration = Duration::from_secs(1);
@@ -128,25 +128,34 @@ impl Flow {
             return Ok(());
         }
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Run if self.plan.is_streaming() => match self.plan.open(&self.inputs) {
-                Ok(streamed) => self.phase = Phase::Stream(Box::new(streamed)),
-                Err(turn) => self.turned(turn)?,
-            },
-            Phase::Run => {
-                if let Some(call) = &self.call {
-                    Call::hold(&call.id, LEASE_OF_ROUND)?;
-                }
-                match self.plan.round(&self.inputs) {
-                    Ok(turn) => self.turned(turn)?,
-                    Err(error) => self.finish(&Err(error)),
-                }
-            }
+            Phase::Run => self.run()?,
             Phase::Stream(streamed) => self.follow(streamed)?,
             Phase::Wait { asked, answers, since } => self.wait(asked, answers, since)?,
             Phase::Tail => self.tail()?,
             Phase::Over => {}
         }
         Ok(())
+    }
+
+    /// Calls the route, held for as long as it may take to answer.
+    fn run(&mut self) -> Result<()> {
+        if let Some(call) = &self.call {
+            Call::hold(&call.id, LEASE_OF_ROUND)?;
+        }
+        if self.plan.is_streaming() {
+            match self.plan.open(&self.inputs) {
+                Ok(streamed) => self.phase = Phase::Stream(Box::new(streamed)),
+                Err(turn) => self.turned(turn)?,
+            }
+            return Ok(());
+        }
+        match self.plan.round(&self.inputs) {
+            Ok(turn) => self.turned(turn),
+            Err(error) => {
+                self.finish(&Err(error));
+                Ok(())
+            }
+        }
     }
 
     /// Says that somebody is at it; false when the client does not want it any more.
@@ -217,6 +226,9 @@ impl Flow {
             let id = json!(format!("berth-{}", Id::new()));
             let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
             let params = request.get("params").cloned().unwrap_or_else(|| json!({}));
+            if let Some(call) = &self.call {
+                session::ask(&call.session_id, &message::key(&id))?;
+            }
             self.say(&message::request(&id, method, &params), false)?;
             asked.push((key, message::key(&id)));
         }

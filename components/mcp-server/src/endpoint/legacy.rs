@@ -15,7 +15,7 @@ use super::{
     listen,
     reply::{self, Turn},
     resources,
-    session::{self, Call, Session},
+    session::{self, Call, SUBSCRIPTIONS_MAX, Session},
 };
 use crate::protocol::{
     UNNAMED, agreed, code,
@@ -25,8 +25,6 @@ use crate::protocol::{
 
 /// The last revision with batches.
 const LAST_WITH_BATCHES: &str = "2025-03-26";
-/// Resources that one session watches.
-const SUBSCRIPTIONS_MAX: usize = 20;
 /// How long whoever begins a call has before it is heard of.
 const FIRST_LEASE: Duration = Duration::from_secs(20);
 const SESSION: &str = "mcp-session-id";
@@ -137,16 +135,13 @@ fn own(session: Option<&Stored<Session>>, request: &Asked) -> Result<Option<Resu
                 return Ok(Some(Err(RpcError::params("`uri` must be a text."))));
             };
             let Some(session) = session else { return Ok(needs_session()) };
-            let mut watched = session.subscriptions.as_object().cloned().unwrap_or_default();
+            let uri: String = uri.chars().take(2_000).collect();
             if request.method == "resources/unsubscribe" {
-                watched.remove(uri);
-            } else if watched.len() >= SUBSCRIPTIONS_MAX && !watched.contains_key(uri) {
+                session::unwatch(&session.id, &uri)?;
+            } else if !session::watch(&session.id, &uri, json!(resources::digest(&uri)?))? {
                 let words = format!("A session watches at most {SUBSCRIPTIONS_MAX} resources.");
                 return Ok(Some(Err(RpcError::params(words))));
-            } else {
-                watched.insert(uri.chars().take(2_000).collect(), json!(resources::digest(uri)?));
             }
-            session::set_subscriptions(&session.id, &Value::Object(watched))?;
             Some(Ok(json!({})))
         }
         _ => None,

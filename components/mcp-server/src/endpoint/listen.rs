@@ -17,9 +17,12 @@ use super::{
     resources,
     session::{self, Session},
 };
-use crate::protocol::{
-    message::{self, Request, RpcError},
-    meta,
+use crate::{
+    protocol::{
+        message::{self, Request, RpcError},
+        meta,
+    },
+    settings,
 };
 
 /// How often it is looked whether what is offered has changed.
@@ -76,7 +79,7 @@ impl Listener {
         Next::Wait(LOOK_EVERY)
     }
 
-    /// Looks for changes; false when the session is over.
+    /// Looks for changes; false when the session is over, or the organization has turned the endpoint off.
     fn look(&mut self) -> Result<bool> {
         let mut changed = Vec::new();
         for (kind, notification, last) in &mut self.lists {
@@ -103,24 +106,27 @@ impl Listener {
     }
 
     fn read_watched(&mut self) -> Result<bool> {
+        if !settings::of(&Pool)?.mcp_enabled {
+            return Ok(false);
+        }
         if let Some(session_id) = &self.session_id {
             // Meanwhile the client may watch others, or have ended the session.
             let Some(session) = session::find(session_id)? else { return Ok(false) };
             let present = session.subscriptions.as_object().cloned().unwrap_or_default();
             self.watched = present;
         }
-        let mut updated = Vec::new();
+        let mut updated = Map::new();
         for (uri, last) in &mut self.watched {
             let present = json!(resources::digest(uri)?);
             if present != *last {
-                *last = present;
-                updated.push(uri.clone());
+                last.clone_from(&present);
+                updated.insert(uri.clone(), present);
             }
         }
         if let Some(session_id) = self.session_id.as_ref().filter(|_| !updated.is_empty()) {
-            session::set_subscriptions(session_id, &Value::Object(self.watched.clone()))?;
+            session::note_digests(session_id, &updated)?;
         }
-        for uri in updated {
+        for (uri, _) in updated {
             let mut params = Map::new();
             params.insert("uri".into(), uri.into());
             self.say("notifications/resources/updated", params);

@@ -11,6 +11,8 @@ use super::NATIVE;
 
 /// Bytes of an answer that are passed on.
 const BYTES_MAX: usize = 1 << 20;
+/// Bytes of a result that a route makes itself.
+const NATIVE_BYTES_MAX: usize = 4 << 20;
 
 /// What a route's answer comes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +53,9 @@ pub fn of_tool(reply: &Reply, address: &str) -> Turn {
 
 /// What a route that speaks the protocol itself says.
 pub fn native(body: &[u8]) -> Turn {
+    if body.len() > NATIVE_BYTES_MAX {
+        return Turn::Done(failed("The answer is too large."));
+    }
     let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
         return Turn::Done(failed("The tool answered with something else than an object."));
     };
@@ -103,8 +108,9 @@ fn refused(reply: &Reply) -> Value {
         let of = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
         words.push_str(&format!("\n- {}: {}", of("field"), of("message")));
     }
-    let mut result = failed(words);
-    if let (true, Some(members)) = (problem.is_object(), result.as_object_mut()) {
+    let mut result = failed(cut(&words));
+    let is_passed_on = problem.is_object() && reply.body.len() <= BYTES_MAX;
+    if let (true, Some(members)) = (is_passed_on, result.as_object_mut()) {
         members.insert("structuredContent".into(), problem);
     }
     result
@@ -190,6 +196,21 @@ mod tests {
         let result = done(&reply(400, "application/problem+json", body));
         assert_eq!(result["isError"], true);
         assert_eq!(result["content"][0]["text"], "VALIDATION_ERROR: No.\n- a: is required");
+    }
+
+    #[test]
+    fn a_large_answer_is_cut_whatever_it_says() {
+        let long = "x".repeat(BYTES_MAX + 1);
+        for (status, kind, body) in [
+            (200, "application/json", format!("{{\"a\":\"{long}\"}}")),
+            (400, "application/problem+json", format!("{{\"code\":\"A\",\"detail\":\"{long}\"}}")),
+            (200, "text/plain", long.clone()),
+            (200, NATIVE, format!("{{\"content\":[],\"more\":\"{}\"}}", long.repeat(4))),
+        ] {
+            let result = done(&reply(status, kind, &body));
+            assert!(result.to_string().len() < BYTES_MAX + 1_000, "{kind}");
+            assert!(result.get("structuredContent").is_none(), "{kind}");
+        }
     }
 
     #[test]

@@ -3,7 +3,13 @@
 
 use std::time::Duration;
 
-use berth_sdk::{prelude::*, secrets, serde_json::Value};
+use berth_sdk::{
+    prelude::*,
+    secrets,
+    serde_json::{Map, Value},
+};
+
+use crate::protocol::code;
 
 /// A session nobody has used for so long is over.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
@@ -11,8 +17,19 @@ const IDLE_MAX: Duration = Duration::from_secs(3600);
 const SESSIONS_MAX: i64 = 100;
 /// How often it is noted that a session is used.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
-/// Rows of one sweep.
+/// Sessions of one sweep.
 const SWEEP_MAX: i64 = 200;
+/// How long a call can be taken up again after somebody was last at it.
+const CALL_KEPT_FOR: Duration = Duration::from_secs(3600);
+/// Calls, and answers, of one sweep.
+const CALLS_SWEEP_MAX: i64 = 2_000;
+/// Resources that one session watches.
+pub const SUBSCRIPTIONS_MAX: usize = 20;
+/// Bytes of what a client answers to a request of ours.
+const REPLY_BYTES_MAX: usize = 1 << 20;
+/// The versions of the row of a request of ours: it has no answer yet, and it has one.
+const ASKED: i64 = 1;
+const ANSWERED: i64 = 2;
 
 /// A session.
 #[entity(table = "mcp_sessions", name = "session", sort = "-lastSeenAt")]
@@ -134,26 +151,82 @@ pub fn set_log_level(id: &str, level: &str) -> Result<()> {
     Ok(())
 }
 
-/// Notes which resources are watched.
-pub fn set_subscriptions(id: &str, subscriptions: &Value) -> Result<()> {
-    let sql = "UPDATE mcp_sessions SET subscriptions = $2 WHERE id = $1";
-    database::execute(sql, params![id, subscriptions.clone()])?;
+/// Changes which resources a session watches, each with the digest of what was read there last; `change` says whether it has
+/// changed anything. The session is held, so that of two at once neither is lost.
+fn change_subscriptions(id: &str, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool> {
+    database::transaction(|transaction| {
+        let sql = "SELECT subscriptions FROM mcp_sessions WHERE id = $1 FOR UPDATE";
+        let Some(row) = transaction.query_one(sql, params![id])? else { return Ok(false) };
+        let mut watched: Map<String, Value> = row.json("subscriptions")?;
+        let is_changed = change(&mut watched);
+        if is_changed {
+            let sql = "UPDATE mcp_sessions SET subscriptions = $2 WHERE id = $1";
+            transaction.execute(sql, params![id, Value::Object(watched)])?;
+        }
+        Ok(is_changed)
+    })
+}
+
+/// Notes that a resource is watched. False when a session that watches as many as it can would watch one more.
+pub fn watch(id: &str, uri: &str, digest: Value) -> Result<bool> {
+    change_subscriptions(id, |watched| {
+        let has_room = watched.len() < SUBSCRIPTIONS_MAX || watched.contains_key(uri);
+        if has_room {
+            watched.insert(uri.to_string(), digest);
+        }
+        has_room
+    })
+}
+
+/// Notes that a resource is watched no more.
+pub fn unwatch(id: &str, uri: &str) -> Result<()> {
+    change_subscriptions(id, |watched| watched.remove(uri).is_some()).map(|_| ())
+}
+
+/// Notes what was read at resources, as far as they are still watched.
+pub fn note_digests(id: &str, digests: &Map<String, Value>) -> Result<()> {
+    change_subscriptions(id, |watched| renew(watched, digests)).map(|_| ())
+}
+
+/// Puts newer digests in the place of older ones; false when there are none.
+fn renew(watched: &mut Map<String, Value>, digests: &Map<String, Value>) -> bool {
+    let mut is_changed = false;
+    for (uri, last) in watched.iter_mut() {
+        if let Some(digest) = digests.get(uri).filter(|digest| *digest != last) {
+            last.clone_from(digest);
+            is_changed = true;
+        }
+    }
+    is_changed
+}
+
+/// Notes a request of ours before it is made: only what was asked is answered.
+pub fn ask(session_id: &Id, request_key: &str) -> Result<()> {
+    let sql = "INSERT INTO mcp_session_replies (id, organization_id, created_at, updated_at, version, session_id, request_key, reply) \
+               VALUES ($1, $2, $3, $3, $4, $5, $6, $7)";
+    let organization_id = auth::organization_id()?;
+    let values = params![Id::new(), organization_id, clock::now(), ASKED, session_id, request_key, json!({})];
+    database::execute(sql, values)?;
     Ok(())
 }
 
-/// Keeps what a client answers to a request of ours; the first answer counts.
+/// Keeps what a client answers to a request of ours. The first answer counts.
 pub fn keep_reply(session_id: &Id, request_key: &str, reply: &Value) -> Result<()> {
-    let sql = "INSERT INTO mcp_session_replies (id, organization_id, created_at, updated_at, version, session_id, request_key, reply) \
-               VALUES ($1, $2, $3, $3, 1, $4, $5, $6) ON CONFLICT (session_id, request_key) DO NOTHING";
-    let values = params![Id::new(), auth::organization_id()?, clock::now(), session_id, request_key, reply.clone()];
-    database::execute(sql, values)?;
+    let reply = if reply.to_string().len() > REPLY_BYTES_MAX {
+        json!({ "error": { "code": code::INVALID_REQUEST, "message": "The answer is too large." } })
+    } else {
+        reply.clone()
+    };
+    let sql = "UPDATE mcp_session_replies SET reply = $3, version = $4, updated_at = $5 \
+               WHERE session_id = $1 AND request_key = $2 AND version = $6";
+    database::execute(sql, params![session_id, request_key, reply, ANSWERED, clock::now(), ASKED])?;
     Ok(())
 }
 
 /// What a client answered to a request of ours, where it has.
 pub fn reply(session_id: &Id, request_key: &str) -> Result<Option<Value>> {
-    let sql = "SELECT reply FROM mcp_session_replies WHERE session_id = $1 AND request_key = $2";
-    let row = database::query_one(sql, params![session_id, request_key])?;
+    let sql = "SELECT reply FROM mcp_session_replies WHERE session_id = $1 AND request_key = $2 AND version = $3";
+    let row = database::query_one(sql, params![session_id, request_key, ANSWERED])?;
     Ok(row.map(|row| row.json("reply")).transpose()?)
 }
 
@@ -230,11 +303,39 @@ impl Call {
     }
 }
 
-/// The clock's work: sessions that nobody uses any more, with everything of theirs.
+/// The clock's work: sessions that nobody uses any more go with everything of theirs, and of those that are used what nobody comes
+/// back to.
 pub fn sweep() -> Result<()> {
+    let old = clock::now().minus(CALL_KEPT_FOR);
+    let calls = "SELECT id FROM mcp_session_calls WHERE leased_until < $1 ORDER BY leased_until, id LIMIT $2";
+    let replies = "SELECT id FROM mcp_session_replies WHERE updated_at < $1 ORDER BY updated_at, id LIMIT $2";
+    database::transaction(|transaction| {
+        for sql in [
+            format!("DELETE FROM mcp_session_messages WHERE stream_id IN ({calls})"),
+            format!("DELETE FROM mcp_session_calls WHERE id IN ({calls})"),
+            format!("DELETE FROM mcp_session_replies WHERE id IN ({replies})"),
+        ] {
+            transaction.execute(&sql, params![old, CALLS_SWEEP_MAX])?;
+        }
+        Ok::<_, Problem>(())
+    })?;
     let sql = "SELECT id FROM mcp_sessions WHERE last_seen_at < $1 ORDER BY last_seen_at LIMIT $2";
     for row in database::query(sql, params![clock::now().minus(IDLE_MAX), SWEEP_MAX])? {
         end(&row.get::<String>("id")?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_noted_of_what_is_still_watched() {
+        let map = |value: Value| value.as_object().cloned().unwrap();
+        let mut watched = map(json!({"a://1": "old", "a://2": "same"}));
+        assert!(renew(&mut watched, &map(json!({"a://1": "new", "a://2": "same", "a://gone": "x"}))));
+        assert_eq!(watched, map(json!({"a://1": "new", "a://2": "same"})));
+        assert!(!renew(&mut watched, &map(json!({"a://gone": "y"}))));
+    }
 }

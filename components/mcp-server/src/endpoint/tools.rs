@@ -86,7 +86,7 @@ fn foreign() -> Result<Vec<Foreign>> {
             members.entry("type").or_insert_with(|| "object".into());
         }
         let mut shown =
-            json!({ "name": name, "description": words, "inputSchema": plain(schema), "annotations": row.annotations });
+            json!({ "name": name, "description": words, "inputSchema": plain(schema), "annotations": hints(&row) });
         if let (Some(title), Some(members)) = (&row.title, shown.as_object_mut()) {
             members.insert("title".into(), json!(title));
         }
@@ -98,7 +98,34 @@ fn foreign() -> Result<Vec<Foreign>> {
             is_destructive: row.is_destructive,
         });
     }
-    Ok(found)
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(unmistakable(found))
+}
+
+/// Those whose name is that of one tool only: what a server and its tool are called must not make it another server's tool.
+/// They are in the order of names.
+fn unmistakable(found: Vec<Foreign>) -> Vec<Foreign> {
+    let mut kept: Vec<Foreign> = Vec::with_capacity(found.len());
+    let mut last: Option<String> = None;
+    for tool in found {
+        if last.as_deref() == Some(tool.name.as_str()) {
+            kept.pop_if(|known| known.name == tool.name);
+            continue;
+        }
+        last = Some(tool.name.clone());
+        kept.push(tool);
+    }
+    kept
+}
+
+/// What a tool says of itself, and that it may destroy something where an administrator says so: the client asks its user then.
+fn hints(tool: &tool::Tool) -> Value {
+    let mut hints = tool.annotations.clone();
+    if let (true, Some(members)) = (tool.is_destructive, hints.as_object_mut()) {
+        members.insert("destructiveHint".into(), true.into());
+        members.insert("readOnlyHint".into(), false.into());
+    }
+    hints
 }
 
 /// A schema without the headers it wants.
@@ -120,9 +147,7 @@ pub fn list(request: &Request) -> Result<Result<Value, RpcError>> {
         Err(error) => return Ok(Err(error)),
     };
     let mut tools: Vec<Value> = offered()?.iter().map(shown).collect();
-    let mut others = foreign()?;
-    others.sort_by(|one, other| one.name.cmp(&other.name));
-    tools.extend(others.into_iter().map(|tool| tool.shown));
+    tools.extend(foreign()?.into_iter().map(|tool| tool.shown));
     Ok(Ok(page("tools", tools, offset)))
 }
 
@@ -195,7 +220,36 @@ pub fn header_schema(name: &str) -> Result<Option<Value>> {
 
 #[cfg(test)]
 mod tests {
+    use berth_sdk::serde_json;
+
     use super::*;
+
+    #[test]
+    fn a_name_that_two_tools_would_have_is_nobodys() {
+        let tool = |server: &str, name: &str| Foreign {
+            name: format!("{server}{JOINT}{name}"),
+            shown: Value::Null,
+            server_id: server.into(),
+            tool_name: name.into(),
+            is_destructive: false,
+        };
+        let found = vec![tool("a", "b"), tool("a", "b__c"), tool("a__b", "c"), tool("a__b__c", ""), tool("d", "e")];
+        let names: Vec<String> = unmistakable(found).into_iter().map(|tool| tool.name).collect();
+        assert_eq!(names, ["a__b", "a__b__c__", "d__e"]);
+        let thrice = ["x", "y", "z"].map(|server| Foreign { server_id: server.into(), ..tool("a", "b") });
+        assert!(unmistakable(thrice.into()).is_empty());
+    }
+
+    #[test]
+    fn what_an_administrator_calls_destructive_is_shown_as_that() {
+        let tool = |is_destructive: bool| -> tool::Tool {
+            let tool = json!({"serverId": "s", "name": "t", "inputSchema": {}, "annotations": {"readOnlyHint": true},
+                "isDestructive": is_destructive, "isLongRunning": false, "isEnabled": true, "schemaHash": "h"});
+            serde_json::from_value(tool).unwrap()
+        };
+        assert_eq!(hints(&tool(false)), json!({"readOnlyHint": true}));
+        assert_eq!(hints(&tool(true)), json!({"readOnlyHint": false, "destructiveHint": true}));
+    }
 
     #[test]
     fn headers_of_another_server_are_not_wanted_here() {

@@ -13,23 +13,38 @@ use crate::{
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// 429 when the hour or the server's minute is full.
-pub fn check(settings: &Settings, server: &Stored<Server>, effective: &Effective) -> Result<()> {
+/// A limit that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Of what.
+    name: &'static str,
+    /// How many there may be.
+    most: i64,
+    /// When it may be tried again.
+    retry_after: Duration,
+}
+
+/// The limit that the hour or the server's minute has reached, with what counts held.
+pub fn reached(
+    transaction: &Transaction,
+    settings: &Settings,
+    server_id: &Id,
+    effective: &Effective,
+) -> Result<Option<Limit>> {
     let organization_id = auth::organization_id()?;
     let since = |sql: &str, values: &[database::Value]| -> Result<i64> {
-        Ok(database::query_one(sql, values)?.map_or(Ok(0), |row| row.get("total"))?)
+        Ok(transaction.query_one(sql, values)?.map_or(Ok(0), |row| row.get("total"))?)
     };
     let sql = "SELECT COUNT(*) AS total FROM mcp_executions WHERE organization_id = $1 AND started_at > $2";
     let now = clock::now();
-    if since(sql, params![&organization_id, now.minus(HOUR)])? >= settings.max_executions_per_hour {
-        return Err(exceeded(server, "hour", settings.max_executions_per_hour, HOUR.as_secs() / 60));
+    let most = settings.max_executions_per_hour;
+    if since(sql, params![&organization_id, now.minus(HOUR)])? >= most {
+        return Ok(Some(Limit { name: "hour", most, retry_after: MINUTE }));
     }
-    let Some(rate) = effective.rate_limit else { return Ok(()) };
+    let Some(most) = effective.rate_limit else { return Ok(None) };
     let sql = "SELECT COUNT(*) AS total FROM mcp_executions WHERE organization_id = $1 AND server_id = $2 AND started_at > $3";
-    if since(sql, params![&organization_id, &server.id, now.minus(MINUTE)])? >= rate {
-        return Err(exceeded(server, "minute", rate, MINUTE.as_secs()));
-    }
-    Ok(())
+    let is_full = since(sql, params![&organization_id, server_id, now.minus(MINUTE)])? >= most;
+    Ok(is_full.then_some(Limit { name: "minute", most, retry_after: MINUTE }))
 }
 
 /// 429 when too many are under way and this one came last. It is there already, so that nobody slips in between.
@@ -39,21 +54,24 @@ pub fn check_turn(settings: &Settings, server: &Stored<Server>, row: &Stored<Exe
     let values =
         params![&row.organization_id, Status::Running, clock::now().minus(LOST_AFTER), row.started_at, &row.id];
     let before: i64 = database::query_one(sql, values)?.map_or(Ok(0), |row| row.get("total"))?;
-    if before > settings.max_concurrent {
-        return Err(exceeded(server, "concurrency", settings.max_concurrent, 1));
+    let most = settings.max_concurrent;
+    if before > most {
+        return Err(exceeded(server, Limit { name: "concurrency", most, retry_after: Duration::from_secs(1) }));
     }
     Ok(())
 }
 
-fn exceeded(server: &Stored<Server>, limit: &str, most: i64, retry_after: u64) -> Problem {
+/// 429, and everybody is told.
+pub fn exceeded(server: &Stored<Server>, limit: Limit) -> Problem {
+    let Limit { name, most, retry_after } = limit;
     // Told once a minute, not once a refusal.
-    let is_first = cache::add_if_absent(&format!("limited:{}:{limit}", server.id), &true, MINUTE).unwrap_or(false);
-    let data = json!({ "id": server.id, "serverId": server.id, "name": server.name, "limit": limit, "most": most });
+    let is_first = cache::add_if_absent(&format!("limited:{}:{name}", server.id), &true, MINUTE).unwrap_or(false);
+    let data = json!({ "id": server.id, "serverId": server.id, "name": server.name, "limit": name, "most": most });
     if is_first && events::publish("mcp.server.rate_limit.exceeded", &data).is_err() {
         logging::warn!("a limit could not be told of", server = server.id);
     }
-    Problem::rate_limited(format!("The limit of {most} executions ({limit}) is reached."))
-        .with("limit", limit)
-        .with("retryAfter", retry_after)
-        .with_header("retry-after", retry_after.to_string())
+    Problem::rate_limited(format!("The limit of {most} executions ({name}) is reached."))
+        .with("limit", name)
+        .with("retryAfter", retry_after.as_secs())
+        .with_header("retry-after", retry_after.as_secs().to_string())
 }

@@ -103,10 +103,7 @@ impl Output {
         let mut members = self.members();
         if let Some(Value::Array(content)) = members.get_mut("content") {
             for part in content {
-                let clean = part.get("text").and_then(Value::as_str).and_then(|text| {
-                    let document: Value = serde_json::from_str(text).ok()?;
-                    (document.is_object() || document.is_array()).then(|| redact::document(&document).to_string())
-                });
+                let clean = part.get("text").and_then(Value::as_str).and_then(clean);
                 if let (Some(clean), Some(members)) = (clean, part.as_object_mut()) {
                     members.insert("text".into(), clean.into());
                 }
@@ -115,11 +112,18 @@ impl Output {
         redact::document(&Value::Object(members))
     }
 
-    /// Its first text, for whoever reads why it failed.
+    /// Its first text, for whoever reads why it failed: kept as well, and so without secrets.
     pub fn words(&self) -> String {
         let text = self.content.iter().find_map(|part| part.get("text").and_then(Value::as_str));
-        text.unwrap_or("The tool says that it failed.").chars().take(500).collect()
+        let text = text.unwrap_or("The tool says that it failed.");
+        clean(text).unwrap_or_else(|| text.to_string()).chars().take(500).collect()
     }
+}
+
+/// A text that is a JSON document, without secrets; none for any other.
+fn clean(text: &str) -> Option<String> {
+    let document: Value = serde_json::from_str(text).ok()?;
+    (document.is_object() || document.is_array()).then(|| redact::document(&document).to_string())
 }
 
 #[cfg(test)]
@@ -155,6 +159,7 @@ mod tests {
             None,
         );
         assert!(json!(output.members()).to_string().contains("x2"));
+        assert_eq!(output.words(), "{\"password\":\"[redacted]\"}");
         let kept = output.kept().to_string();
         assert!(!kept.contains("x1") && !kept.contains("x2") && kept.contains("[redacted]"), "{kept}");
     }

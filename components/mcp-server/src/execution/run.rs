@@ -11,7 +11,7 @@ use super::{
     Execution, Status, close, event, limits,
     order::Order,
     output::Output,
-    target::{self, Target},
+    target::{self, Judged, Target},
 };
 use crate::{
     peer::{Failure, Notice, Peer, Question},
@@ -50,39 +50,19 @@ fn prepare(order: &Order, arguments: &Map<String, Value>, status: Status) -> Res
     if size > INPUT_BYTES_MAX || (status == Status::Pending && size > MESSAGE_BYTES_MAX) {
         return Err(Problem::too_large("The arguments are too large."));
     }
-    let settings = settings::of(&Pool)?;
-    settings::require_enabled(&settings)?;
-    let target = target::find(order)?;
+    settings::require_enabled(&settings::of(&Pool)?)?;
+    let target = target::find(order, None)?;
     target::check_arguments(&target, arguments)?;
-    limits::check(&settings, &target.server, &target.effective)?;
-    let row = database::transaction(|transaction| {
-        let row = entity::create(
-            transaction,
-            Execution {
-                server_id: target.server.id.clone(),
-                tool_name: target.tool.name.clone(),
-                user_id: auth::principal().user_id.map(Id::from),
-                project_id: order.project_id.clone(),
-                caller_module: order.module(),
-                caller_agent_id: order.caller_agent_id.clone(),
-                status,
-                input: redact::document(&Value::Object(arguments.clone())),
-                output: None,
-                is_error: false,
-                error_code: None,
-                error: None,
-                duration_ms: None,
-                started_at: clock::now(),
-                completed_at: None,
-            },
-        )?;
-        if status == Status::Pending {
-            let work = Work { execution_id: row.id.clone(), arguments: arguments.clone(), timeout: order.timeout };
-            transaction.enqueue(RUN, &work, Duration::ZERO)?;
+    let begun = database::transaction(|transaction| {
+        // Held: of two at once the later one is counted after the other, and the server is not deleted meanwhile.
+        let settings = settings::hold(transaction)?;
+        server::hold(transaction, &target.server.id)?;
+        if let Some(limit) = limits::reached(transaction, &settings, &target.server.id, &target.effective)? {
+            return Ok(Err(limit));
         }
-        transaction.publish("mcp.tool.execution.started", &event(&row, &target.server.name))?;
-        Ok::<_, Problem>(row)
+        Ok::<_, Problem>(Ok((begin(transaction, order, &target, arguments, status)?, settings)))
     })?;
+    let (row, settings) = begun.map_err(|limit| limits::exceeded(&target.server, limit))?;
     let prepared = Prepared { target, row };
     if status == Status::Running
         && let Err(problem) = limits::check_turn(&settings, &prepared.target.server, &prepared.row)
@@ -91,6 +71,45 @@ fn prepare(order: &Order, arguments: &Map<String, Value>, status: Status) -> Res
         return Err(problem);
     }
     Ok(prepared)
+}
+
+/// The row of an execution, with the message that runs it where it waits for its turn.
+fn begin(
+    transaction: &Transaction,
+    order: &Order,
+    target: &Target,
+    arguments: &Map<String, Value>,
+    status: Status,
+) -> Result<Row> {
+    let execution = Execution {
+        server_id: target.server.id.clone(),
+        tool_name: target.tool.name.clone(),
+        user_id: auth::principal().user_id.map(Id::from),
+        project_id: order.project_id.clone(),
+        caller_module: order.module(),
+        caller_agent_id: order.caller_agent_id.clone(),
+        status,
+        input: redact::document(&Value::Object(arguments.clone())),
+        output: None,
+        is_error: false,
+        error_code: None,
+        error: None,
+        duration_ms: None,
+        started_at: clock::now(),
+        completed_at: None,
+    };
+    let row = entity::create(transaction, execution)?;
+    if status == Status::Pending {
+        let work = Work {
+            execution_id: row.id.clone(),
+            arguments: arguments.clone(),
+            timeout: order.timeout,
+            judged: Some(Judged { level: target.tool.permission_level, teams: auth::teams() }),
+        };
+        transaction.enqueue(RUN, &work, Duration::ZERO)?;
+    }
+    transaction.publish("mcp.tool.execution.started", &event(&row, &target.server.name))?;
+    Ok(row)
 }
 
 impl Prepared {
@@ -236,6 +255,7 @@ struct Work {
     #[field(raw)]
     arguments: Map<String, Value>,
     timeout: Option<i64>,
+    judged: Option<Judged>,
 }
 
 /// Handles [`RUN`]: whoever finds the execution waiting runs it, and nobody else.
@@ -248,7 +268,7 @@ pub fn work(envelope: &Envelope) -> Result<()> {
         return Ok(());
     }
     let Some(row) = entity::find::<Execution>(&Pool, &work.execution_id)? else { return Ok(()) };
-    match again(&row) {
+    match again(&row, work.judged.as_ref()) {
         Ok(target) => {
             let prepared = Prepared { target, row };
             let outcome = perform(&prepared, &work.arguments, work.timeout);
@@ -263,7 +283,7 @@ pub fn work(envelope: &Envelope) -> Result<()> {
 }
 
 /// What was found when it was asked for, as it is by now.
-fn again(row: &Row) -> Result<Target> {
+fn again(row: &Row, judged: Option<&Judged>) -> Result<Target> {
     let order = Order {
         server_id: Some(row.server_id.as_str().to_string()),
         tool_name: Some(row.tool_name.clone()),
@@ -278,7 +298,7 @@ fn again(row: &Row) -> Result<Target> {
         caller_module: None,
         caller_agent_id: None,
     };
-    target::find(&order)
+    target::find(&order, judged)
 }
 
 /// The answer with its status.

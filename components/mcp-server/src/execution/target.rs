@@ -26,18 +26,28 @@ pub struct Target {
     pub secret_id: Option<Id>,
 }
 
+/// How whoever ordered an execution was judged, for when its turn comes later and a message brings it.
+#[data]
+pub struct Judged {
+    /// By which level of the tool.
+    pub level: Level,
+    /// As a member of which teams.
+    pub teams: Vec<String>,
+}
+
 /// The right to call an ELEVATED tool, besides an administrator's.
 const ELEVATED: &str = "mcp.tool.elevate";
 
-/// Finds the tool and judges everything but the arguments and the limits.
-pub fn find(order: &Order) -> Result<Target> {
+/// Finds the tool and judges everything but the arguments and the limits; `judged` is known of an order whose turn has come later.
+pub fn find(order: &Order, judged: Option<&Judged>) -> Result<Target> {
     let project_id = order.project_id.as_ref();
     if let Some(project_id) = project_id.filter(|_| !access::is_system()) {
         people::project::require(project_id)?;
     }
-    let toggles = Toggles::load(&Pool, project_id)?;
+    let teams = judged.map_or_else(auth::teams, |judged| judged.teams.clone());
+    let toggles = Toggles::load_for(&Pool, &teams, project_id)?;
     let (server, tool) = match (&order.server_id, &order.tool_name, &order.capability) {
-        (_, _, Some(capability)) => by_capability(capability, &toggles)?,
+        (_, _, Some(capability)) => by_capability(capability, project_id, &toggles)?,
         (Some(server), Some(name), None) => {
             let server = server::named(server)?;
             require_usable(&server, &toggles)?;
@@ -46,12 +56,12 @@ pub fn find(order: &Order) -> Result<Target> {
         }
         _ => return Err(Problem::bad_request("It must name a tool or a capability.")),
     };
-    require_right(&tool, order.confirm.unwrap_or(false))?;
+    require_right(&tool, order.confirm.unwrap_or(false), judged.map(|judged| judged.level))?;
     if health::is_out(&server) {
         return Err(unhealthy());
     }
     peer::require_transport(&server)?;
-    let effective = configuration::effective(&Pool, &server, project_id)?;
+    let effective = configuration::effective_for(&Pool, &server, &teams, project_id)?;
     secret::require(&server, &effective)?;
     let secret_id = secret::of(&server, &effective);
     Ok(Target { server, tool, effective, secret_id })
@@ -96,11 +106,13 @@ fn known(server: &Stored<Server>, name: &str) -> Result<Stored<Tool>> {
 }
 
 /// The best tool with a capability: by toggle, then priority, then health.
-fn by_capability(capability: &str, toggles: &Toggles) -> Result<(Stored<Server>, Stored<Tool>)> {
-    let servers: Vec<_> = tool::usable_servers(None)?
-        .into_iter()
-        .filter(|server| toggles.is_on(server) && server.is_reachable())
-        .collect();
+fn by_capability(
+    capability: &str,
+    project_id: Option<&Id>,
+    toggles: &Toggles,
+) -> Result<(Stored<Server>, Stored<Tool>)> {
+    let servers: Vec<_> =
+        tool::usable_servers(project_id)?.into_iter().filter(|server| server.is_reachable()).collect();
     let tools = Select::<Tool>::new()
         .one_of("server_id", servers.iter().map(|server| server.id.as_str()))
         .equal("is_enabled", true)
@@ -138,13 +150,15 @@ fn vigour(health: Health) -> u8 {
     }
 }
 
-/// 403 unless the caller may call the tool.
-fn require_right(tool: &Stored<Tool>, is_confirmed: bool) -> Result<()> {
+/// 403 unless the caller may call the tool, or whoever ordered it was judged by a level that is as high: behind a message not every
+/// right of theirs is known.
+fn require_right(tool: &Tool, is_confirmed: bool, judged: Option<Level>) -> Result<()> {
     if !tool.is_enabled {
         let why = "The tool is turned off: it has changed, or an administrator wants it so.";
         return Err(access::denied(why));
     }
     let may = match tool.permission_level {
+        level if judged.is_some_and(|judged| judged as u8 >= level as u8) => true,
         Level::Standard => true,
         Level::Elevated => access::is_admin_behind() || (!access::is_system() && auth::has(ELEVATED)),
         Level::Admin => access::is_admin_behind(),
@@ -157,4 +171,32 @@ fn require_right(tool: &Stored<Tool>, is_confirmed: bool) -> Result<()> {
         return Err(access::denied(why).with("confirmationRequired", true));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_sdk::{auth::Principal, serde_json, testing};
+
+    use super::*;
+
+    fn tool(level: &str) -> Tool {
+        let tool = json!({"serverId": "s", "name": "t", "inputSchema": {}, "annotations": {}, "isDestructive": false,
+            "isLongRunning": false, "isEnabled": true, "schemaHash": "h", "permissionLevel": level});
+        serde_json::from_value(tool).unwrap()
+    }
+
+    #[test]
+    fn what_was_judged_when_it_was_ordered_holds_when_its_turn_comes() {
+        // Whoever caused the message is no administrator as far as is known.
+        testing::handle_message("o1");
+        testing::become_principal(Principal { user_id: Some("u1".into()), ..auth::principal() });
+        let may = |level: &str, judged: Option<Level>| require_right(&tool(level), true, judged).is_ok();
+        assert!(may("STANDARD", None) && may("ELEVATED", Some(Level::Elevated)) && may("ELEVATED", Some(Level::Admin)));
+        assert!(!may("ELEVATED", Some(Level::Standard)), "it has become more than was judged");
+        assert!(!may("ELEVATED", None) && !may("ADMIN", Some(Level::Elevated)));
+        testing::sign_in("u1", "o1");
+        assert!(!may("ELEVATED", None));
+        testing::permit(ELEVATED);
+        assert!(may("ELEVATED", None) && !may("ADMIN", None));
+    }
 }

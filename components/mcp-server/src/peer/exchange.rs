@@ -293,6 +293,7 @@ mod tests {
             protocol_version: String::new(),
             session_id: session.map(Into::into),
             capabilities: json!({}),
+            secret_id: None,
         };
         assert_eq!(judge(&head(404), Some(&link(Some("s")))), Err(Failure::SessionLost));
         assert_eq!(judge(&head(404), Some(&link(None))), Ok(()));

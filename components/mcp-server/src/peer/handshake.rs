@@ -46,7 +46,13 @@ fn modern(peer: &Peer<'_>, timeout: Duration) -> Result<Option<Link>, Failure> {
     params.insert("_meta".into(), Value::Object(described(MODERN)));
     let question = Question::new("server/discover", params);
     let body = message::request(&question.id, &question.method, &Value::Object(question.params.clone()));
-    let link = Link { is_modern: true, protocol_version: MODERN.into(), session_id: None, capabilities: json!({}) };
+    let link = Link {
+        is_modern: true,
+        protocol_version: MODERN.into(),
+        session_id: None,
+        capabilities: json!({}),
+        secret_id: None,
+    };
     let answer = match peer.exchange(Some(&link), &question, &body, timeout, &mut |_| true) {
         Ok((answer, _)) => failure::result(answer),
         Err(failure) => Err(failure),
@@ -95,6 +101,7 @@ pub fn agreed(result: &Value, session_id: Option<&str>) -> Result<Link, Failure>
         protocol_version: version.into(),
         session_id: session_id.map(ToString::to_string),
         capabilities: result.get("capabilities").cloned().unwrap_or_else(|| json!({})),
+        secret_id: None,
     })
 }
 

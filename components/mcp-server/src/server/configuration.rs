@@ -106,9 +106,18 @@ pub struct Effective {
 
 /// What the configurations of a server come to for a call within a project.
 pub fn effective(database: &dyn Executor, server: &Stored<Server>, project_id: Option<&Id>) -> Result<Effective> {
+    effective_for(database, server, &auth::teams(), project_id)
+}
+
+/// The same for somebody of these teams.
+pub fn effective_for(
+    database: &dyn Executor,
+    server: &Stored<Server>,
+    teams: &[String],
+    project_id: Option<&Id>,
+) -> Result<Effective> {
     let rows = Select::<Configuration>::new().equal("server_id", &server.id).limit(200).all(database)?;
-    let teams = auth::teams();
-    Ok(merged(rows.into_iter().map(|row| row.data).collect(), &teams, project_id))
+    Ok(merged(rows.into_iter().map(|row| row.data).collect(), teams, project_id))
 }
 
 /// The narrowest that says something counts; permission scopes and limits all count.

@@ -93,8 +93,9 @@ fn list(peer: &Peer<'_>) -> Result<(String, Vec<Value>, Option<Duration>), Failu
 }
 
 fn keep(transaction: &Transaction, server: &Stored<Server>, revision: &str, listed: &[Value]) -> Result<Found> {
-    // Two that read the list at once write it one after the other: each change is found, and told of, once.
-    transaction.execute("UPDATE mcp_servers SET lock_version = lock_version WHERE id = $1", params![&server.id])?;
+    // Two that read the list at once write it one after the other: each change is found, and told of, once. Who deletes the
+    // server meanwhile has deleted its tools.
+    super::hold(transaction, &server.id)?;
     let mut found = Found { protocol_version: Some(revision.to_string()), ..Found::default() };
     let mut known: BTreeMap<String, Stored<Tool>> = Select::<Tool>::new()
         .equal("server_id", &server.id)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use berth_sdk::{http::Answer, prelude::*, serde_json::Map};
 
-use super::{Server, read};
+use super::{Server, hold, read};
 use crate::{access, audit};
 
 /// Toggles of one organization that are looked at.
@@ -52,8 +52,13 @@ pub struct Toggles {
 impl Toggles {
     /// For the caller within a project.
     pub fn load(database: &dyn Executor, project_id: Option<&Id>) -> Result<Self> {
+        Self::load_for(database, &auth::teams(), project_id)
+    }
+
+    /// For somebody of these teams within a project.
+    pub fn load_for(database: &dyn Executor, teams: &[String], project_id: Option<&Id>) -> Result<Self> {
         let rows = Select::<Toggle>::new().limit(TOGGLES_MAX).all(database)?;
-        Ok(Self::of(rows.into_iter().map(|row| row.data), &auth::teams(), project_id))
+        Ok(Self::of(rows.into_iter().map(|row| row.data), teams, project_id))
     }
 
     fn of(rows: impl Iterator<Item = Toggle>, teams: &[String], project_id: Option<&Id>) -> Self {
@@ -108,7 +113,7 @@ pub struct Change {
 
 /// `PUT /api/mcp/servers/{id}/toggle`.
 pub fn change(Params(id): Params<Id>, if_match: IfMatch, Json(change): Json<Change>) -> Result<Stored<Toggle>> {
-    let server = read(&Pool, &id)?;
+    read(&Pool, &id)?;
     let scope = change.scope.unwrap_or(Reach::Organization);
     let scope_id = match (scope, change.scope_id) {
         (Reach::Organization, _) => {
@@ -133,6 +138,7 @@ pub fn change(Params(id): Params<Id>, if_match: IfMatch, Json(change): Json<Chan
         }
     };
     database::transaction(|transaction| {
+        let server = hold(transaction, &id)?;
         let known = Select::<Toggle>::new()
             .equal("server_id", &id)
             .equal("scope", scope)
