@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::answer::text;
@@ -103,6 +104,34 @@ pub async fn model(ada: &Client, provider: &str, name: &str) -> String {
 #[must_use]
 pub fn question(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "Say hello."}], "temperature": 0})
+}
+
+/// An answer that comes piece by piece, as soon as its head is there.
+///
+/// # Panics
+/// When no answer comes.
+pub async fn stream(client: &Client, path: &str, body: &Value) -> reqwest::Response {
+    client.request(Method::POST, path).json(body).send().await.expect("an answer")
+}
+
+/// Reads on in a stream until it has said these words.
+///
+/// # Panics
+/// When it ends before.
+pub async fn read_until(response: &mut reqwest::Response, read: &mut String, words: &str) {
+    while !read.contains(words) {
+        let bytes = response.chunk().await.expect("a piece").expect("not the end");
+        read.push_str(&String::from_utf8_lossy(&bytes));
+    }
+}
+
+/// What is left of a stream.
+pub async fn rest(mut response: reqwest::Response) -> String {
+    let mut read = String::new();
+    while let Ok(Some(bytes)) = response.chunk().await {
+        read.push_str(&String::from_utf8_lossy(&bytes));
+    }
+    read
 }
 
 /// A row of the caller's completions, once it looks as it should.

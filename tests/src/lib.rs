@@ -32,6 +32,7 @@ pub mod programs;
 pub mod secrets;
 pub mod space;
 pub mod store;
+pub mod vectors;
 pub mod wait;
 pub mod wire;
 pub mod workflows;

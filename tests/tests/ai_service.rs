@@ -1,27 +1,15 @@
 //! ai-service: who is asked, what a provider's failure means, what reaches the client when, and what is counted.
-#![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::sync::Arc;
 
 use berth_tests::answer::text;
-use berth_tests::assistants::{KEY, host_with_ada, manifest, metered, model, question, row, set_up, stub};
+use berth_tests::assistants::{
+    KEY, host_with_ada, manifest, metered, model, question, read_until, rest, row, set_up, stream, stub,
+};
 use berth_tests::model_provider::{Asked, ModelProvider, whole};
 use berth_tests::{Client, eventually, members};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-async fn stream(client: &Client, path: &str, body: &Value) -> reqwest::Response {
-    client.request(Method::POST, path).json(body).send().await.expect("an answer")
-}
-
-/// What is left of a stream.
-async fn rest(mut response: reqwest::Response) -> String {
-    let mut read = String::new();
-    while let Ok(Some(bytes)) = response.chunk().await {
-        read.push_str(&String::from_utf8_lossy(&bytes));
-    }
-    read
-}
 
 #[tokio::test]
 async fn the_embedded_default_answers_at_once_and_says_who_it_is() {
@@ -162,17 +150,11 @@ async fn the_first_word_reaches_the_client_when_the_provider_says_it() {
         let mut response = stream(&ada, path, &asked).await;
         assert_eq!(response.status(), 200);
         let mut read = String::new();
-        while !read.contains("one ") {
-            let bytes = response.chunk().await.expect("a piece").expect("not the end");
-            read.push_str(&String::from_utf8_lossy(&bytes));
-        }
+        read_until(&mut response, &mut read, "one ").await;
         // The provider has said one word and waits: it has reached us, and nothing more has.
         assert!(!read.contains("two"), "{read}");
         provider.release(1);
-        while !read.contains("two") {
-            let bytes = response.chunk().await.expect("a piece").expect("not the end");
-            read.push_str(&String::from_utf8_lossy(&bytes));
-        }
+        read_until(&mut response, &mut read, "two").await;
         assert!(!read.contains("[DONE]"), "{read}");
         provider.release(1);
         read.push_str(&rest(response).await);
@@ -489,6 +471,9 @@ async fn clients_of_openai_are_understood() {
         read.text()
     );
     assert!(!read.text().contains("prompt_tokens"), "usage only where it is asked for");
+    for piece in read.text().lines().filter(|line| line.starts_with("data: {")) {
+        assert!(piece.contains("\"provider\":\"echo\""), "every piece says who answers: {piece}");
+    }
     streamed["stream_options"] = json!({"include_usage": true});
     assert!(program.post("/api/ai/v1/chat/completions", &streamed).await.text().contains("\"prompt_tokens\""));
     let models = program.get("/api/ai/v1/models").await.expect(200);

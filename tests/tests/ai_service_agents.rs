@@ -9,6 +9,7 @@ use berth_tests::manifest::{Manifest, Slot};
 use berth_tests::model_provider::{Act, Asked, ModelProvider, whole};
 use berth_tests::wait::heard_so_far;
 use berth_tests::{Client, eventually, guests, members, plans};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// ai-service with tools that a test guest has; the guest also hears every event.
@@ -284,7 +285,15 @@ async fn what_somebody_asked_stays_theirs_whoever_approves() {
     let remembered = mia.get(&memory).await.expect(200);
     assert_eq!((&remembered["total"], &remembered["items"][0]["createdBy"]), (&json!(1), &json!(members::id(&mia))));
     assert_eq!(bob.get(&memory).await.expect(200)["total"], 0);
-    // Nobody's approval brings a run of somebody who has left on.
+    // Nobody's approval brings a run on of somebody who may give agents no tasks any more,
+    let execution = execute(&mia, &id, "call things.remove {}").await;
+    reaches(&mia, &execution, &["waiting_approval"]).await;
+    members::give_role(&ada, &mia, "Viewer").await;
+    bob.post(&format!("/api/ai/executions/{execution}/approve"), &json!({})).await.done(200);
+    let ended = reaches(&ada, &execution, &["completed", "failed"]).await;
+    assert_eq!((&ended["status"], &ended["errorCode"]), (&json!("failed"), &json!("FORBIDDEN")), "{ended}");
+    members::give_role(&ada, &mia, "Member").await;
+    // or has left.
     let execution = execute(&mia, &id, "call things.remove {}").await;
     reaches(&mia, &execution, &["waiting_approval"]).await;
     members::remove(&ada, &mia).await;
@@ -320,6 +329,59 @@ async fn a_private_project_keeps_its_agents_and_their_runs() {
     assert_eq!(cleo.get("/api/ai/agents").await.expect(200)["total"], 0);
     let loose = agent(&cleo, json!({})).await;
     cleo.put(&format!("/api/ai/agents/{loose}"), &json!({ "projectId": project })).await.problem(404, "NOT_FOUND");
+    // Its runs stay the project's when the agent is gone.
+    ada.delete(&format!("/api/ai/agents/{id}")).await.done(204);
+    bob.get(&format!("/api/ai/executions/{execution}")).await.done(200);
+    cleo.get(&format!("/api/ai/executions/{execution}")).await.problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn an_agent_of_everybodys_is_each_organizations_own() {
+    let (host, _ada) = host_with_ada(with_tools()).await;
+    // The first organization of a host is the operator's.
+    let platform = host.client().login("ada@example.com").await;
+    let eve = host.client().register("eve@example.com", "Reef").await;
+    let id = agent(&platform, json!({"scope": "GLOBAL"})).await;
+    let memory = format!("/api/ai/agents/{id}/memory");
+    for (client, port) in [(&platform, 1), (&eve, 2)] {
+        client.post(&memory, &json!({"key": "port", "value": port})).await.done(201);
+    }
+    let of = async |client: &Client| client.get(&memory).await.expect(200)["items"][0]["value"].clone();
+    assert_eq!((of(&platform).await, of(&eve).await), (json!(1), json!(2)));
+    eve.delete(&memory).await.done(204);
+    assert_eq!((of(&platform).await, of(&eve).await), (json!(1), Value::Null), "who forgets, forgets for themselves");
+    let execution = execute(&eve, &id, "call things.remove {}").await;
+    reaches(&eve, &execution, &["waiting_approval"]).await;
+    platform.get(&format!("/api/ai/executions/{execution}")).await.problem(404, "NOT_FOUND");
+    eve.put(&format!("/api/ai/agents/{id}"), &json!({"isActive": false})).await.problem(403, "FORBIDDEN");
+    // Nobody takes it away while somebody's run is under way.
+    platform.delete(&format!("/api/ai/agents/{id}")).await.problem(409, "AGENT_RUNNING");
+    eve.post(&format!("/api/ai/executions/{execution}/cancel"), &json!({})).await.done(200);
+    platform.delete(&format!("/api/ai/agents/{id}")).await.done(204);
+}
+
+#[tokio::test]
+async fn an_approval_is_of_the_call_that_was_seen() {
+    let (_host, ada) = host_with_ada(with_tools()).await;
+    let id = agent(&ada, json!({})).await;
+    let execution = execute(&ada, &id, "call things.remove {\"a\": 1}\ncall things.remove {\"a\": 2}").await;
+    let first = reaches(&ada, &execution, &["waiting_approval"]).await;
+    let approve = async |seen: &Value| {
+        let request = ada.request(Method::POST, &format!("/api/ai/executions/{execution}/approve"));
+        ada.send(request.header("if-match", format!("\"{}\"", seen["version"])).json(&json!({}))).await
+    };
+    approve(&first).await.done(200);
+    let second = eventually("the second call", async || {
+        let row = ada.get(&format!("/api/ai/executions/{execution}")).await.expect(200);
+        (row["waitingFor"]["arguments"] == json!({"a": 2})).then_some(row)
+    })
+    .await;
+    // Who has seen the first one only says nothing of the second.
+    approve(&first).await.problem(412, "PRECONDITION_FAILED");
+    assert_eq!(called(&ada).await.len(), 1);
+    approve(&second).await.done(200);
+    let done = reaches(&ada, &execution, &["completed", "failed"]).await;
+    assert_eq!((&done["status"], called(&ada).await.len()), (&json!("completed"), 2), "{done}");
 }
 
 #[tokio::test]

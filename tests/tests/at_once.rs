@@ -133,3 +133,20 @@ async fn what_is_set_of_a_server_is_all_there() {
         assert!(secret == "one" || secret == "two", "{known}");
     }
 }
+
+#[tokio::test]
+async fn what_was_used_before_a_limit_is_counted_once() {
+    let (_host, ada) = host_with_ada().await;
+    let ask = async |words: &str| {
+        let body = json!({"model": "echo", "messages": [{"role": "user", "content": words}]});
+        ada.post("/api/ai/completions", &body).await
+    };
+    let used = ask(&"x".repeat(4_000)).await.expect(200)["usage"]["totalTokens"].as_i64().expect("tokens");
+    // Whoever asks next finds a counter that nobody has begun.
+    ada.post("/api/ai/rate-limits", &json!({"tokensPerDay": 2 * used})).await.done(201);
+    let (one, two, three, four) = tokio::join!(ask("a"), ask("b"), ask("c"), ask("d"));
+    for answer in [one, two, three, four] {
+        answer.done(200);
+    }
+    ask("e").await.done(200);
+}

@@ -10,27 +10,9 @@ use berth_tests::listener::{Listener, Received};
 use berth_tests::manifest::Manifest;
 use berth_tests::members::host_with_ada;
 use berth_tests::model_provider::{Asked, ModelProvider, whole};
+use berth_tests::vectors::{PATH, collection, ids, search, store};
 use berth_tests::{Client, Host, entries, eventually, members};
 use serde_json::{Value, json};
-
-const PATH: &str = "/api/embeddings";
-
-async fn collection(client: &Client, body: Value) -> String {
-    text(&client.post(&format!("{PATH}/collections"), &body).await.expect(201), "id")
-}
-
-async fn store(client: &Client, body: Value) -> String {
-    text(&client.post(PATH, &body).await.expect(201), "id")
-}
-
-async fn search(client: &Client, body: Value) -> Vec<Value> {
-    let found = client.post(&format!("{PATH}/search"), &body).await.expect(200);
-    found["results"].as_array().cloned().unwrap_or_default()
-}
-
-fn ids(results: &[Value]) -> Vec<String> {
-    results.iter().map(|result| text(&result["embedding"], "id")).collect()
-}
 
 /// A host that may ask whoever is at this address for vectors.
 async fn host_with_provider(address: &str) -> (Host, Client) {

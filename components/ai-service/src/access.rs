@@ -4,6 +4,8 @@ use berth_sdk::prelude::*;
 
 /// Sets up providers, models, rules and limits.
 pub const MANAGE: &str = "ai.ai.manage";
+/// Gives agents tasks.
+pub const EXECUTE: &str = "ai.agent.execute";
 
 /// Whether the caller administers the organization.
 pub fn is_admin() -> bool {

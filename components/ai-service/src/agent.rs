@@ -148,7 +148,7 @@ impl Rules for Agent {
 
     fn before_delete(row: &Stored<Self>, transaction: &Transaction) -> Result<()> {
         lock(transaction, &row.id)?;
-        if execution::active(transaction, &row.id)? > 0 {
+        if execution::active_anywhere(transaction, &row.id)? > 0 {
             return Err(Problem::conflict("It has runs that are not over.").with_code("AGENT_RUNNING"));
         }
         transaction.execute("DELETE FROM agent_memories WHERE agent_id = $1", params![&row.id])?;

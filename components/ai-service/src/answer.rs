@@ -16,6 +16,7 @@ use crate::{
     completion::{self, End, Open, Status},
     echo,
     failure::{Failure, FailureKind},
+    live,
     message::{self, Turn},
     model,
     provider::health,
@@ -170,18 +171,16 @@ impl Prepared {
             deltas.iter().for_each(|delta| gathered.push(delta));
             return Ok(gathered);
         };
-        let call = dialect.call(&candidate.question(&self.ask, false))?.timeout(timeout);
-        let reply = call.send().map_err(|fault| Failure::of_fault(&fault))?;
-        if !reply.is_success() {
-            let head = berth_sdk::http_out::Head { status: reply.status, headers: reply.headers };
-            return Err(Failure::of_status(&head, &reply.body));
-        }
+        let began = Instant::now();
+        let answer = live::opened(&dialect.call(&candidate.question(&self.ask, false))?.timeout(timeout))?;
+        let comes_in_lines = is_stream(answer.head.header("content-type"));
+        let body = live::whole(answer, timeout.saturating_sub(began.elapsed()))?;
         // Some answer with a stream whatever they were asked for.
-        if !is_stream(reply.header("content-type")) {
-            return dialect.read(&reply.body);
+        if !comes_in_lines {
+            return dialect.read(&body);
         }
         let (mut decoder, mut deltas) = (Decoder::new(dialect), Vec::new());
-        decoder.push(&reply.body, &mut deltas)?;
+        decoder.push(&body, &mut deltas)?;
         decoder.end(&mut deltas)?;
         deltas.iter().for_each(|delta| gathered.push(delta));
         Ok(gathered)
@@ -338,7 +337,7 @@ fn finish(
     })
 }
 
-/// Code and sentence of a failure, for the row.
+/// Code and sentence of a failure, for the row: without the provider's words, which may repeat what was asked.
 pub fn told(failure: &Failure) -> (String, String) {
     (failure.problem().code.to_string(), failure.message.clone())
 }

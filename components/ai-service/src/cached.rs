@@ -13,13 +13,14 @@ const BYTES_MAX: usize = 256 * 1024;
 /// Answers of one organization.
 const ROWS_MAX: i64 = 5_000;
 
-/// What names a question: the organization, the model, and all that decides about the answer. None when it is not to be
-/// answered from the cache.
+/// What names a question: the organization, the model as it is set up now, and all that decides about the answer. None when it is
+/// not to be answered from the cache.
 pub fn hash(ask: &Ask, model: &KnownModel, max_tokens: Option<i64>, organization_id: &str) -> Option<String> {
     (ask.use_cache && ask.temperature == Some(0.0)).then(|| {
         // How long an answer may be is also a matter of settings, which differ between users.
         canonical::sha256(&json!({
-            "organization": organization_id, "model": model.id, "maxTokens": max_tokens, "ask": ask.to_value(),
+            "organization": organization_id, "model": [model.id, model.version], "maxTokens": max_tokens,
+            "ask": ask.to_value(),
         }))
     })
 }
@@ -92,6 +93,8 @@ mod tests {
         assert_ne!(hash(&ask, &model, None, "o2").unwrap(), first);
         assert_ne!(hash(&ask, &model, Some(5), "o1").unwrap(), first, "somebody whose answers are short");
         assert_ne!(hash(&ask, &sample::model("m2", "p1", "small"), None, "o1").unwrap(), first);
+        let changed = KnownModel { version: 2, ..model.clone() };
+        assert_ne!(hash(&ask, &changed, None, "o1").unwrap(), first, "it may be another model under the same id");
         assert_ne!(hash(&Ask { max_tokens: Some(3), ..ask.clone() }, &model, Some(3), "o1").unwrap(), first);
         assert!(hash(&Ask { temperature: None, ..ask.clone() }, &model, None, "o1").is_none());
         assert!(hash(&Ask { temperature: Some(0.1), ..ask.clone() }, &model, None, "o1").is_none());

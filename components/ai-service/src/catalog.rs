@@ -15,7 +15,7 @@ use crate::{
     provider::{Provider, ProviderConfiguration, ProviderType},
 };
 
-/// Where it is kept.
+/// Where it is kept, without what users have set for themselves: that is kept for each of them apart.
 pub const KEY: &str = "catalog";
 /// For how long.
 const TTL: Duration = Duration::from_secs(300);
@@ -23,8 +23,6 @@ const TTL: Duration = Duration::from_secs(300);
 pub const PROVIDERS_MAX: i64 = 100;
 /// Models of an organization, with everybody's.
 pub const MODELS_MAX: i64 = 1_000;
-/// Settings of models in an organization.
-const SETTINGS_MAX: i64 = 2_000;
 
 /// A provider as the organization uses it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +53,9 @@ pub struct KnownProvider {
     /// It is the organization's own, and not everybody's.
     #[serde(default)]
     pub is_own: bool,
+    /// Its settings are everybody's.
+    #[serde(default)]
+    pub is_shared: bool,
     /// Why it cannot be asked.
     pub why_not: Option<String>,
 }
@@ -150,31 +151,56 @@ impl std::fmt::Display for WhyNot {
     }
 }
 
-/// The catalog of the caller's organization.
+/// The catalog of the caller's organization, with what the caller has set.
 pub fn load() -> Result<Catalog> {
-    cache::remember(KEY, TTL, read)
+    let mut catalog: Catalog = cache::remember(KEY, TTL, read)?;
+    if let Some(user_id) = auth::principal().user_id {
+        let own: Vec<Setting> = cache::remember(&own_key(&user_id), TTL, || settings(Some(&user_id)))?;
+        catalog.settings.extend(own);
+    }
+    Ok(catalog)
 }
 
-/// The same as it is this moment: the clock, which looks at providers, has no organization whose cache it could empty.
+fn own_key(user_id: &str) -> String {
+    format!("catalog:{user_id}")
+}
+
+/// Forgets what this user has set; with none, the catalog of the organization.
+pub fn forget(user_id: Option<&str>) {
+    match user_id {
+        Some(user_id) => cache::del(&own_key(user_id)),
+        None => cache::del(KEY),
+    }
+}
+
+/// What the organization, or one of its users, has set: at most once for each model, so that however many users set something,
+/// what the organization says is never left out.
+fn settings(user_id: Option<&str>) -> Result<Vec<Setting>> {
+    let select = Select::<ModelConfiguration>::new().limit(MODELS_MAX * 2);
+    let select = match user_id {
+        Some(user_id) => select.equal("user_id", user_id),
+        None => select.condition("\"user_id\" IS NULL", [] as [database::Value; 0]),
+    };
+    let setting = |row: Stored<ModelConfiguration>| Setting {
+        model_id: row.model_id.to_string(),
+        user_id: row.user_id.as_ref().map(ToString::to_string),
+        is_enabled: row.is_enabled,
+        is_default: row.is_default,
+        temperature: row.default_temperature,
+        max_tokens: row.default_max_tokens,
+    };
+    Ok(select.all(&Pool)?.into_iter().map(setting).collect())
+}
+
+/// The organization's as it is this moment: the clock, which looks at providers, has no organization whose cache it could empty.
 pub fn read() -> Result<Catalog> {
     let providers = Select::<Provider>::new().limit(PROVIDERS_MAX * 2).all(&Pool)?;
     let configurations = Select::<ProviderConfiguration>::new().limit(PROVIDERS_MAX * 4).all(&Pool)?;
     let models = Select::<Model>::new().limit(MODELS_MAX * 2).all(&Pool)?;
-    let settings = Select::<ModelConfiguration>::new().limit(SETTINGS_MAX).all(&Pool)?;
     Ok(Catalog {
         providers: providers.iter().map(|provider| known_provider(provider, &configurations)).collect(),
         models: models.into_iter().map(known_model).collect(),
-        settings: settings
-            .into_iter()
-            .map(|row| Setting {
-                model_id: row.model_id.to_string(),
-                user_id: row.user_id.as_ref().map(ToString::to_string),
-                is_enabled: row.is_enabled,
-                is_default: row.is_default,
-                temperature: row.default_temperature,
-                max_tokens: row.default_max_tokens,
-            })
-            .collect(),
+        settings: settings(None)?,
     })
 }
 
@@ -216,6 +242,7 @@ fn known_provider(provider: &Stored<Provider>, configurations: &[Stored<Provider
         priority: configuration.map_or(100, |row| row.priority),
         health: configuration.map_or(provider.health, |row| row.health),
         is_own: provider.organization_id.is_some(),
+        is_shared: configuration.is_some_and(|row| row.organization_id.is_none()),
         why_not,
     }
 }
@@ -393,6 +420,7 @@ pub mod sample {
             priority: 100,
             health: Health::Healthy,
             is_own: false,
+            is_shared: false,
             why_not: None,
         }
     }
@@ -439,6 +467,22 @@ mod tests {
         assert_eq!(found(&catalog, "large").as_deref(), Some("m2"), "the preferred provider first");
         catalog.providers[0].why_not = Some("no key".into());
         assert_eq!(found(&catalog, "large").as_deref(), Some("m3"), "what can be asked first");
+    }
+
+    #[test]
+    fn what_somebody_sets_is_theirs_and_kept_apart_from_what_the_organization_says() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let mut shared = catalog();
+        shared.settings.push(sample::setting("m1", None, false, false));
+        cache::set_ttl(KEY, &shared, TTL);
+        cache::set_ttl(&own_key("u1"), &[sample::setting("m3", Some("u1"), true, true)], TTL);
+        let loaded = load().unwrap();
+        assert_eq!(loaded.default_for(Some("u1")).unwrap().id, "m3");
+        assert_eq!(loaded.why_not(&loaded.models[0], Some("u1")), Some(WhyNot::Disabled), "for everybody");
+        forget(Some("u1"));
+        assert_eq!(load().unwrap_err().status, 503, "natively there is no database to ask anew");
+        forget(None);
+        assert_eq!(cache::get::<Catalog>(KEY), None);
     }
 
     #[test]

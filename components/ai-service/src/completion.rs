@@ -12,7 +12,8 @@ use crate::{
     wire::Usage,
 };
 
-/// A stream that has said nothing of itself for so long is gone: its client has left, or its host.
+/// A stream that has said nothing of itself for so long is gone: its client has left, or its host. What comes whole says nothing of
+/// itself before its end.
 const STREAM_SILENT: Duration = Duration::from_secs(20);
 /// A question without an answer for so long never gets one: longer than all attempts together.
 const CALL_SILENT: Duration = Duration::from_secs(240);
@@ -369,7 +370,7 @@ pub fn sweep() -> Result<()> {
     let now = clock::now();
     let rows = database::query(
         "SELECT id, organization_id, user_id, status FROM ai_completions WHERE is_closed = $1 AND \
-         ((status IN ($2, $3) AND updated_at < $4) OR updated_at < $5) ORDER BY updated_at LIMIT $6",
+         ((status IN ($2, $3) AND tokens_used > 0 AND updated_at < $4) OR updated_at < $5) ORDER BY updated_at LIMIT $6",
         params![
             false,
             Status::Streaming,
@@ -385,6 +386,7 @@ pub fn sweep() -> Result<()> {
         let organization: Option<String> = found.get("organization_id")?;
         let (end, error) = match status {
             Status::Pending => (Status::Failed, "Nobody has brought an answer: the call was cut off."),
+            Status::Cancelled => (Status::Cancelled, "It was cancelled."),
             _ => (Status::Cancelled, "The client left before the answer was over."),
         };
         database::transaction(|transaction| {

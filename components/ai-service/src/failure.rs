@@ -39,8 +39,10 @@ pub enum FailureKind {
 pub struct Failure {
     /// What kind it is.
     pub kind: FailureKind,
-    /// A sentence for people; without anything secret.
+    /// A sentence for people; without anything secret, and without a word of what was asked.
     pub message: String,
+    /// What the provider says of the request, which may repeat it: for who asked, and kept nowhere.
+    pub said: Option<String>,
     /// Seconds.
     pub retry_after: Option<u64>,
 }
@@ -48,7 +50,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with a sentence.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None }
+        Self { kind, message: message.into(), said: None, retry_after: None }
     }
 
     /// What an answer that is none means.
@@ -75,11 +77,21 @@ impl Failure {
         Self::new(kind, message)
     }
 
+    /// What the host says of an answer that has begun. Whoever breaks off has worked already: it is not asked the same again.
+    pub fn of_body(fault: &Fault) -> Self {
+        match fault {
+            Fault::Timeout | Fault::TooLarge(_) => Self::of_fault(fault),
+            _ => Self::invalid("The provider broke off in the middle of its answer."),
+        }
+    }
+
     /// What a status other than 2xx means.
     pub fn of_status(head: &Head, body: &[u8]) -> Self {
         let said = words(body);
         match head.status {
             401..=403 => Self::new(FailureKind::Auth, format!("The provider refused the key ({}).", head.status)),
+            // Some say so like this; their words may hold the key.
+            400 if is_about_key(&said) => Self::new(FailureKind::Auth, "The provider refused the key (400)."),
             429 => Self {
                 retry_after: head.retry_after().map(|wait| wait.as_secs()),
                 ..Self::new(FailureKind::RateLimited, "The provider takes no more at present.")
@@ -87,7 +99,10 @@ impl Failure {
             408 | 504 => Self::new(FailureKind::Timeout, "The provider did not answer in time."),
             500.. => Self::new(FailureKind::Server, format!("The provider failed ({}).", head.status)),
             _ if is_too_long(&said) => Self::new(FailureKind::TooLong, "The messages are too long for the model."),
-            status => Self::new(FailureKind::Content, format!("The provider refused the request ({status}): {said}")),
+            status => Self {
+                said: Some(said).filter(|said| !said.is_empty()),
+                ..Self::new(FailureKind::Content, format!("The provider refused the request ({status})."))
+            },
         }
     }
 
@@ -104,7 +119,10 @@ impl Failure {
 
     /// What the client is told.
     pub fn problem(&self) -> Problem {
-        let detail = self.message.clone();
+        let detail = match &self.said {
+            Some(said) => format!("{} {said}", self.message),
+            None => self.message.clone(),
+        };
         match self.kind {
             FailureKind::Auth => Problem::new(502, "PROVIDER_AUTH", "The provider refused the key", detail),
             FailureKind::Denied => Problem::new(502, "PROVIDER_DENIED", "The provider may not be called", detail),
@@ -128,7 +146,9 @@ impl Failure {
 /// What a provider says of its refusal, in one of the usual forms.
 fn words(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
-    let error = value.get("error").unwrap_or(&value);
+    // Google's stands in a list.
+    let value = value.get(0).unwrap_or(&value);
+    let error = value.get("error").unwrap_or(value);
     let said = error.get("message").or_else(|| error.get("detail")).unwrap_or(error).as_str().unwrap_or_default();
     let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
     let text = if code.is_empty() || said.contains(code) { said.to_string() } else { format!("{said} ({code})") };
@@ -136,10 +156,17 @@ fn words(body: &[u8]) -> String {
 }
 
 fn is_too_long(said: &str) -> bool {
+    has_any(said, &["context_length_exceeded", "maximum context length", "prompt is too long", "context window"])
+}
+
+fn is_about_key(said: &str) -> bool {
+    has_any(said, &["api key not valid", "incorrect api key", "invalid api key", "invalid_api_key", "api_key_invalid"])
+}
+
+/// Whether a text has one of these words, in lower case.
+fn has_any(said: &str, words: &[&str]) -> bool {
     let said = said.to_lowercase();
-    ["context_length_exceeded", "maximum context length", "prompt is too long", "context window"]
-        .iter()
-        .any(|words| said.contains(words))
+    words.iter().any(|words| said.contains(words))
 }
 
 #[cfg(test)]
@@ -168,6 +195,9 @@ mod tests {
         assert_eq!(told(Failure::of_fault(&Fault::Timeout)), (504, "PROVIDER_TIMEOUT".into()));
         assert_eq!(told(Failure::of_fault(&Fault::SecretUnavailable)), (502, "PROVIDER_AUTH".into()));
         assert_eq!(told(Failure::of_fault(&Fault::TooLarge("x".into()))), (502, "PROVIDER_INVALID".into()));
+        assert_eq!(told(Failure::of_fault(&Fault::Unavailable)), (502, "PROVIDER_FAILED".into()));
+        assert_eq!(told(Failure::of_body(&Fault::Unavailable)), (502, "PROVIDER_INVALID".into()), "it had begun");
+        assert_eq!(told(Failure::of_body(&Fault::Timeout)), (504, "PROVIDER_TIMEOUT".into()));
     }
 
     #[test]
@@ -180,7 +210,22 @@ mod tests {
 
     #[test]
     fn a_refusal_of_the_key_never_repeats_the_providers_words() {
-        let failure = of(401, &[], r#"{"error":{"message":"Incorrect API key provided: sk-secret"}}"#);
-        assert!(!failure.message.contains("sk-secret"));
+        for body in [
+            r#"{"error":{"message":"Incorrect API key provided: sk-secret"}}"#,
+            r#"[{"error":{"message":"API key not valid: sk-secret"}}]"#,
+        ] {
+            for status in [400, 401] {
+                let failure = of(status, &[], body);
+                assert_eq!(failure.kind, FailureKind::Auth, "{status} {body}");
+                assert!(!failure.problem().detail.contains("sk-secret"), "{status} {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_provider_says_of_a_request_is_for_who_asked() {
+        let failure = of(400, &[], r#"{"error":{"message":"'a secret plan' is not a tool"}}"#);
+        assert!(failure.problem().detail.ends_with("'a secret plan' is not a tool"));
+        assert_eq!(failure.message, "The provider refused the request (400).", "this is what is kept");
     }
 }

@@ -25,7 +25,7 @@ pub mod wire;
 
 use berth_sdk::{migrations, prelude::*};
 
-use access::MANAGE;
+use access::{EXECUTE, MANAGE};
 use agent::{Agent, execution, memory};
 use provider::{Provider, health};
 
@@ -122,7 +122,7 @@ fn agents(path: &str) -> Router {
     Router::new()
         .entity::<Agent>(path)
         .post(&format!("{row}/execute"), execution::execute)
-        .permission("ai.agent.execute")
+        .permission(EXECUTE)
         .summary("Give an agent a task.")
         .get(&format!("{row}/executions"), execution::of_agent)
         .summary("List the runs of an agent.")

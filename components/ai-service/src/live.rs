@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_sdk::http_out::{Incoming, Part};
+use berth_sdk::http_out::{Call, Incoming, Part};
 
 use crate::{
     answer::{Prepared, is_stream},
@@ -64,11 +64,7 @@ impl Live {
             return prepared.ask_whole(index, timeout).map(|gathered| Self::ready(pieces(&gathered)));
         }
         let call = dialect.call(&candidate.question(&prepared.ask, true))?.timeout(timeout);
-        let answer = call.open().map_err(|fault| Failure::of_fault(&fault))?;
-        if !(200..300).contains(&answer.head.status) {
-            let head = answer.head.clone();
-            return Err(Failure::of_status(&head, &answer.rest(REASON_BYTES_MAX, REASON_TIMEOUT)));
-        }
+        let answer = opened(&call)?;
         let kind = answer.head.header("content-type").unwrap_or_default().to_string();
         if kind.contains("json") && !is_stream(Some(&kind)) && dialect != Dialect::Ollama {
             // A plain answer, though a stream was asked for.
@@ -108,7 +104,7 @@ impl Live {
             Ok(Part::Waiting) => return,
             Ok(Part::Chunk(bytes)) => decoder.push(&bytes, &mut deltas),
             Ok(Part::End) => decoder.end(&mut deltas),
-            Err(fault) => Err(Failure::of_fault(&fault)),
+            Err(fault) => Err(Failure::of_body(&fault)),
         };
         let is_over = decoder.is_over;
         self.ready.extend(deltas);
@@ -152,11 +148,22 @@ fn pieces(gathered: &Gathered) -> Vec<Delta> {
     deltas
 }
 
-fn whole(mut answer: Incoming, timeout: Duration) -> Result<Vec<u8>, Failure> {
+/// Asks, and waits for the head of an answer; what has another status than 2xx is none.
+pub fn opened(call: &Call) -> Result<Incoming, Failure> {
+    let answer = call.open().map_err(|fault| Failure::of_fault(&fault))?;
+    if (200..300).contains(&answer.head.status) {
+        return Ok(answer);
+    }
+    let head = answer.head.clone();
+    Err(Failure::of_status(&head, &answer.rest(REASON_BYTES_MAX, REASON_TIMEOUT)))
+}
+
+/// The whole body of an answer, within this time.
+pub fn whole(mut answer: Incoming, timeout: Duration) -> Result<Vec<u8>, Failure> {
     let began = Instant::now();
     let mut body = Vec::new();
     loop {
-        match answer.read(timeout.saturating_sub(began.elapsed())).map_err(|fault| Failure::of_fault(&fault))? {
+        match answer.read(timeout.saturating_sub(began.elapsed())).map_err(|fault| Failure::of_body(&fault))? {
             Part::Chunk(bytes) => body.extend_from_slice(&bytes),
             Part::End => return Ok(body),
             Part::Waiting if began.elapsed() >= timeout => {

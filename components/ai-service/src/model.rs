@@ -204,8 +204,8 @@ pub struct ModelConfiguration {
 }
 
 impl Rules for ModelConfiguration {
-    fn committed(_: &Stored<Self>) {
-        cache::del(catalog::KEY);
+    fn committed(row: &Stored<Self>) {
+        catalog::forget(row.user_id.as_deref());
     }
 }
 

@@ -120,19 +120,25 @@ fn usage(usage: Usage) -> Value {
     json!({ "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.total() })
 }
 
-/// A piece of a streamed answer.
-pub fn chunk(id: &Id, at: Timestamp, model: &str, delta: Value, reason: Option<&str>) -> Value {
-    json!({
-        "id": format!("chatcmpl-{id}"), "object": "chat.completion.chunk", "created": at.millis() / 1_000, "model": model,
-        "choices": [{ "index": 0, "delta": delta, "finish_reason": reason, "logprobs": null }],
-    })
+/// A piece of a streamed answer, with the names of its model and provider.
+pub fn chunk(id: &Id, at: Timestamp, names: (&str, &str), delta: Value, reason: Option<&str>) -> Value {
+    let choice = json!({ "index": 0, "delta": delta, "finish_reason": reason, "logprobs": null });
+    piece(id, at, names, vec![choice])
 }
 
 /// The last piece, where it is asked for.
-pub fn usage_chunk(id: &Id, at: Timestamp, model: &str, used: Usage) -> Value {
+pub fn usage_chunk(id: &Id, at: Timestamp, names: (&str, &str), used: Usage) -> Value {
+    let mut piece = piece(id, at, names, Vec::new());
+    if let Some(members) = piece.as_object_mut() {
+        members.insert("usage".into(), usage(used));
+    }
+    piece
+}
+
+fn piece(id: &Id, at: Timestamp, (model, provider): (&str, &str), choices: Vec<Value>) -> Value {
     json!({
         "id": format!("chatcmpl-{id}"), "object": "chat.completion.chunk", "created": at.millis() / 1_000, "model": model,
-        "choices": [], "usage": usage(used),
+        "provider": provider, "choices": choices,
     })
 }
 
@@ -175,6 +181,18 @@ fn shown(catalog: &catalog::Catalog, model: &KnownModel) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_piece_says_who_answers() {
+        let (id, at, names) = (Id::from("c1"), Timestamp::from_millis(0), ("echo", "echo"));
+        let pieces = [
+            chunk(&id, at, names, json!({ "content": "x" }), None),
+            usage_chunk(&id, at, names, Usage { input: 1, output: 2 }),
+        ];
+        for piece in pieces {
+            assert_eq!((&piece["model"], &piece["provider"]), (&json!("echo"), &json!("echo")), "{piece}");
+        }
+    }
 
     #[test]
     fn an_error_has_openais_form() {

@@ -9,6 +9,8 @@ use crate::{HOLDS, access};
 
 /// Limits of an organization, with everybody's.
 const LIMITS_MAX: i64 = 200;
+/// How long whoever finds a new counter leaves it to the first one to add what was used before.
+const FIRST_FOR: Duration = Duration::from_secs(5);
 
 /// A limit.
 #[entity(table = "ai_rate_limit_configs", name = "rate limit", global)]
@@ -123,11 +125,10 @@ impl Counter {
             // A new counter: whatever was counted before it was lost, or is older than the limit.
             Ok(sum) if sum == quantity => {
                 let before = self.stored()?;
-                if before > 0 {
-                    Ok(cache::incr_by(&self.key, before, self.ttl).unwrap_or(before + quantity))
-                } else {
-                    Ok(sum)
+                if before > 0 && self.is_first() {
+                    return Ok(cache::incr_by(&self.key, before, self.ttl).unwrap_or(before + quantity));
                 }
+                Ok(before + quantity)
             }
             Ok(sum) => Ok(sum),
             Err(fault) => {
@@ -135,6 +136,11 @@ impl Counter {
                 Ok(self.stored()? + quantity)
             }
         }
+    }
+
+    /// Whether nobody else is about to add what was used before the counter was new: several find it so at once.
+    fn is_first(&self) -> bool {
+        cache::add_if_absent(&format!("{}:first", self.key), &true, FIRST_FOR).unwrap_or(true)
     }
 
     /// What the completions say.
@@ -279,6 +285,21 @@ mod tests {
             counted.spend(total);
             assert_eq!(sum(), wanted, "a stream that has used {total}");
         }
+    }
+
+    #[test]
+    fn of_several_who_find_a_new_counter_one_makes_it() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let counter = |key: &str| Counter {
+            key: key.into(),
+            ttl: Duration::from_secs(60),
+            begin: Timestamp::from_millis(0),
+            user_id: None,
+            is_tokens: true,
+        };
+        assert!(counter("one").is_first());
+        assert!(!counter("one").is_first());
+        assert!(counter("other").is_first());
     }
 
     #[test]

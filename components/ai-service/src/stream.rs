@@ -246,7 +246,8 @@ impl Streaming {
         }
         self.ready.push_back(Event::new("").json(&self.chunk(json!({}), Some((&reason, usage)))));
         if let Form::OpenAi { with_usage: true } = self.form {
-            self.ready.push_back(Event::new("").json(&self.usage_chunk(usage)));
+            let chunk = openai::usage_chunk(&self.id, self.at, self.names(), usage);
+            self.ready.push_back(Event::new("").json(&chunk));
         }
         self.ready.push_back(Event::new("").data("[DONE]"));
         self.is_over = true;
@@ -286,32 +287,22 @@ impl Streaming {
     }
 
     fn chunk(&self, delta: Value, end: Option<(&str, Usage)>) -> Value {
-        let (model, provider) = self
-            .candidate()
-            .map_or(("", ""), |candidate| (candidate.model.name.as_str(), candidate.provider.name.as_str()));
-        chunk(self.form, &self.id, self.at, (model, provider), delta, end)
+        chunk(self.form, &self.id, self.at, self.names(), delta, end)
     }
 
-    fn usage_chunk(&self, usage: Usage) -> Value {
-        let model = self.candidate().map_or("", |candidate| candidate.model.name.as_str());
-        openai::usage_chunk(&self.id, self.at, model, usage)
+    /// Of the model and its provider.
+    fn names(&self) -> (&str, &str) {
+        self.candidate().map_or(("", ""), |candidate| (candidate.model.name.as_str(), candidate.provider.name.as_str()))
     }
 }
 
-fn chunk(
-    form: Form,
-    id: &Id,
-    at: Timestamp,
-    (model, provider): (&str, &str),
-    delta: Value,
-    end: Option<(&str, Usage)>,
-) -> Value {
+fn chunk(form: Form, id: &Id, at: Timestamp, names: (&str, &str), delta: Value, end: Option<(&str, Usage)>) -> Value {
     let reason = end.map(|(reason, _)| reason);
     match form {
-        Form::OpenAi { .. } => openai::chunk(id, at, model, delta, reason),
+        Form::OpenAi { .. } => openai::chunk(id, at, names, delta, reason),
         Form::Native => {
             let mut chunk = json!({
-                "id": id, "model": model, "provider": provider,
+                "id": id, "model": names.0, "provider": names.1,
                 "choices": [{ "index": 0, "delta": delta, "finishReason": reason }],
             });
             if let (Some((_, usage)), Some(members)) = (end, chunk.as_object_mut()) {
@@ -327,15 +318,21 @@ fn replay(done: &Done, form: Form) -> Sse {
     let names = (done.model.as_str(), done.provider.as_str());
     let mut delta = json!({ "role": "assistant", "content": done.turn.content });
     if let (false, Some(members)) = (done.turn.calls.is_empty(), delta.as_object_mut()) {
-        let calls: Vec<Value> = done.turn.calls.iter().map(crate::message::ToolCall::to_openai).collect();
-        members.insert(if form == Form::Native { "toolCalls" } else { "tool_calls" }.into(), calls.into());
+        let calls = done.turn.calls.iter().enumerate().map(|(index, call)| {
+            let mut call = call.to_openai();
+            if let Some(members) = call.as_object_mut() {
+                members.insert("index".into(), index.into());
+            }
+            call
+        });
+        members.insert(if form == Form::Native { "toolCalls" } else { "tool_calls" }.into(), calls.collect());
     }
     let mut events: VecDeque<Event> = VecDeque::new();
     events.push_back(Event::new("").json(&chunk(form, &done.id, done.at, names, delta, None)));
     let end = Some((done.finish.as_str(), done.usage));
     events.push_back(Event::new("").json(&chunk(form, &done.id, done.at, names, json!({}), end)));
     if let Form::OpenAi { with_usage: true } = form {
-        events.push_back(Event::new("").json(&openai::usage_chunk(&done.id, done.at, &done.model, done.usage)));
+        events.push_back(Event::new("").json(&openai::usage_chunk(&done.id, done.at, names, done.usage)));
     }
     events.push_back(Event::new("").data("[DONE]"));
     Sse::new(move || events.pop_front().map_or(Next::End, Next::Item))

@@ -8,8 +8,8 @@ pub const MANAGE: &str = "embeddings.embedding.manage";
 pub const DIMENSIONS_MAX: i64 = 4_096;
 /// What is similar enough when neither the request nor the model says.
 pub const THRESHOLD: f64 = 0.7;
-/// Which names are held.
-const HOLDS: &str = "emb_holds";
+/// Which names are held: of what there is one of, and where two would be the first.
+pub const HOLDS: &str = "emb_holds";
 
 /// Who makes the vectors.
 #[choice]

@@ -30,8 +30,10 @@ const SWEEP_MAX: i64 = 100;
 /// A key must hold one of these for an agent with tools: what comes later is done in the user's name and not in the key's.
 const TOOL_RIGHTS: [&str; 3] = ["mcp.mcp.create", "mcp.mcp.execute", "mcp.tool.execute"];
 
-/// The project of a run's agent: its runs are seen by those who see it.
-const PROJECT: &str = "(SELECT a.project_id FROM agent_agents a WHERE a.id = agent_executions.agent_id)";
+/// The project of a run's agent: its runs are seen by those who see it. Where the agent is gone, or has left its project, it is the
+/// one that the run began in.
+const PROJECT: &str = "COALESCE((SELECT a.project_id FROM agent_agents a WHERE a.id = agent_executions.agent_id), \
+    agent_executions.agent ->> 'projectId')";
 
 /// How far a run has come.
 #[choice]
@@ -174,18 +176,25 @@ pub fn enqueue(transaction: &Transaction, row: &Stored<AgentExecution>) -> Resul
     Ok(())
 }
 
-/// Runs of an agent that are not over.
+/// Runs of an agent that are not over, in the caller's organization.
 pub fn active(database: &dyn Executor, agent_id: &str) -> Result<i64> {
-    let found = database.query_one(
-        "SELECT COUNT(*) AS total FROM agent_executions WHERE agent_id = $1 AND organization_id = $2 AND status IN ($3, $4, $5)",
-        params![
-            agent_id,
-            auth::organization_id()?,
-            RunStatus::Pending,
-            RunStatus::Running,
-            RunStatus::WaitingApproval
-        ],
-    )?;
+    count_active(database, agent_id, Some(auth::organization_id()?))
+}
+
+/// The same in all of them: every organization gives tasks to an agent of everybody's.
+pub fn active_anywhere(database: &dyn Executor, agent_id: &str) -> Result<i64> {
+    count_active(database, agent_id, None)
+}
+
+fn count_active(database: &dyn Executor, agent_id: &str, organization_id: Option<Id>) -> Result<i64> {
+    let mut sql =
+        String::from("SELECT COUNT(*) AS total FROM agent_executions WHERE agent_id = $1 AND status IN ($2, $3, $4)");
+    let mut values = params![agent_id, RunStatus::Pending, RunStatus::Running, RunStatus::WaitingApproval].to_vec();
+    if let Some(organization_id) = organization_id {
+        sql.push_str(" AND organization_id = $5");
+        values.push(organization_id.into());
+    }
+    let found = database.query_one(&sql, &values)?;
     Ok(found.map_or(Ok(0), |row| row.get("total"))?)
 }
 
@@ -328,18 +337,27 @@ pub struct Decision {
     reason: Option<String>,
 }
 
-/// `POST /api/ai/executions/{id}/approve`.
-pub fn approve(Params(id): Params<Id>, decision: Option<Json<Decision>>) -> Result<Stored<AgentExecution>> {
-    decide(&id, true, decision.map(|Json(decision)| decision).unwrap_or_default())
+/// `POST /api/ai/executions/{id}/approve`. With `If-Match` it is about the call that was seen, and about none that waits after it.
+pub fn approve(
+    Params(id): Params<Id>,
+    if_match: IfMatch,
+    decision: Option<Json<Decision>>,
+) -> Result<Stored<AgentExecution>> {
+    decide(&id, true, if_match, &decision.map(|Json(decision)| decision).unwrap_or_default())
 }
 
-/// `POST /api/ai/executions/{id}/reject`.
-pub fn reject(Params(id): Params<Id>, decision: Option<Json<Decision>>) -> Result<Stored<AgentExecution>> {
-    decide(&id, false, decision.map(|Json(decision)| decision).unwrap_or_default())
+/// `POST /api/ai/executions/{id}/reject`, likewise.
+pub fn reject(
+    Params(id): Params<Id>,
+    if_match: IfMatch,
+    decision: Option<Json<Decision>>,
+) -> Result<Stored<AgentExecution>> {
+    decide(&id, false, if_match, &decision.map(|Json(decision)| decision).unwrap_or_default())
 }
 
-fn decide(id: &Id, approved: bool, decision: Decision) -> Result<Stored<AgentExecution>> {
+fn decide(id: &Id, approved: bool, if_match: IfMatch, decision: &Decision) -> Result<Stored<AgentExecution>> {
     changed(id, |transaction, row| {
+        if_match.check(row.version)?;
         if row.status != RunStatus::WaitingApproval {
             return Err(Problem::conflict("It waits for no decision.").with_code("NOT_WAITING"));
         }

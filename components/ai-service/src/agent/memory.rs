@@ -115,7 +115,11 @@ pub fn clear(Params(id): Params<Id>) -> Result<NoContent> {
     look_at_projects();
     database::transaction(|transaction| {
         let agent = entity::read::<Agent>(transaction, &id)?;
-        transaction.execute("DELETE FROM agent_memories WHERE agent_id = $1", params![&agent.id])?;
+        // What others remember of an agent of everybody's is theirs.
+        transaction.execute(
+            "DELETE FROM agent_memories WHERE agent_id = $1 AND organization_id = $2",
+            params![&agent.id, auth::organization_id()?],
+        )?;
         Ok::<_, Problem>(())
     })?;
     Ok(NoContent)

@@ -16,6 +16,7 @@ use super::{
     tools::{self, Outcome},
 };
 use crate::{
+    access::EXECUTE,
     answer::{self, Done},
     ask::Ask,
     message::{Role, Turn},
@@ -72,7 +73,8 @@ pub fn run(envelope: &Envelope) -> Result<()> {
     }
     // Whoever approves only lets it go on: it is its user's run, with what they may do and see now.
     match auth::act_for(&row.user_id) {
-        Ok(()) => {}
+        Ok(()) if auth::has(EXECUTE) => {}
+        Ok(()) => return stopped(row, Stop::failed("FORBIDDEN", "Its user may give agents no tasks any more.")),
         Err(problem) if problem.code == "ACTING_DENIED" => {
             return stopped(row, Stop::failed(&problem.code, format!("The run cannot go on. {}", problem.detail)));
         }

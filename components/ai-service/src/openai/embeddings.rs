@@ -53,9 +53,7 @@ fn respond(body: &Body) -> Result<Response> {
         {
             model = name.to_string();
         }
-        let counted = ["/usage/totalTokens", "/usage/promptTokens", "/tokens", "/tokenCount"];
-        let counted = counted.iter().find_map(|pointer| answer.pointer(pointer).and_then(Value::as_i64));
-        tokens += counted.unwrap_or_else(|| batch.iter().map(|text| message::tokens(text)).sum());
+        tokens += counted(&answer).unwrap_or_else(|| batch.iter().map(|text| message::tokens(text)).sum());
     }
     let usage = json!({ "prompt_tokens": tokens, "total_tokens": tokens });
     Response::json(200, &json!({ "object": "list", "data": data, "model": model, "usage": usage }))
@@ -72,6 +70,12 @@ fn texts(members: &Map<String, Value>) -> Result<Vec<String>> {
         return Err(Problem::field("input", format!("must be 1 to {TEXTS_MAX} texts, none of them empty")));
     }
     Ok(texts)
+}
+
+/// The tokens that an answer speaks of.
+fn counted(answer: &Value) -> Option<i64> {
+    let usual = ["/totalTokens", "/usage/totalTokens", "/usage/promptTokens"];
+    usual.iter().find_map(|pointer| answer.pointer(pointer).and_then(Value::as_i64))
 }
 
 /// The vectors of an answer, in one of the usual forms.
@@ -106,6 +110,8 @@ mod tests {
         assert_eq!(vectors(&json!({"vectors": [{"embedding": [1, 0.5]}]})), wanted);
         assert_eq!(vectors(&json!({"embeddings": [{"vector": "x"}]})), None);
         assert_eq!(packed(&[1.0, 0.5]), "AACAPwAAAD8=");
+        assert_eq!(counted(&json!({"totalTokens": 9, "embeddings": []})), Some(9), "as embeddings says it");
+        assert_eq!(counted(&json!({"embeddings": []})), None);
     }
 
     #[test]

@@ -78,6 +78,19 @@ fn check_supported(members: &Map<String, Value>, faults: &mut Faults) {
     }
 }
 
+fn read_stop(stop: Option<&Value>, faults: &mut Faults) -> Vec<String> {
+    let texts: Option<Vec<String>> = match stop {
+        None => Some(Vec::new()),
+        Some(Value::String(one)) => Some(vec![one.clone()]),
+        Some(Value::Array(list)) => list.iter().map(|text| text.as_str().map(ToString::to_string)).collect(),
+        Some(_) => None,
+    };
+    if texts.is_none() {
+        faults.add("stop", "must be a text or a list of texts");
+    }
+    texts.unwrap_or_default()
+}
+
 fn read(members: &Map<String, Value>, faults: &mut Faults) -> Chat {
     let get = |name: &str| members.get(name).filter(|value| !value.is_null());
     let flag = |name: &str| get(name) == Some(&Value::Bool(true));
@@ -115,11 +128,7 @@ fn read(members: &Map<String, Value>, faults: &mut Faults) -> Chat {
             members.insert("role".into(), "system".into());
         }
     }
-    let stop = match get("stop") {
-        Some(Value::String(one)) => vec![one.clone()],
-        Some(Value::Array(list)) => list.iter().filter_map(|text| text.as_str().map(ToString::to_string)).collect(),
-        _ => Vec::new(),
-    };
+    let stop = read_stop(get("stop"), faults);
     let model = get("model").map(|model| model.as_str().unwrap_or_default().to_string());
     if model.as_ref().is_some_and(|model| model.is_empty() || model.len() > 200) {
         faults.add("model", "must be the name of a model");
@@ -186,6 +195,7 @@ mod tests {
         assert_eq!(faulty(json!({"n": 2})), ["n"]);
         assert_eq!(faulty(json!({"logprobs": true})), ["logprobs"]);
         assert_eq!(faulty(json!({"temperature": 3})), ["temperature"]);
+        assert_eq!(faulty(json!({"stop": ["a", 1]})), ["stop"]);
         assert_eq!(faulty(json!({"messages": []})), ["messages"]);
         assert_eq!(faulty(json!({"messages": "x"})), ["messages", "messages"]);
         assert_eq!(faulty(json!({"model": 7})), ["model"]);

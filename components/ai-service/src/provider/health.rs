@@ -63,7 +63,7 @@ pub fn test(Params(id): Params<Id>) -> Result<Json<TestResult>> {
             latency_ms,
             models: Vec::new(),
             code: Some(failure.problem().code.to_string()),
-            error: Some(failure.message),
+            error: Some(failure.problem().detail),
         },
     }))
 }
@@ -133,10 +133,15 @@ pub fn judged(failure: Option<FailureKind>, failures: i64) -> Option<Health> {
     }
 }
 
+/// Whether what the caller finds says how a provider does. What is everybody's does not become unhealthy for everybody because of
+/// one organization: that the platform says.
+fn may_judge(known: &KnownProvider) -> bool {
+    if known.is_shared { auth::principal().is_platform } else { known.configuration_id.is_some() || known.is_own }
+}
+
 /// Notes how a provider did; what changes nothing costs nothing.
 pub fn note(known: &KnownProvider, failure: Option<&Failure>) -> Result<()> {
-    // What is everybody's does not become unhealthy for everybody.
-    if known.configuration_id.is_none() && !known.is_own {
+    if !may_judge(known) {
         return Ok(());
     }
     let key = format!("failures:{}", known.configuration_id.as_ref().unwrap_or(&known.id));
@@ -249,6 +254,7 @@ pub fn tick() -> Result<()> {
             priority: 0,
             health: row.get("health")?,
             is_own: true,
+            is_shared: false,
             why_not: None,
         };
         let found = look(&known, Some(&organization_id));
@@ -295,6 +301,19 @@ pub fn rotated(envelope: &Envelope) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::sample;
+
+    #[test]
+    fn one_organization_does_not_say_how_everybodys_provider_does() {
+        berth_sdk::testing::sign_in("u1", "o1");
+        let failure = Failure::new(FailureKind::Auth, "x");
+        let own = sample::provider("p1", ProviderType::Openai);
+        assert_eq!(note(&own, Some(&failure)).unwrap_err().status, 503, "natively nothing is noted");
+        let shared = KnownProvider { is_shared: true, ..own.clone() };
+        assert!(note(&shared, Some(&failure)).is_ok(), "nothing is to be noted");
+        let plain = KnownProvider { configuration_id: None, ..own };
+        assert!(note(&plain, Some(&failure)).is_ok());
+    }
 
     #[test]
     fn a_refused_key_counts_at_once_and_failures_when_there_are_several() {

@@ -3,7 +3,7 @@
 
 use berth_sdk::{serde_json, serde_json::Value};
 
-use super::{Delta, Dialect, anthropic, ollama, openai};
+use super::{CALLS_MAX, Delta, Dialect, anthropic, ollama, openai};
 use crate::failure::Failure;
 
 /// Bytes of one line, or of the data of one event.
@@ -113,7 +113,7 @@ impl Decoder {
         };
         for delta in &mut said.deltas {
             if let Delta::Call { index, .. } = delta {
-                *index = self.number(*index);
+                *index = self.number(*index)?;
             }
         }
         self.is_over |= said.is_end;
@@ -124,16 +124,21 @@ impl Decoder {
 
 impl Decoder {
     /// Our number of a call: the first is 0, whatever stood before it.
-    fn number(&mut self, theirs: usize) -> usize {
-        self.numbers.iter().position(|known| *known == theirs).unwrap_or_else(|| {
-            self.numbers.push(theirs);
-            self.numbers.len() - 1
-        })
+    fn number(&mut self, theirs: usize) -> Result<usize, Failure> {
+        if let Some(ours) = self.numbers.iter().position(|known| *known == theirs) {
+            return Ok(ours);
+        }
+        if self.numbers.len() >= CALLS_MAX {
+            return Err(Failure::invalid("The provider answered with more tool calls than are made."));
+        }
+        self.numbers.push(theirs);
+        Ok(self.numbers.len() - 1)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use berth_sdk::json;
     use proptest::prelude::*;
 
     use super::*;
@@ -188,6 +193,22 @@ mod tests {
         assert_eq!(decode(Dialect::OpenAi, "data: <html>\n\n", 9).unwrap_err().kind, FailureKind::Invalid);
         let endless = format!("data: {}", "x".repeat(LINE_BYTES_MAX + 1));
         assert_eq!(decode(Dialect::OpenAi, &endless, 65_536).unwrap_err().kind, FailureKind::Invalid);
+    }
+
+    #[test]
+    fn tool_calls_without_end_are_no_answer() {
+        let event = |index: usize| {
+            let call = json!({ "index": index, "function": { "name": "add", "arguments": "{}" } });
+            format!("data: {}\n\n", json!({ "choices": [{ "delta": { "tool_calls": [call] } }] }))
+        };
+        let openai = |count: usize| (0..count).map(event).collect::<String>() + "data: [DONE]\n\n";
+        let most = decode(Dialect::OpenAi, &openai(CALLS_MAX), 4096).unwrap();
+        assert_eq!(most.calls.len(), CALLS_MAX);
+        let more = decode(Dialect::OpenAi, &openai(CALLS_MAX + 1), 4096).unwrap_err();
+        assert_eq!(more.kind, FailureKind::Invalid);
+        let call = json!({ "function": { "name": "add", "arguments": {} } });
+        let line = json!({ "message": { "tool_calls": vec![call; CALLS_MAX + 1] }, "done": true });
+        assert_eq!(decode(Dialect::Ollama, &format!("{line}\n"), 4096).unwrap_err().kind, FailureKind::Invalid);
     }
 
     #[test]

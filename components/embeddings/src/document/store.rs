@@ -10,6 +10,7 @@ use crate::{
     draft::{self, Piece, Prepared},
     embedder::{self, lexical},
     index,
+    model::HOLDS,
 };
 
 /// Columns of a passage.
@@ -186,15 +187,21 @@ fn check_length(transaction: &Transaction, document: &Document, own_id: Option<&
     let (Some(project_id), None, 1..) = (&document.project_id, &document.collection_id, length) else {
         return Ok(());
     };
-    let first = transaction.query_one(
-        "SELECT dims FROM emb_documents WHERE organization_id = $1 AND project_id = $2 AND collection_id IS NULL AND dims > 0
-         AND id <> $3 ORDER BY id LIMIT 1",
-        params![auth::organization_id()?, project_id, own_id.map_or("", Id::as_str)],
-    )?;
-    match first {
-        Some(row) => draft::check_dimensions(length, row.get("dims")?, "project's first document's"),
-        None => Ok(()),
+    let first = || -> Result<Option<i64>> {
+        let found = transaction.query_one(
+            "SELECT dims FROM emb_documents WHERE organization_id = $1 AND project_id = $2 AND collection_id IS NULL AND dims > 0
+             AND id <> $3 ORDER BY id LIMIT 1",
+            params![auth::organization_id()?, project_id, own_id.map_or("", Id::as_str)],
+        )?;
+        Ok(found.map(|row| row.get("dims")).transpose()?)
+    };
+    let mut wanted = first()?;
+    if wanted.is_none() {
+        // Of two that would be the first at once the later one finds the other.
+        transaction.hold(HOLDS, "first documents")?;
+        wanted = first()?;
     }
+    wanted.map_or(Ok(()), |wanted| draft::check_dimensions(length, wanted, "project's first document's"))
 }
 
 fn note_vectors(document: &mut Document, pieces: &[Piece]) {
@@ -252,19 +259,21 @@ fn write_vectors(transaction: &Transaction, row: &Stored<Document>, pieces: &[Pi
 fn count(transaction: &Transaction, row: &Stored<Document>, documents: i64, chunks: i64) -> Result<()> {
     match &row.collection_id {
         Some(collection_id) if documents != 0 || chunks != 0 => {
-            add_counts(transaction, collection_id, documents, chunks)
+            let is_there = add_counts(transaction, collection_id, documents, chunks)?;
+            // What comes into a collection that goes at the same moment nobody would see, and nobody take away.
+            if documents > 0 && !is_there { Err(Problem::missing("collection")) } else { Ok(()) }
         }
         _ => Ok(()),
     }
 }
 
-/// Counts are no change of the collection: its version stays.
-fn add_counts(transaction: &Transaction, collection_id: &str, documents: i64, chunks: i64) -> Result<()> {
-    transaction.execute(
+/// Counts are no change of the collection: its version stays. False when it is gone.
+fn add_counts(transaction: &Transaction, collection_id: &str, documents: i64, chunks: i64) -> Result<bool> {
+    let changed = transaction.execute(
         "UPDATE emb_collections SET document_count = document_count + $2, chunk_count = chunk_count + $3 WHERE id = $1",
         params![collection_id, documents, chunks],
     )?;
-    Ok(())
+    Ok(changed > 0)
 }
 
 fn say(transaction: &Transaction, kind: &str, row: &Stored<Document>) -> Result<()> {

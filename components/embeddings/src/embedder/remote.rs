@@ -138,6 +138,10 @@ fn refused(reply: &Reply) -> Failure {
     if reply.status == 429 {
         return Failure { problem: limited(retry_after.unwrap_or(RETRY_AFTER)), may_pass: true, retry_after };
     }
+    if matches!(reply.status, 401..=403) {
+        // Its words may hold the key.
+        return lasting(format!("The embedding provider refused the credentials ({}).", reply.status));
+    }
     let said: String = validate::clean(&String::from_utf8_lossy(&reply.body)).chars().take(SAID_MAX).collect();
     let may_pass = matches!(reply.status, 408 | 425 | 500..);
     Failure { may_pass, retry_after, ..lasting(format!("The embedding provider answered {}: {said}", reply.status)) }
@@ -221,11 +225,22 @@ mod tests {
         assert_eq!(of(429, Some("7")).pause(1), None, "nobody is kept waiting so long");
         assert_eq!(of(429, None).pause(2), Some(PAUSE * 2));
         assert_eq!(of(503, Some("1")).pause(1), Some(Duration::from_secs(1)));
-        assert_eq!(of(401, Some("1")).pause(1), None);
+        assert_eq!(of(400, Some("1")).pause(1), None);
         let problem = of(429, Some("7")).problem;
         assert_eq!((problem.status, problem.code.as_ref()), (429, RATE_LIMITED));
         assert_eq!(problem.headers(), [("retry-after".to_string(), "7".to_string())]);
         assert_eq!(super::super::wait_of(&problem), Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_refusal_of_the_credentials_never_repeats_the_providers_words() {
+        for status in 400..=404 {
+            let reply = Reply { status, headers: vec![], body: b"Incorrect key: sk-secret".to_vec() };
+            let failure = refused(&reply);
+            assert_eq!((failure.problem.code.as_ref(), failure.pause(1)), ("EMBEDDING_FAILED", None), "{status}");
+            let is_about_it = (401..=403).contains(&status);
+            assert_eq!(failure.problem.detail.contains("sk-secret"), !is_about_it, "{}", failure.problem.detail);
+        }
     }
 
     #[test]

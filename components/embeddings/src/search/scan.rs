@@ -11,8 +11,10 @@ use berth_sdk::{
 use super::{Search, compared};
 use crate::collection::DistanceMetric;
 
-/// Vectors of one search.
+/// Vectors of one search; a setting makes them fewer.
 pub const VECTORS_MAX: i64 = 200_000;
+/// That setting.
+const SETTING: &str = "search_vectors_max";
 /// Bytes and rows of one page: below what the host lets a query answer.
 const PAGE_BYTES: usize = 6 * 1024 * 1024;
 const PAGE_ROWS_MAX: usize = 10_000;
@@ -111,15 +113,16 @@ pub fn offer(top: &mut Top<String>, search: &Search, measure: &Measure, row: &da
 
 /// How many vectors there are to compare; 422 when those are too many.
 fn check_total(search: &Search) -> Result<i64> {
+    let most = config::get_or(SETTING, VECTORS_MAX).clamp(1, VECTORS_MAX);
     let sql = format!(
         "SELECT COUNT(*) AS total FROM (SELECT 1 AS one FROM {} WHERE {} LIMIT {}) AS counted",
         search.scope.from(),
         search.scope.condition(),
-        VECTORS_MAX + 1
+        most + 1
     );
     let total = database::query_one(&sql, &search.scope.values)?.map_or(Ok(0), |row| row.get("total"))?;
-    if total > VECTORS_MAX {
-        let text = format!("More than {VECTORS_MAX} vectors would have to be compared.");
+    if total > most {
+        let text = format!("More than {most} vectors would have to be compared.");
         return Err(Problem::unprocessable(text)
             .with_code("TOO_MANY_VECTORS")
             .with("hint", "Narrow the search with collectionId, projectId or filter."));
