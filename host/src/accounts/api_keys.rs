@@ -246,15 +246,35 @@ async fn revoke(
     Ok(no_content())
 }
 
-/// Ends every key of a user, in all organizations.
-pub(super) async fn end_all(change: &mut Change<'_>, user_id: &str, now: DateTime<Utc>) -> Result<(), AccountsError> {
-    let sql = "UPDATE berth_api_keys SET revoked_at = $2, revoked_by_user_id = $1, updated_at = $2, \
-         version = version + 1 WHERE user_id = $1 AND revoked_at IS NULL RETURNING id, organization_id, name";
-    let ended = change.query(sql, &values![user_id, now]).await?;
+/// Which keys of a user end with something else.
+#[derive(Clone, Copy)]
+pub(super) enum Ending<'a> {
+    /// All of them.
+    Every,
+    /// Those of one organization.
+    In(&'a str),
+}
+
+/// Ends keys of a user, for good; `by` is who did what ends them.
+pub(super) async fn end(
+    change: &mut Change<'_>,
+    user_id: &str,
+    which: Ending<'_>,
+    by: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<(), AccountsError> {
+    let organization_id = match which {
+        Ending::Every => "",
+        Ending::In(organization_id) => organization_id,
+    };
+    let sql = "UPDATE berth_api_keys SET revoked_at = $2, revoked_by_user_id = $3, updated_at = $2, \
+         version = version + 1 WHERE user_id = $1 AND (organization_id = $4 OR $4 = '') AND revoked_at IS NULL \
+         RETURNING id, organization_id, name";
+    let ended = change.query(sql, &values![user_id, now, by, organization_id]).await?;
     for row in &ended {
         let (id, organization_id) = (row.text("id")?, row.text("organization_id")?);
         let changes = json!({ "name": row.text("name")?, "userId": user_id });
-        change.audit_as(Some(user_id), Some(&organization_id), "api_key.revoked", ("api_key", &id), changes).await?;
+        change.audit_as(by, Some(&organization_id), "api_key.revoked", ("api_key", &id), changes).await?;
         change.revoke(id);
     }
     Ok(())

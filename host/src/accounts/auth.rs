@@ -127,11 +127,13 @@ pub(super) async fn sign_up(
 
 async fn insert_user(change: &mut Change<'_>, accounts: &Accounts, new: &NewUser<'_>) -> Result<String, AccountsError> {
     let (id, now) = (new_id(), accounts.now());
+    // A login provider has confirmed the address, and whoever comes by it has it.
+    let is_proven = new.provider != PASSWORD;
     let inserted = change
         .execute(
             "INSERT INTO users (id, email, password_hash, name, picture, is_active, is_email_verified, auth_providers, \
-                 last_login_at, created_by, created_at, updated_at, version) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $1, $9, $9, 1) ON CONFLICT (email) DO NOTHING",
+                 holder_known_at, last_login_at, created_by, created_at, updated_at, version) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $1, $10, $10, 1) ON CONFLICT (email) DO NOTHING",
             &values![
                 &id,
                 new.email,
@@ -139,8 +141,9 @@ async fn insert_user(change: &mut Change<'_>, accounts: &Accounts, new: &NewUser
                 new.name,
                 new.picture,
                 true,
-                new.provider != PASSWORD,
+                is_proven,
                 json!([new.provider]),
+                is_proven.then_some(now),
                 now
             ],
         )

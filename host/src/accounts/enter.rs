@@ -43,8 +43,11 @@ pub(super) async fn enter(
 ) -> Result<Opened, AccountsError> {
     let Entering { user_id, organization_id, remember_me, means } = *who;
     // The row's lock keeps sessions that begin at once from being counted past each other.
-    let sql = "UPDATE users SET last_login_at = $2 WHERE id = $1";
-    change.execute(sql, &values![user_id, context.accounts.now()]).await?;
+    // The account may have been deactivated since whoever asks has proved who they are.
+    let sql = "UPDATE users SET last_login_at = $2 WHERE id = $1 AND is_active = $3 AND deleted_at IS NULL";
+    if change.execute(sql, &values![user_id, context.accounts.now(), true]).await? == 0 {
+        return Err(AccountsError::Forbidden("the account is deactivated".into()));
+    }
     let opened = sessions::open(change, context, NewSession { user_id, organization_id, remember_me }).await?;
     let data = json!({ "userId": user_id, "sessionId": opened.session_id, "provider": means });
     change

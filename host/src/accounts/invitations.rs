@@ -17,6 +17,8 @@ use super::{Accounts, Reply};
 use crate::capability::mail::Mail;
 use crate::database::{Database, DatabaseError, Row, values};
 
+/// The permission to invite people.
+pub(super) const MANAGE: &str = "organizations.invitation.manage";
 /// How long an invitation is good.
 const VALID_FOR: Duration = Duration::days(7);
 /// How often one may be sent again.
@@ -43,11 +45,17 @@ pub(super) async fn list(context: &Context<'_>) -> Result<Reply, AccountsError> 
     if query.get("status").is_some_and(|status| !STATUSES.contains(&status)) {
         return Err(AccountsError::field("status", format!("must be one of {}", STATUSES.join(", "))));
     }
+    let now = context.accounts.now();
+    // One whose time has passed is expired, whether or not a sweep has been there.
+    let is_open = "i.status = 'pending' AND i.expires_at > ?";
+    let is_expired = "(i.status = 'expired' OR i.status = 'pending' AND i.expires_at <= ?)";
+    let status = query.get("status");
     let select = Select::new(COLUMNS, TABLES)
         .and("i.organization_id = ?", context.id("id")?)
-        .and_if("i.status = ?", query.get("status"))
+        .and_if(is_open, (status == Some("pending")).then_some(now))
+        .and_if(is_expired, (status == Some("expired")).then_some(now))
+        .and_if("i.status = ?", status.filter(|status| !matches!(*status, "pending" | "expired")))
         .and_if("i.email LIKE ? ESCAPE '\\'", query.filter("search")?.map(contains));
-    let now = context.accounts.now();
     page(&context.accounts.database, select, &paging, |row| to_json(row, now)).await
 }
 
@@ -183,7 +191,7 @@ pub(super) async fn resend(context: &Context<'_>) -> Result<Reply, AccountsError
     lock(&mut change, organization_id).await?;
     let row = find(&mut change, organization_id, id).await?;
     require_pending(&row)?;
-    // Who sends it again hands the role out, and may be given the secret to pass on.
+    // Who sends it again hands the role out, is the one whose rights count from now on, and may be given the secret to pass on.
     assignable(&mut change, context.access()?, &row.text("role_id")?).await?;
     if row.integer("resend_count")? >= RESENDS_MAX {
         let rest = (row.timestamp("expires_at")? - now).num_seconds().max(1).unsigned_abs();
@@ -192,8 +200,8 @@ pub(super) async fn resend(context: &Context<'_>) -> Result<Reply, AccountsError
     change
         .execute(
             "UPDATE invitations SET token_hash = $2, expires_at = $3, resend_count = resend_count + 1, last_resent_at = $4, \
-                 updated_at = $4, version = version + 1 WHERE id = $1",
-            &values![id, hash_of(&token), now + VALID_FOR, now],
+                 invited_by_user_id = $5, updated_at = $4, version = version + 1 WHERE id = $1",
+            &values![id, hash_of(&token), now + VALID_FOR, now, user_id],
         )
         .await?;
     change.audit(Some(organization_id), "invitation.resent", ("invitation", id), json!({ "by": user_id })).await?;
@@ -271,6 +279,9 @@ pub(super) async fn accept_in(
         return Err(AccountsError::Forbidden("the invitation is for another e-mail address".into()));
     }
     let (id, by) = (row.text("id")?, row.text("invited_by_user_id")?);
+    if !memberships::may_still_give(change, &organization_id, &by, &row.text("role_id")?, now).await? {
+        return Err(AccountsError::Gone("who sent the invitation may not give this role any more: ask for another"));
+    }
     let role = Assignable { id: row.text("role_id")?, name: row.text("role_name")?, is_super_admin: false };
     let joining = Joining { user_id, organization_id: &organization_id, role: &role, by: Some(&by), limit };
     memberships::join(change, accounts, joining).await?;

@@ -2,9 +2,11 @@
 //!
 //! An organization must never lose its last Super Admin, and nobody may give or take a right they do not hold.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 
 use super::access::{self, Access};
+use super::api_keys::{self, Ending};
 use super::context::{Change, Context, Event, created, entity_reply, new_id, no_content};
 use super::dispatch::denied;
 use super::error::AccountsError;
@@ -117,6 +119,10 @@ pub(super) async fn join(
         None => None,
     };
     require_room(change, new.organization_id, new.limit).await?;
+    if ended.is_some() {
+        // They ended with the membership; keys of one that ended before that was so would come back with it.
+        api_keys::end(change, new.user_id, Ending::In(new.organization_id), new.by, now).await?;
+    }
     let (id, sql) = match ended {
         Some(id) => (
             id,
@@ -210,7 +216,8 @@ pub(super) async fn remove(context: &Context<'_>) -> Result<Reply, AccountsError
     Ok(no_content())
 }
 
-/// Ends a membership, and what would bring it back: open invitations to its address. The organization must be locked.
+/// Ends a membership for good: with it go the API keys that were made in it, its places in teams, and what would bring it back,
+/// open invitations to its address. The organization must be locked.
 pub(super) async fn end(
     change: &mut Change<'_>,
     accounts: &Accounts,
@@ -234,12 +241,58 @@ pub(super) async fn end(
             &values![&user_id, &organization_id],
         )
         .await?;
+    api_keys::end(change, &user_id, Ending::In(&organization_id), by, accounts.now()).await?;
     let (email, changes) = (row.text("email")?, json!({ "endedWith": id }));
     invitations::withdraw(change, &organization_id, &email, by, &changes, accounts.now()).await?;
     let data = json!({ "organizationId": organization_id, "userId": user_id, "membershipId": id });
     tell(change, "organization.member_removed", &organization_id, by, &id, data).await?;
     change.touch(&user_id);
     Ok(())
+}
+
+/// Ends every membership of an account that is deleted: it takes up no seat, and no role has to be kept for it.
+pub(super) async fn end_every(
+    change: &mut Change<'_>,
+    user_id: &str,
+    by: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<(), AccountsError> {
+    let sql = "UPDATE organization_memberships SET status = 'deactivated', left_at = $2, deleted_at = $2, updated_at = $2, \
+         version = version + 1 WHERE user_id = $1 AND deleted_at IS NULL RETURNING id, organization_id";
+    let ended = change.query(sql, &values![user_id, now]).await?;
+    change.execute("DELETE FROM team_members WHERE user_id = $1", &values![user_id]).await?;
+    for row in &ended {
+        let (id, organization_id) = (row.text("id")?, row.text("organization_id")?);
+        let data = json!({ "organizationId": organization_id, "userId": user_id, "membershipId": id });
+        tell(change, "organization.member_removed", &organization_id, by, &id, data).await?;
+    }
+    Ok(())
+}
+
+/// Whether a member may still hand out a role by an invitation, as they stand now.
+pub(super) async fn may_still_give(
+    change: &mut Change<'_>,
+    organization_id: &str,
+    user_id: &str,
+    role_id: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, AccountsError> {
+    let row = change.query_one(access::SELECT, &values![user_id, organization_id, true, now]).await?;
+    let Some(row) = row else { return Ok(false) };
+    let own_role_id = row.text("role_id")?;
+    let permissions = match access::system_permissions(&row)? {
+        Some(permissions) => permissions,
+        None => access::custom_permissions(&change.query(access::SELECT_CODES, &values![&own_role_id]).await?)?,
+    };
+    let access = Access::of(&row, own_role_id, permissions)?;
+    if !access.allows(invitations::MANAGE) {
+        return Ok(false);
+    }
+    match assignable(change, &access, role_id).await {
+        Ok(_) => Ok(true),
+        Err(AccountsError::Forbidden(_) | AccountsError::Validation(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The role of this organization, when the caller may hand it out: nobody gives a right they do not hold.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value as Json, json};
 
+use super::api_keys::{self, Ending};
 use super::auth::store_password;
 use super::context::{Change, Context, Event, new_id, ok};
 use super::error::AccountsError;
 use super::token::{hash_of, random_secret};
-use super::{Accounts, Caller, Reply, api_keys, password, providers};
+use super::{Accounts, Caller, Reply, password, providers};
 use crate::capability::mail::Mail;
 use crate::database::{Row, values};
 
@@ -70,8 +71,8 @@ async fn mail_reset_link(accounts: &Arc<Accounts>, caller: &Caller, email: Strin
     accounts.mail.send(mail).await.map(|_| ()).map_err(AccountsError::internal)
 }
 
-/// `POST /api/auth/reset-password`: ends every session. Where the address was never confirmed before, it ends linked login
-/// providers and API keys too: somebody else may have registered it, and they would keep their way in.
+/// `POST /api/auth/reset-password`: ends every session. Where mailbox and account were never seen in one hand before, it ends
+/// linked login providers and API keys too: somebody else may have registered the address, and would keep their way in.
 pub(super) async fn reset_password(context: &Context<'_>) -> Result<Reply, AccountsError> {
     let accounts = context.accounts;
     let mut fields = context.fields()?;
@@ -88,8 +89,9 @@ pub(super) async fn reset_password(context: &Context<'_>) -> Result<Reply, Accou
     providers::lock(&mut change, &user_id).await?;
     take(&mut change, accounts, &token, RESET).await?;
     store_password(&mut change, accounts, &user_id, &hash).await?;
-    // Who can read the mailbox has shown that it is theirs.
-    if confirm(&mut change, &user_id, accounts.now()).await? {
+    // Who can read the mailbox has shown that it is theirs, and has the account from now on.
+    confirm(&mut change, &user_id, accounts.now()).await?;
+    if know_holder(&mut change, &user_id, accounts.now()).await? {
         end_unproven(&mut change, &user_id, accounts.now()).await?;
     }
     tell(&mut change, "user.password_reset_success", &user_id).await?;
@@ -115,7 +117,9 @@ pub(super) async fn verify_email(context: &Context<'_>) -> Result<Reply, Account
     let principal = &context.caller.principal;
     let is_own = principal.session_id.is_some() && principal.user_id.as_deref() == Some(user_id.as_str());
     if confirm(&mut change, &user_id, accounts.now()).await? {
-        if !is_own {
+        if is_own {
+            know_holder(&mut change, &user_id, accounts.now()).await?;
+        } else {
             end_unproven(&mut change, &user_id, accounts.now()).await?;
         }
         tell(&mut change, "user.email_verified", &user_id).await?;
@@ -131,10 +135,17 @@ async fn confirm(change: &mut Change<'_>, user_id: &str, now: DateTime<Utc>) -> 
     Ok(change.execute(sql, &values![user_id, true, false, now]).await? > 0)
 }
 
+/// Notes that mailbox and account have been seen in one hand: what the account has from now on, its holder has made. False when
+/// that was known before. A confirmed address alone does not say it: its holder may have followed a stranger's link.
+async fn know_holder(change: &mut Change<'_>, user_id: &str, now: DateTime<Utc>) -> Result<bool, AccountsError> {
+    let sql = "UPDATE users SET holder_known_at = $2 WHERE id = $1 AND holder_known_at IS NULL";
+    Ok(change.execute(sql, &values![user_id, now]).await? > 0)
+}
+
 /// Ends what was made before anybody had shown that the address is theirs, and needs no password. The user must be locked.
 async fn end_unproven(change: &mut Change<'_>, user_id: &str, now: DateTime<Utc>) -> Result<(), AccountsError> {
     providers::unlink_all(change, user_id).await?;
-    api_keys::end_all(change, user_id, now).await
+    api_keys::end(change, user_id, Ending::Every, Some(user_id), now).await
 }
 
 /// Notes that the address is the user's where a login provider says so that they have just linked: the mail could say no more,
@@ -146,7 +157,11 @@ pub(super) async fn confirm_by_provider(
     now: DateTime<Utc>,
 ) -> Result<(), AccountsError> {
     let sql = "SELECT id FROM users WHERE id = $1 AND email = $2";
-    if change.query_one(sql, &values![user_id, email]).await?.is_some() && confirm(change, user_id, now).await? {
+    if change.query_one(sql, &values![user_id, email]).await?.is_none() {
+        return Ok(());
+    }
+    know_holder(change, user_id, now).await?;
+    if confirm(change, user_id, now).await? {
         tell(change, "user.email_verified", user_id).await?;
     }
     Ok(())

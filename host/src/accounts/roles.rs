@@ -2,7 +2,7 @@
 //!
 //! A system role must never change, and a role that somebody has must never vanish.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
@@ -12,13 +12,15 @@ use super::error::AccountsError;
 use super::input::{Fields, Text};
 use super::list::{Select, contains, page, timestamp};
 use super::{Accounts, Reply};
-use crate::database::{Database, DatabaseError, Row, Rows, values};
+use crate::database::{Database, DatabaseError, Row, Rows, Value, values};
 use crate::principal::PermissionSet;
 
 /// The most codes one role may hold.
 const CODES_MAX: usize = 200;
 /// The most custom roles of one organization.
 const CUSTOM_ROLES_MAX: i64 = 100;
+/// Codes that are looked for with one question.
+const CODES_AT_ONCE: usize = 200;
 /// The longest code, in characters.
 const CODE_CHARACTERS_MAX: usize = 150;
 /// The longest description, in characters.
@@ -61,37 +63,50 @@ impl Accounts {
     }
 }
 
-/// Adds codes to the catalogue.
+/// Adds codes to the catalogue. What custom roles name does not count: it is only theirs.
 pub(super) async fn register(
     database: &Database,
     codes: &[(&str, &str)],
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<(), AccountsError> {
-    let mut known = BTreeSet::new();
-    for row in database.query("SELECT code FROM permissions", &[]).await? {
-        known.insert(row.text("code")?);
-    }
     // Many routes share a permission, and at most starts all are there.
-    let fresh: Vec<_> = codes.iter().filter(|(code, _)| known.insert((*code).to_owned())).collect();
+    let mut fresh: BTreeMap<&str, &str> = BTreeMap::new();
+    for (code, text) in codes {
+        fresh.entry(code).or_insert(text);
+    }
+    let wanted: Vec<&str> = fresh.keys().copied().collect();
+    for some in wanted.chunks(CODES_AT_ONCE) {
+        let places: Vec<String> = (2..some.len() + 2).map(|number| format!("${number}")).collect();
+        let places = places.join(", ");
+        let sql = format!("SELECT code FROM permissions WHERE is_system_permission = $1 AND code IN ({places})");
+        let parameters: Vec<Value> = values![true].into_iter().chain(some.iter().map(|code| (*code).into())).collect();
+        for row in &database.query(&sql, &parameters).await? {
+            fresh.remove(row.text("code")?.as_str());
+        }
+    }
     if fresh.is_empty() {
         return Ok(());
     }
     let mut transaction = database.begin().await?;
     for (code, text) in fresh {
-        transaction.execute(INSERT_CODE, &code_row(code, text, true, now)).await?;
+        transaction.execute(&catalogue_code(), &code_row(code, text, true, now)).await?;
     }
     Ok(transaction.commit().await?)
+}
+
+/// Puts a code into the catalogue. A custom role may have named it before there was a plugin that has it.
+fn catalogue_code() -> String {
+    INSERT_CODE.replace(
+        "DO NOTHING",
+        "DO UPDATE SET display_name = excluded.display_name, is_system_permission = excluded.is_system_permission, \
+             updated_at = excluded.updated_at",
+    )
 }
 
 const INSERT_CODE: &str = "INSERT INTO permissions (id, code, display_name, module, resource, action, is_system_permission, \
     created_at, updated_at, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 1) ON CONFLICT (code) DO NOTHING";
 
-fn code_row(
-    code: &str,
-    text: &str,
-    is_system: bool,
-    now: chrono::DateTime<chrono::Utc>,
-) -> Vec<crate::database::Value> {
+fn code_row(code: &str, text: &str, is_system: bool, now: chrono::DateTime<chrono::Utc>) -> Vec<Value> {
     let mut segments = code.splitn(3, '.');
     let mut segment = || segments.next().unwrap_or_default().to_owned();
     let (module, resource, action) = (segment(), segment(), segment());

@@ -16,7 +16,7 @@ const SESSIONS_KEPT: Duration = Duration::days(30);
 const ATTEMPTS_KEPT: Duration = Duration::days(30);
 /// How long ended API keys are kept, for the audit's sake.
 const KEYS_KEPT: Duration = Duration::days(90);
-/// How long soft-deleted users can still be brought back.
+/// How long the rows of deleted users are kept.
 const USERS_KEPT: Duration = Duration::days(90);
 
 impl Accounts {
@@ -37,6 +37,14 @@ impl Accounts {
             ("one_time_tokens", "id", "expires_at < $1", now - Duration::days(1)),
             ("berth_used_login_states", "state_hash", "used_at < $1", now - Duration::days(1)),
             ("berth_api_keys", "id", "expires_at < $1 OR revoked_at < $1", now - KEYS_KEPT),
+            // Codes that no custom role names any more; those of the catalogue stay.
+            (
+                "permissions",
+                "id",
+                "updated_at < $1 AND NOT is_system_permission \
+                 AND id NOT IN (SELECT permission_id FROM role_permissions)",
+                now - Duration::days(1),
+            ),
         ] {
             let sql = format!(
                 "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {condition} LIMIT {ROWS_MAX})"

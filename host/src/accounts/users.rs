@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::api_keys::{self, Ending};
 use super::context::{Change, Context, Event, entity_reply, no_content, ok};
 use super::dispatch::denied;
 use super::error::AccountsError;
@@ -206,7 +207,11 @@ pub(super) async fn delete(context: &Context<'_>) -> Result<Reply, AccountsError
             &values![id, now, false],
         )
         .await?;
+    // After the row is taken: a sign-in that was under way has ended before, and its session ends with the others.
     sessions::end_all(&mut change, id, None, "account_deleted", now).await?;
+    let by = context.caller.principal.user_id.as_deref();
+    api_keys::end(&mut change, id, Ending::Every, by, now).await?;
+    memberships::end_every(&mut change, id, by, now).await?;
     change.audit(None, "user.account_deleted", ("user", id), Json::Null).await?;
     let data = json!({ "userId": id });
     change
@@ -242,7 +247,6 @@ async fn set_active(
     }
     if !is_active {
         refuse_last_super_admin(&mut change, operator.as_deref(), id, guarded).await?;
-        sessions::end_all(&mut change, id, None, "account_deactivated", now).await?;
     }
     change
         .execute(
@@ -250,6 +254,10 @@ async fn set_active(
             &values![id, is_active, now],
         )
         .await?;
+    if !is_active {
+        // After the row is taken: a sign-in that was under way has ended before, and its session ends with the others.
+        sessions::end_all(&mut change, id, None, "account_deactivated", now).await?;
+    }
     let action = if is_active { "user.reactivated" } else { "user.deactivated" };
     change.audit(context.caller.principal.organization_id.as_deref(), action, ("user", id), Json::Null).await?;
     let after = to_json(&find(&mut change, id).await?)?;

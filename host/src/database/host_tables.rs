@@ -20,4 +20,5 @@ pub(crate) const HOST_MIGRATIONS: &[Migration] = &[
     Migration::both("0024_machine_code", include_str!("../../../migrations/host/0024_machine_code.sql")),
     Migration::both("0025_watches", include_str!("../../../migrations/host/0025_watches.sql")),
     Migration::both("0026_unbound", include_str!("../../../migrations/host/0026_unbound.sql")),
+    Migration::both("0027_holders", include_str!("../../../migrations/host/0027_holders.sql")),
 ];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as HttpBody;
@@ -53,7 +53,8 @@ impl<U: Upstream> Gateway<U> {
             }
             _ => Arc::clone(&self.anonymous),
         };
-        if self.cors.is_forged(&parts) {
+        let is_forged = self.cors.is_forged(&parts);
+        if is_forged {
             // No cookie of such a request counts: neither the access token's nor those that the routes read themselves.
             parts.headers.remove(http::header::COOKIE);
         }
@@ -72,7 +73,14 @@ impl<U: Upstream> Gateway<U> {
             user_agent: super::user_agent(&parts.headers),
         };
         let request = Request::from_parts(parts, bytes);
-        let Some(keyed) = keyed else { return Ok(response(self.accounts.handle(&caller, request).await?)) };
+        let Some(keyed) = keyed else {
+            let mut response = response(self.accounts.handle(&caller, request).await?);
+            if is_forged {
+                // Nor does it leave one: a page of somebody else's must not sign a browser in, least of all to an account of theirs.
+                response.headers_mut().remove(SET_COOKIE);
+            }
+            return Ok(response);
+        };
         match self.idempotency.begin(&keyed, TIME_MAX).await? {
             Begun::Replay(response) => Ok(response),
             Begun::First(attempt) => {

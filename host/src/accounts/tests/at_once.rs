@@ -142,3 +142,22 @@ async fn the_last_access_is_written_at_most_every_five_minutes() {
     use_token(&ada.token).await;
     assert!(noted().await.unwrap() > first);
 }
+
+#[tokio::test]
+async fn no_session_that_begins_beside_a_deactivation_outlives_it() {
+    let Some(app) = App::on(database().await).await else { return };
+    app.register("Ada").await;
+    let grace = app.register("Grace").await;
+    for round in 0..5 {
+        let logins = (0..4).map(|_| app.login(&grace.email, PASSWORD));
+        let path = format!("/api/users/{}/deactivate", grace.id);
+        let (entered, ended) =
+            futures_util::join!(futures_util::future::join_all(logins), app.post(&path, OPERATOR, Json::Null));
+        ended.unwrap();
+        app.post(&format!("/api/users/{}/reactivate", grace.id), OPERATOR, Json::Null).await.unwrap();
+        for answer in entered.into_iter().flatten() {
+            let token = text(&answer.1, "/token");
+            assert!(app.get("/api/auth/me", &token).await.is_err(), "round {round}");
+        }
+    }
+}

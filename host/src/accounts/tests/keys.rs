@@ -270,3 +270,20 @@ async fn only_the_platform_rotates_and_may_end_what_was_signed_before() {
     let (_, refreshed) = app.post("/api/auth/refresh", "", refresh).await.unwrap();
     assert_eq!(app.get("/api/auth/me", &text(&refreshed, "/token")).await.unwrap().0, 200, "sessions live on");
 }
+
+#[tokio::test]
+async fn an_api_key_ends_with_the_membership_it_was_made_in_and_does_not_come_back() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace) = (app.register("Ada").await, app.register("Grace").await);
+    let (membership, in_adas) = app.add(&ada, &grace, "Member").await;
+    let (_, lost) = key(&app, &in_adas, json!(["*"])).await;
+    let (_, kept) = key(&app, &grace.token, json!(["*"])).await;
+    let path = format!("/api/organizations/{}/memberships/{membership}", ada.organization_id);
+    assert_eq!(app.delete(&path, &ada.token).await.unwrap().0, 204);
+    let (again, _) = app.add(&ada, &grace, "Member").await;
+    assert_eq!(again, membership, "the membership is revived");
+    assert!(app.accounts.authenticate(&lost, None).await.is_err());
+    assert!(app.accounts.authenticate(&kept, None).await.is_ok(), "one of another organization");
+    let keys = format!("/api/organizations/{}/api-keys", ada.organization_id);
+    assert_eq!(app.get(&keys, &ada.token).await.unwrap().1["items"], json!([]));
+}

@@ -389,3 +389,113 @@ async fn paths_and_methods_that_are_not_there_say_so() {
     assert_eq!(faults(app.get("/api/users/a%20b", &ada.token).await), ["id"]);
     assert_eq!(faults(app.get("/api/users?limit=500", &ada.token).await), ["limit"]);
 }
+
+#[tokio::test]
+async fn a_deleted_user_takes_up_no_seat_and_keeps_no_role() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);
+    let base = format!("/api/organizations/{}", ada.organization_id);
+    let body = json!({ "name": "Guest", "permissions": ["users.user.read"] });
+    let role = text(&app.post(&format!("{base}/roles"), &ada.token, body).await.unwrap().1, "/id");
+    let (_, team) = app.post("/api/teams", &ada.token, json!({ "name": "Divers" })).await.unwrap();
+    let (_, in_adas) = app.add(&ada, &grace, "Guest").await;
+    let members = format!("/api/teams/{}/members", text(&team, "/id"));
+    app.post(&members, &ada.token, json!({ "userId": grace.id })).await.unwrap();
+    let sql = "UPDATE organizations SET member_limit = 2 WHERE id = $1";
+    app.accounts.database.execute(sql, &values![&ada.organization_id]).await.unwrap();
+    let body = json!({ "name": "CI", "permissions": ["*"] });
+    let key = text(&app.post("/api/users/me/api-keys", &in_adas, body).await.unwrap().1, "/key");
+    assert_eq!(app.delete(&format!("/api/users/{}", grace.id), OPERATOR).await.unwrap().0, 204);
+    assert!(app.accounts.authenticate(&key, None).await.is_err());
+    assert_eq!(app.get(&format!("/api/teams/{}", text(&team, "/id")), &ada.token).await.unwrap().1["memberCount"], 0);
+    assert_eq!(app.delete(&format!("{base}/roles/{role}"), &ada.token).await.unwrap().0, 204);
+    app.add(&ada, &joan, "Member").await;
+    let removed = app.events().await.into_iter().filter(|kind| kind == "organization.member_removed");
+    assert_eq!(removed.count(), 2, "the organization that invited them, and their own");
+}
+
+#[tokio::test]
+async fn an_invitation_is_worth_what_its_sender_may_still_give() {
+    let Some(app) = App::on(database().await).await else { return };
+    let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);
+    let base = format!("/api/organizations/{}", ada.organization_id);
+    let (membership, admin) = app.add(&ada, &grace, "Admin").await;
+    let body = json!({ "email": joan.email, "roleId": app.role(&ada, "Admin").await });
+    let (_, invitation) = app.post(&format!("{base}/invitations"), &admin, body).await.unwrap();
+    let demoted = json!({ "roleId": app.role(&ada, "Member").await });
+    app.put(&format!("{base}/memberships/{membership}"), &ada.token, demoted).await.unwrap();
+    let accept = async |invitation: &Json| {
+        app.post(&format!("/api/invitations/{}/accept", text(invitation, "/token")), &joan.token, Json::Null).await
+    };
+    let refused = accept(&invitation).await;
+    assert!(matches!(refused, Err(AccountsError::Gone(_))), "{refused:?}");
+    // Whoever sends it again stands behind it from then on.
+    let again = format!("{base}/invitations/{}/resend", text(&invitation, "/id"));
+    let (_, invitation) = app.post(&again, &ada.token, Json::Null).await.unwrap();
+    assert_eq!(invitation["invitedByUserId"], json!(ada.id));
+    assert_eq!(accept(&invitation).await.unwrap().1["organizationId"], json!(ada.organization_id));
+}
+
+#[tokio::test]
+async fn an_invitation_whose_time_has_passed_is_found_among_the_expired() {
+    let Some(app) = App::on(database().await).await else { return };
+    let ada = app.register("Ada").await;
+    let path = format!("/api/organizations/{}/invitations", ada.organization_id);
+    let role = app.role(&ada, "Member").await;
+    app.post(&path, &ada.token, json!({ "email": "old@example.com", "roleId": role })).await.unwrap();
+    app.move_clock(chrono::Duration::days(8));
+    let (_, fresh) = app.login(&ada.email, PASSWORD).await.unwrap();
+    let token = text(&fresh, "/token");
+    app.post(&path, &token, json!({ "email": "new@example.com", "roleId": role })).await.unwrap();
+    let found = async |status: &str| {
+        let (_, page) = app.get(&format!("{path}?status={status}"), &token).await.unwrap();
+        page["items"].as_array().unwrap().iter().map(|row| text(row, "/email")).collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        assert_eq!(found("pending").await, ["new@example.com"]);
+        assert_eq!(found("expired").await, ["old@example.com"]);
+        // With a sweep it is the same.
+        app.accounts.sweep().await.unwrap();
+    }
+    assert_eq!(found("accepted").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_custom_roles_name_stays_out_of_the_catalogue_until_a_plugin_has_it() {
+    let Some(app) = App::on(database().await).await else { return };
+    let ada = app.register("Ada").await;
+    let path = format!("/api/organizations/{}/roles", ada.organization_id);
+    let body = json!({ "name": "Guest", "permissions": ["tides.tide.read", "tides.tide.made-up"] });
+    let role = text(&app.post(&path, &ada.token, body).await.unwrap().1, "/id");
+    let shown = async || {
+        let (_, page) = app.get("/api/permissions?module=tides", &ada.token).await.unwrap();
+        page["items"].as_array().unwrap().iter().map(|row| text(row, "/displayName")).collect::<Vec<_>>()
+    };
+    assert_eq!(shown().await, [""; 0]);
+    // More of them than one question may answer keep no host from starting.
+    let sql = "INSERT INTO permissions (id, code, display_name, module, resource, action, is_system_permission, created_at, \
+         updated_at, version) VALUES ($1, $1, $1, 'm', 'r', 'a', $2, $3, $3, 1)";
+    let mut transaction = app.accounts.database.begin().await.unwrap();
+    for number in 0..10_001 {
+        let code = format!("noise.noise.n{number}");
+        transaction.execute(sql, &values![code, false, app.accounts.now()]).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    let codes = [("tides.tide.read".to_owned(), "See the tide".to_owned())];
+    app.accounts.register_permissions(&codes).await.unwrap();
+    assert_eq!(shown().await, ["See the tide"]);
+    // What no role names goes after a while; the rest stays.
+    app.move_clock(chrono::Duration::days(2));
+    app.accounts.sweep().await.unwrap();
+    let count = async |code: &str| {
+        let sql = "SELECT code FROM permissions WHERE code LIKE $1";
+        app.accounts.database.query(sql, &values![code]).await.unwrap().len()
+    };
+    assert_eq!((count("noise.%").await, count("tides.%").await), (0, 2));
+    let (_, fresh) = app.login(&ada.email, PASSWORD).await.unwrap();
+    let token = text(&fresh, "/token");
+    app.put(&format!("{path}/{role}"), &token, json!({ "permissions": ["tides.tide.read"] })).await.unwrap();
+    app.move_clock(chrono::Duration::days(2));
+    app.accounts.sweep().await.unwrap();
+    assert_eq!(count("tides.%").await, 1);
+}

@@ -120,6 +120,25 @@ async fn the_reset_that_first_confirms_an_address_ends_every_way_in_made_before(
 }
 
 #[tokio::test]
+async fn the_reset_that_first_shows_mailbox_and_account_in_one_hand_ends_what_was_made_before() {
+    let Some(app) = app_with_mail().await else { return };
+    // Somebody else registers Ada's address; she follows the link unsuspecting, and the stranger's session goes on.
+    let stranger = app.register("Ada").await;
+    let verify = json!({ "token": secret_in_mail(&app, 1).await });
+    app.post("/api/auth/verify-email", "", verify).await.unwrap();
+    let body = json!({ "name": "CI", "permissions": ["*"] });
+    let key = text(&app.post("/api/users/me/api-keys", &stranger.token, body).await.unwrap().1, "/key");
+    link(&app, &stranger.id).await;
+    app.post("/api/auth/forgot-password", "", json!({ "email": stranger.email })).await.unwrap();
+    let body = json!({ "token": secret_in_mail(&app, 2).await, "newPassword": "another fine one" });
+    app.post("/api/auth/reset-password", "", body).await.unwrap();
+    assert!(app.accounts.authenticate(&key, None).await.is_err());
+    let (_, entered) = app.login(&stranger.email, "another fine one").await.unwrap();
+    let (_, own) = app.get("/api/auth/providers", &text(&entered, "/token")).await.unwrap();
+    assert_eq!(own["providers"], json!(["password"]));
+}
+
+#[tokio::test]
 async fn of_many_reset_links_asked_for_at_once_no_more_are_sent_than_may_be() {
     let Some(app) = app_with_mail().await else { return };
     let ada = app.register("Ada").await;
