@@ -32,6 +32,7 @@ pub(crate) use row::{Row, Rows};
 pub(crate) use statement::{PARAMETERS_MAX, Refusal, Statement, TEXT_BYTES_MAX};
 pub(crate) use transaction::Transaction;
 pub(crate) use value::{Value, format_timestamp, parse_timestamp, values};
+pub(crate) use waiting::{Turn, Turns};
 
 use collect::Collector;
 use vector_index::VectorIndex;
@@ -136,6 +137,11 @@ impl Database {
             Backend::Sqlite(_) => Dialect::Sqlite,
             Backend::Postgres(_) => Dialect::Postgres,
         }
+    }
+
+    /// Its sizes and deadlines.
+    pub(crate) fn options(&self) -> &DatabaseOptions {
+        &self.options
     }
 
     /// Applies what is new of an owner's migrations, in their order, and returns the names of those applied.

@@ -7,6 +7,7 @@ pub(crate) mod backend;
 #[cfg(test)]
 mod conformance;
 mod host;
+mod shares;
 mod statement;
 mod transaction;
 
@@ -22,6 +23,7 @@ use host::Handles;
 pub use host::TransactionHandle;
 pub(crate) use host::link;
 pub(super) use host::unsent_id;
+use shares::Shares;
 use statement::Statements;
 pub(crate) use transaction::CallState;
 
@@ -42,6 +44,7 @@ pub(crate) struct DatabaseRoom {
     database: Database,
     outbox: Arc<dyn TransactionalOutbox>,
     statements: Statements,
+    shares: Arc<Shares>,
     /// Where transactions are watched.
     threads: Handle,
 }
@@ -57,7 +60,8 @@ pub(crate) struct View<'a> {
 impl DatabaseRoom {
     /// The room over a database whose host migrations have been applied. To be called in the host's own runtime.
     pub(crate) fn new(database: Database, outbox: Arc<dyn TransactionalOutbox>) -> Self {
-        Self { database, outbox, statements: Statements::new(), threads: Handle::current() }
+        let shares = Arc::new(Shares::new(&database));
+        Self { database, outbox, statements: Statements::new(), shares, threads: Handle::current() }
     }
 }
 

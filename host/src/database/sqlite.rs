@@ -5,7 +5,9 @@
 
 mod decode;
 mod error;
+mod function;
 mod lane;
+mod texts;
 mod vectors;
 mod wall;
 
@@ -17,10 +19,10 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Column as _, Either, Executor as _, Row as _, SqlSafeStr as _, Statement as _};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::collect::Collector;
 use super::lexical::{is_read, parameter_count};
+use super::waiting::Turn;
 use super::{DatabaseError, DatabaseOptions, Value};
 use error::from_driver;
 use lane::{Busy, Lane, LaneOptions, Lease};
@@ -55,12 +57,12 @@ pub(super) struct SqliteTransaction {
 /// Keeps readers out while the schema changes; afterwards all connections are made anew before their next use.
 struct Exclusive {
     sqlite: Sqlite,
-    _readers: OwnedSemaphorePermit,
+    _readers: Turn,
 }
 
 impl Drop for Exclusive {
     fn drop(&mut self) {
-        // Before the permit is given back, so that nobody uses a connection that knows the older schema.
+        // Before the turn ends, so that nobody uses a connection that knows the older schema.
         self.sqlite.writer.renew();
         self.sqlite.readers.renew();
     }
@@ -204,7 +206,7 @@ impl Drop for SqliteTransaction {
         }
         let exclusive = self.exclusive.take();
         match tokio::runtime::Handle::try_current() {
-            // The permit goes with it: the next writer begins after the rollback.
+            // The turn goes with it: the next writer begins after the rollback.
             Ok(runtime) => drop(runtime.spawn(async move {
                 roll_back(lease).await;
                 drop(exclusive);

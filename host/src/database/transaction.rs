@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::collect::Collector;
 use super::postgres::PostgresTransaction;
 use super::sqlite::SqliteTransaction;
-use super::{DatabaseError, QueryLimits, Row, Rows, Statement, Value};
+use super::{DatabaseError, QueryLimits, Row, Rows, Statement, Turn, Value};
 
 /// An open transaction. Dropped without `commit`, it is rolled back.
 pub(crate) struct Transaction {
@@ -15,6 +15,8 @@ pub(crate) struct Transaction {
     timeout: Duration,
     /// Set by an error from the database.
     failed: bool,
+    /// Whose turn it is to have one, until it ends.
+    turn: Option<Turn>,
 }
 
 enum Inner {
@@ -24,11 +26,17 @@ enum Inner {
 
 impl Transaction {
     pub(super) fn sqlite(inner: SqliteTransaction, timeout: Duration) -> Self {
-        Self { inner: Inner::Sqlite(inner), timeout, failed: false }
+        Self { inner: Inner::Sqlite(inner), timeout, failed: false, turn: None }
     }
 
     pub(super) fn postgres(inner: PostgresTransaction, timeout: Duration) -> Self {
-        Self { inner: Inner::Postgres(inner), timeout, failed: false }
+        Self { inner: Inner::Postgres(inner), timeout, failed: false, turn: None }
+    }
+
+    /// Holds somebody's turn until the transaction has ended.
+    pub(crate) fn with_turn(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
+        self
     }
 
     /// Reads rows, within the default limits.

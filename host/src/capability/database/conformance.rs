@@ -1,6 +1,7 @@
 //! The room over both databases, called as a guest calls it.
 
 mod identical;
+mod texts;
 
 use std::sync::Arc;
 use std::time::Duration;

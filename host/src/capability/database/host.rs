@@ -14,7 +14,7 @@ use crate::bindings::imports::types::Fault;
 use crate::capability::database::backend::Destination;
 use crate::capability::tape::Taped;
 use crate::database::{
-    DatabaseError, PARAMETERS_MAX, QueryLimits, Refusal, Statement, Transaction, Value, format_timestamp,
+    DatabaseError, PARAMETERS_MAX, QueryLimits, Refusal, Statement, Transaction, Turn, Value, format_timestamp,
     parse_timestamp,
 };
 use crate::trace::{Kind, Span};
@@ -79,7 +79,7 @@ impl HostTransaction for View<'_> {
         if self.state.is_open() {
             return Ok(Err(Fault::Invalid("a call has at most one open transaction".to_owned())));
         }
-        let transaction = match self.room.database.begin_within(scope(self.guest)).await {
+        let transaction = match self.start().await {
             Ok(transaction) => transaction,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -209,8 +209,20 @@ impl View<'_> {
         span
     }
 
+    async fn start(&mut self) -> Result<Transaction, DatabaseError> {
+        let turn = self.room.shares.write(&self.guest.plugin.name).await?;
+        Ok(self.room.database.begin_within(scope(self.guest)).await?.with_turn(turn))
+    }
+
+    /// The plugin's turn at a statement outside a transaction.
+    async fn turn(&mut self, statement: &Statement) -> Result<Turn, DatabaseError> {
+        let plugin = &self.guest.plugin.name;
+        if statement.is_read_only() { self.room.shares.read(plugin).await } else { self.room.shares.write(plugin).await }
+    }
+
     async fn read(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<Rows, Fault> {
         let (statement, parameters) = self.prepare(sql, parameters).await?;
+        let _turn = self.turn(&statement).await?;
         let scope = scope(self.guest);
         let rows = self.room.database.query_checked(scope, &statement, &parameters, QueryLimits::default()).await?;
         Ok(guest_rows(rows))
@@ -218,12 +230,15 @@ impl View<'_> {
 
     async fn read_json(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<Vec<u8>, Fault> {
         let (statement, parameters) = self.prepare(sql, parameters).await?;
+        let _turn = self.turn(&statement).await?;
         let scope = scope(self.guest);
         Ok(self.room.database.query_json_checked(scope, &statement, &parameters, QueryLimits::default()).await?)
     }
 
     async fn change(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<u64, Fault> {
         let (statement, parameters) = self.prepare(sql, parameters).await?;
+        // By `execute` even what only reads goes through the writer.
+        let _turn = self.room.shares.write(&self.guest.plugin.name).await?;
         Ok(self.room.database.execute_checked(scope(self.guest), &statement, &parameters).await?)
     }
 

@@ -2,20 +2,19 @@
 //!
 //! A lease never gives back a connection whose statement was abandoned: that one is interrupted and closed.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::DatabaseError;
-use super::super::waiting::Waiting;
+use super::super::waiting::{Turn, Turns};
 use super::error::from_driver;
-use super::vectors;
 use super::wall::Gate;
+use super::{texts, vectors};
 
 /// How many of SQLite's instructions run between two looks at the deadline: some tens of microseconds.
 const INSTRUCTIONS_PER_CHECK: i32 = 4_000;
@@ -38,8 +37,7 @@ pub(super) struct LaneOptions {
 /// A bounded set of connections with a bounded queue in front.
 pub(super) struct Lane {
     options: LaneOptions,
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    turns: Turns,
     idle: Mutex<Vec<Connection>>,
     /// Raised when the schema has changed.
     generation: AtomicU64,
@@ -58,15 +56,14 @@ pub(super) struct Connection {
 pub(super) struct Lease {
     connection: Option<Connection>,
     lane: Arc<Lane>,
-    _permit: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 impl Lane {
     pub(super) fn new(options: LaneOptions) -> Arc<Self> {
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(options.connections_max)),
+            turns: Turns::new(options.connections_max, options.waiting_max, options.wait_max),
             idle: Mutex::new(Vec::with_capacity(options.connections_max)),
-            waiting: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
             options,
         })
@@ -74,7 +71,7 @@ impl Lane {
 
     /// Waits for a connection. `Busy` when the queue is full or the wait too long.
     pub(super) async fn acquire(self: &Arc<Self>) -> Result<Lease, DatabaseError> {
-        let permit = self.permit().await?;
+        let turn = self.turns.take().await?;
         let generation = self.generation.load(Ordering::Acquire);
         // One that knows an older schema is closed, not used: the driver would count its columns wrongly.
         let idle = self.idle.lock().pop().filter(|connection| connection.generation == generation);
@@ -82,34 +79,17 @@ impl Lane {
             Some(connection) => connection,
             None => self.connect(generation).await?,
         };
-        Ok(Lease { connection: Some(connection), lane: Arc::clone(self), _permit: permit })
+        Ok(Lease { connection: Some(connection), lane: Arc::clone(self), _turn: turn })
     }
 
-    /// Waits until nobody holds a connection, and keeps it so while the permit is held.
-    pub(super) async fn acquire_all(&self) -> Result<OwnedSemaphorePermit, DatabaseError> {
-        let count = u32::try_from(self.options.connections_max).unwrap_or(u32::MAX);
-        let all = Arc::clone(&self.permits).acquire_many_owned(count);
-        match tokio::time::timeout(self.options.wait_max, all).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(DatabaseError::Busy),
-        }
+    /// Waits until nobody holds a connection, and keeps it so until the turn ends.
+    pub(super) async fn acquire_all(&self) -> Result<Turn, DatabaseError> {
+        self.turns.take_all().await
     }
 
     /// Has every connection made anew before its next use, after the schema has changed.
     pub(super) fn renew(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-    }
-
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, DatabaseError> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let _waiting = Waiting::enter(&self.waiting, self.options.waiting_max)?;
-        let permit = Arc::clone(&self.permits).acquire_owned();
-        match tokio::time::timeout(self.options.wait_max, permit).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(DatabaseError::Busy),
-        }
     }
 
     async fn connect(&self, generation: u64) -> Result<Connection, DatabaseError> {
@@ -127,6 +107,7 @@ impl Lane {
         });
         gate.install(&mut handle);
         vectors::install(&mut handle)?;
+        texts::install(&mut handle)?;
         drop(handle);
         Ok(Connection { driver, gate, deadline, generation })
     }
