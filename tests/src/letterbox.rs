@@ -1,27 +1,43 @@
-//! A mail server on loopback: it speaks SMTP with whoever connects and keeps what it was given.
+//! A mail server on loopback, `aiosmtpd` from PyPI, and the mails that it was given. It is a Python program, installed below
+//! `target/` where it is missing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use mailparse::{MailHeaderMap as _, ParsedMail, parse_mail};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
 
+use crate::process::free_port;
+use crate::programs;
 use crate::wait::eventually;
 
-/// Bytes of one conversation.
-const BYTES_MAX: u64 = 1 << 20;
+const VERSION: &str = "1.4.6";
 
-/// Everything that has arrived.
+/// A running mail server; ended when it is dropped.
 pub struct Letterbox {
     /// `smtp://127.0.0.1:<port>`.
     pub url: String,
-    letters: Arc<Mutex<Vec<Letter>>>,
+    /// Where it keeps mails, as a Maildir.
+    folder: TempDir,
+    process: Child,
+}
+
+impl Drop for Letterbox {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// One mail.
 #[derive(Clone, Debug)]
 pub struct Letter {
+    /// Whom the envelope names.
     pub to: Vec<String>,
-    /// Header and body as they came, with soft line breaks undone.
+    pub subject: String,
+    /// Its texts, as whoever reads it sees them, with line ends of one character.
     pub text: String,
 }
 
@@ -38,32 +54,39 @@ impl Letter {
 }
 
 impl Letterbox {
-    /// Opens one.
+    /// Opens one. None where there is no Python, which it says.
     ///
     /// # Panics
-    /// When no port is free.
-    pub async fn open() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for mail");
-        let url = format!("smtp://{}", listener.local_addr().expect("its address"));
-        let letters = Arc::new(Mutex::new(Vec::new()));
-        let inbox = Arc::clone(&letters);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let inbox = Arc::clone(&inbox);
-                tokio::spawn(async move { converse(stream, &inbox).await });
-            }
-        });
-        Self { url, letters }
+    /// When it cannot be installed or does not start.
+    pub async fn open() -> Option<Self> {
+        if !programs::has("python3") {
+            programs::skipped("what is mailed", "python3 is not installed");
+            return None;
+        }
+        let installed = tokio::task::spawn_blocking(|| programs::python("aiosmtpd", VERSION)).await;
+        let python = installed.unwrap_or_else(|error| panic!("aiosmtpd: {error}"));
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for mails: {error}"));
+        let port = free_port();
+        let mut command = Command::new(python);
+        command
+            .args(["-m", "aiosmtpd", "--nosetuid", "--listen", &format!("127.0.0.1:{port}")])
+            .args(["--class", "aiosmtpd.handlers.Mailbox"])
+            .arg(maildir(folder.path()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let process = command.spawn().unwrap_or_else(|error| panic!("aiosmtpd: {error}"));
+        let letterbox = Self { url: format!("smtp://127.0.0.1:{port}"), folder, process };
+        eventually("the mail server listening", async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok())
+            .await;
+        Some(letterbox)
     }
 
     /// Waits for the newest mail to an address whose subject contains `subject`, when there are `count` of them.
     pub async fn letter(&self, to: &str, subject: &str, count: usize) -> Letter {
-        let heading = format!("Subject: {subject}");
         eventually(&format!("mail {count} about {subject:?} to {to}"), async || {
-            let letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-            let fits = |letter: &&Letter| letter.to.iter().any(|own| own == to) && letter.text.contains(&heading);
-            let found: Vec<&Letter> = letters.iter().filter(fits).collect();
-            (found.len() >= count).then(|| found.last().map(|letter| (*letter).clone())).flatten()
+            let fits = |letter: &Letter| letter.to.iter().any(|own| own == to) && letter.subject.contains(subject);
+            let mut found: Vec<Letter> = self.letters().into_iter().filter(fits).collect();
+            (found.len() >= count).then(|| found.pop()).flatten()
         })
         .await
     }
@@ -71,47 +94,39 @@ impl Letterbox {
     /// How many mails have come for an address.
     #[must_use]
     pub fn count(&self, to: &str) -> usize {
-        let letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        letters.iter().filter(|letter| letter.to.iter().any(|own| own == to)).count()
+        self.letters().iter().filter(|letter| letter.to.iter().any(|own| own == to)).count()
+    }
+
+    /// Every mail so far, the oldest first.
+    #[must_use]
+    pub fn letters(&self) -> Vec<Letter> {
+        // A mail is moved in whole, and stays.
+        let Ok(entries) = std::fs::read_dir(maildir(self.folder.path()).join("new")) else { return Vec::new() };
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                Some((path.metadata().ok()?.modified().ok()?, path))
+            })
+            .collect();
+        files.sort();
+        files.iter().map(|(_, path)| letter(path)).collect()
     }
 }
 
-async fn converse(stream: TcpStream, inbox: &Mutex<Vec<Letter>>) -> Option<()> {
-    let (reader, mut writer) = tokio::io::split(stream);
-    let mut lines = BufReader::new(reader.take(BYTES_MAX)).lines();
-    let (mut to, mut text, mut in_data) = (Vec::new(), String::new(), false);
-    writer.write_all(b"220 letterbox\r\n").await.ok()?;
-    while let Ok(Some(line)) = lines.next_line().await {
-        if in_data && line != "." {
-            // A dot at the beginning was doubled on the way; "=" at the end is a soft line break.
-            text.push_str(line.strip_prefix('.').unwrap_or(&line));
-            text.push('\n');
-            continue;
-        }
-        let command: String = line.chars().take(4).collect::<String>().to_ascii_uppercase();
-        let reply = match command.as_str() {
-            _ if in_data => {
-                in_data = false;
-                let text = std::mem::take(&mut text).replace("=\n", "").replace("=3D", "=");
-                let letter = Letter { to: std::mem::take(&mut to), text };
-                inbox.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
-                "250 kept\r\n"
-            }
-            "RCPT" => {
-                to.extend(line.split(['<', '>']).nth(1).map(str::to_owned));
-                "250 ok\r\n"
-            }
-            "DATA" => {
-                in_data = true;
-                "354 go on\r\n"
-            }
-            "QUIT" => {
-                writer.write_all(b"221 bye\r\n").await.ok()?;
-                return None;
-            }
-            _ => "250 ok\r\n",
-        };
-        writer.write_all(reply.as_bytes()).await.ok()?;
+fn maildir(folder: &Path) -> std::path::PathBuf {
+    folder.join("mails")
+}
+
+fn letter(path: &Path) -> Letter {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mail = parse_mail(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let header = |name: &str| mail.headers.get_first_value(name).unwrap_or_default();
+    let is_text = |part: &&ParsedMail<'_>| part.ctype.mimetype.starts_with("text/");
+    let texts: Vec<String> = mail.parts().filter(is_text).filter_map(|part| part.get_body().ok()).collect();
+    Letter {
+        // The server writes it down; the mail itself may name others.
+        to: header("X-RcptTo").split(", ").map(str::to_owned).collect(),
+        subject: header("Subject"),
+        text: texts.join("\n").replace("\r\n", "\n"),
     }
-    None
 }

@@ -1,4 +1,4 @@
-//! What a host calls: a small HTTP server and a small SMTP server on loopback that keep what they are given.
+//! What a host calls: a small HTTP server on loopback that answers as it is told and keeps what it is given.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The largest request or mail that is kept.
+/// The largest request that is kept.
 const BYTES_MAX: u64 = 4 << 20;
-/// Requests or mails that are kept.
+/// Requests that are kept.
 const KEPT_MAX: usize = 10_000;
 
 /// A request, as it came.
@@ -49,8 +49,9 @@ impl Listener {
     /// # Panics
     /// When no port is free.
     pub async fn start(status: u16) -> Self {
-        let listener = bind().await;
-        let address = address(&listener);
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap_or_else(|error| panic!("no port: {error}"));
+        let address = listener.local_addr().unwrap_or_else(|error| panic!("no address: {error}")).to_string();
         let own = Self { address, status: Arc::new(Mutex::new(status)), received: Arc::default() };
         let server = own.clone();
         tokio::spawn(async move {
@@ -85,12 +86,19 @@ impl Listener {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn keep(&self, request: Received) {
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        if received.len() < KEPT_MAX {
+            received.push(request);
+        }
+    }
+
     /// One request after another on one connection.
     async fn serve(&self, stream: TcpStream) {
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
         while let Some(request) = read(&mut reader).await {
-            keep(&self.received, request);
+            self.keep(request);
             let status = *self.status.lock().unwrap_or_else(PoisonError::into_inner);
             let answer =
                 format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}");
@@ -116,87 +124,4 @@ async fn read(reader: &mut (impl AsyncBufReadExt + Unpin)) -> Option<Received> {
     let length: u64 = request.header("content-length").parse().unwrap_or(0);
     reader.take(length.min(BYTES_MAX)).read_to_end(&mut request.body).await.ok()?;
     Some(request)
-}
-
-/// An SMTP server that takes every mail.
-#[derive(Clone)]
-pub struct Mailbox {
-    address: String,
-    mails: Arc<Mutex<Vec<String>>>,
-}
-
-impl Mailbox {
-    /// Listens on a port of its own.
-    ///
-    /// # Panics
-    /// When no port is free.
-    pub async fn start() -> Self {
-        let listener = bind().await;
-        let own = Self { address: address(&listener), mails: Arc::default() };
-        let server = own.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let server = server.clone();
-                tokio::spawn(async move {
-                    let _ = server.converse(stream).await;
-                });
-            }
-        });
-        own
-    }
-
-    /// For `BERTH_SMTP_URL`.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("smtp://{}", self.address)
-    }
-
-    /// The mails so far, each with its envelope's commands, headers and text.
-    #[must_use]
-    pub fn mails(&self) -> Vec<String> {
-        self.mails.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    async fn converse(&self, stream: TcpStream) -> std::io::Result<()> {
-        let (reader, mut writer) = stream.into_split();
-        let mut lines = BufReader::new(reader.take(BYTES_MAX)).lines();
-        writer.write_all(b"220 here\r\n").await?;
-        let (mut mail, mut in_data) = (String::new(), false);
-        while let Some(line) = lines.next_line().await? {
-            let command = line.get(..4).unwrap_or_default().to_ascii_uppercase();
-            let answer = match (in_data, command.as_str()) {
-                (true, _) if line == "." => {
-                    keep(&self.mails, std::mem::take(&mut mail));
-                    in_data = false;
-                    "250 taken\r\n"
-                }
-                (true, _) => "",
-                (false, "DATA") => {
-                    in_data = true;
-                    "354 go on\r\n"
-                }
-                (false, "QUIT") => "221 bye\r\n",
-                (false, _) => "250 ok\r\n",
-            };
-            mail.push_str(&line);
-            mail.push('\n');
-            writer.write_all(answer.as_bytes()).await?;
-        }
-        Ok(())
-    }
-}
-
-async fn bind() -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap_or_else(|error| panic!("no port: {error}"))
-}
-
-fn address(listener: &TcpListener) -> String {
-    listener.local_addr().map(|address| address.to_string()).unwrap_or_else(|error| panic!("no address: {error}"))
-}
-
-fn keep<T>(list: &Mutex<Vec<T>>, entry: T) {
-    let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
-    if list.len() < KEPT_MAX {
-        list.push(entry);
-    }
 }

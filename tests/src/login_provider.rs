@@ -11,6 +11,7 @@ use reqwest::Url;
 use crate::browser::{Browser, Page};
 use crate::guests;
 use crate::process::free_port;
+use crate::programs;
 
 /// How a host is known to the providers.
 pub const CLIENT_ID: &str = "berth";
@@ -36,10 +37,7 @@ pub fn is_there() -> bool {
     match FOLDER.get_or_init(fetch) {
         Ok(_) => true,
         Err(reason) => {
-            #[expect(clippy::print_stderr, reason = "whoever reads the run must know what was not tested")]
-            {
-                eprintln!("SKIPPED: sign-in by OpenID Connect is not tested here: {reason}");
-            }
+            programs::skipped("sign-in by OpenID Connect", reason);
             false
         }
     }
@@ -105,8 +103,7 @@ fn folder() -> PathBuf {
 /// Copies the scripts and fetches what they import. Several test processes may want it at once: one does it.
 fn fetch() -> Result<PathBuf, String> {
     for program in ["node", "npm"] {
-        let is_there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
-        if !is_there {
+        if !programs::has(program) {
             return Err(format!("{program} is not installed"));
         }
     }

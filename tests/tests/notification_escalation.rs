@@ -4,8 +4,8 @@
 
 use berth_tests::answer::text;
 use berth_tests::event_stream::EventStream;
-use berth_tests::listeners::{Listener, Mailbox};
-use berth_tests::{Client, Host, Manifest, eventually, members};
+use berth_tests::listeners::Listener;
+use berth_tests::{Client, Host, Letterbox, Manifest, eventually, members};
 use serde_json::{Value, json};
 
 const ROUTES: &str = "/api/notifications";
@@ -141,12 +141,13 @@ async fn a_resolved_incident_ends_what_waits_for_that_and_not_what_happens_alway
 
 #[tokio::test]
 async fn an_hour_has_so_many_messages_and_who_is_there_gets_no_mail() {
-    let (mailbox, listener) = (Mailbox::start().await, Listener::start(200).await);
+    let Some(letterbox) = Letterbox::open().await else { return };
+    let listener = Listener::start(200).await;
     let outbound = format!("outbound = [{:?}]\noutbound_private = [\"127.0.0.1\"]", listener.address());
     let manifest = manifest()
         .with("outbound = [\"*\"]\nsecrets = true\nmail = true", &format!("{outbound}\nsecrets = true\nmail = true"));
     let builder = Host::with(manifest)
-        .variable("BERTH_SMTP_URL", &mailbox.url())
+        .variable("BERTH_SMTP_URL", &letterbox.url)
         .variable("BERTH_MAIL_FROM", "berth@example.com");
     let (_host, ada) = started(builder).await;
     let provider = json!({"code": "http", "channel": "SMS", "config": {"url": listener.url("/send")}});

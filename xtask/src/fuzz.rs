@@ -16,6 +16,8 @@ use crate::{build, workspace};
 
 /// The version whose findings are known.
 const VERSION: &str = "4.32.5";
+/// The mail server beside it, which throws away what it is given.
+const MAIL_SERVER_VERSION: &str = "1.4.6";
 /// How long it may go on, and how many random cases a route gets, where nothing is said.
 const SECONDS_DEFAULT: u32 = 840;
 const EXAMPLES_DEFAULT: u32 = 8;
@@ -24,16 +26,27 @@ const START_TIME_MAX: Duration = Duration::from_secs(300);
 const OWNER: &str =
     r#"{"email":"ada@example.com","password":"a long enough riddle 42","name":"Ada","organizationName":"Works"}"#;
 
-/// A host of its own, ended when this goes.
+/// A program that is ended when this goes.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A host of its own and its mail server; ended, it leaves nothing behind.
 struct Host {
-    process: Child,
+    process: Option<Running>,
+    _mail: Running,
     data: PathBuf,
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // It writes until it has ended.
+        self.process = None;
         let _ = std::fs::remove_dir_all(&self.data);
     }
 }
@@ -88,14 +101,15 @@ fn number(text: &str) -> Result<u32> {
 /// When something does not compile, the host does not start, or an answer does not keep what the document promises.
 pub(crate) fn fuzz(arguments: &[String]) -> Result<()> {
     let wishes = Wishes::read(arguments)?;
-    let program = install()?;
+    let environment = install()?;
+    let program = environment.join("bin/st");
     if !wishes.is_built {
         build::build_guests()?;
         build::build_host()?;
     }
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port()?;
     let base = format!("http://127.0.0.1:{port}");
-    let _host = start(port, &base)?;
+    let _host = start(port, &base, &environment)?;
     let token = register(&base)?;
     furnish(&base, &token)?;
     // U+0000 apart: no schema says that a text has none, so of those requests nothing is promised but that nothing breaks.
@@ -157,23 +171,35 @@ fn command(program: &Path, base: &str, token: &str, wishes: &Wishes, seconds: u3
     schemathesis
 }
 
-/// The program, installed into an environment of its own.
+/// An environment of Python's with both programs.
 fn install() -> Result<PathBuf> {
-    let environment = workspace::target().join(format!("schemathesis-{VERSION}"));
-    let program = environment.join("bin/st");
-    if program.is_file() {
-        return Ok(program);
+    let environment = workspace::target().join(format!("schemathesis-{VERSION}-aiosmtpd-{MAIL_SERVER_VERSION}"));
+    if environment.join("bin/st").is_file() && environment.join("bin/aiosmtpd").is_file() {
+        return Ok(environment);
     }
     if !workspace::has_program("python3") {
         bail!("python3 is missing: schemathesis is a Python program");
     }
     workspace::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
     let mut pip = Command::new(environment.join("bin/pip"));
-    workspace::run(pip.args(["install", "--quiet", &format!("schemathesis=={VERSION}")]))?;
-    Ok(program)
+    pip.args(["install", "--quiet"]);
+    pip.args([format!("schemathesis=={VERSION}"), format!("aiosmtpd=={MAIL_SERVER_VERSION}")]);
+    workspace::run(&mut pip)?;
+    Ok(environment)
 }
 
-fn start(port: u16, base: &str) -> Result<Host> {
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn start(port: u16, base: &str, environment: &Path) -> Result<Host> {
+    let mail_address = format!("127.0.0.1:{}", free_port()?);
+    let mail = Command::new(environment.join("bin/aiosmtpd"))
+        .args(["--nosetuid", "--listen", &mail_address, "--class", "aiosmtpd.handlers.Sink"])
+        .stdin(Stdio::null())
+        .spawn()
+        .context("the mail server cannot be started")?;
+    let mail = Running(mail);
     let data = workspace::target().join(format!("fuzz-{}", std::process::id()));
     let process = Command::new(workspace::host_binary())
         .args(["run", "--listen", &format!("127.0.0.1:{port}"), "--data"])
@@ -181,11 +207,14 @@ fn start(port: u16, base: &str) -> Result<Host> {
         .current_dir(workspace::root())
         .env("BERTH_RATE_LIMIT_PER_MINUTE", "0")
         .env("BERTH_LOG", "warn")
+        .env("BERTH_PUBLIC_URL", base)
+        .env("BERTH_SMTP_URL", format!("smtp://{mail_address}"))
+        .env("BERTH_MAIL_FROM", "berth@example.com")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .context("the host cannot be started")?;
-    let host = Host { process, data };
+    let host = Host { process: Some(Running(process)), _mail: mail, data };
     let began = Instant::now();
     while workspace::output(Command::new("curl").args(["-sf", &format!("{base}/ready")])).is_none() {
         if began.elapsed() > START_TIME_MAX {

@@ -78,7 +78,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     if !failures.is_empty() {
         bail!("{}", failures.join("; "));
     }
-    let missing = [
+    let seen = [
         (
             is_embedded || with_servers,
             "not run: the promises of the embedded stack once more on servers; --servers runs them too",
@@ -89,9 +89,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
         (is_embedded || has_pgvector, "not seen: how PostgreSQL compares vectors, for want of pgvector"),
         (promtool.is_some(), "not seen: what promtool says of the metrics"),
     ];
-    for (_, sentence) in missing.into_iter().filter(|(is_there, _)| !is_there) {
-        println!("xtask: {sentence}");
-    }
+    say_what_is_missing(&seen);
     if filter.is_none() {
         // The examples in the documentation: no runner but cargo's own runs them.
         let mut command = workspace::cargo();
@@ -99,6 +97,20 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
         workspace::run(&mut command)?;
     }
     Ok(())
+}
+
+/// The programs of peers that promises talk to, and what is not run without them.
+const PEER_PROGRAMS: [(&str, &str); 2] = [
+    ("python3", "not run: promises about mail, for want of python3"),
+    ("node", "not run: sign-in by OpenID Connect, for want of Node.js"),
+];
+
+/// Says what of this run was left out; of each part whether it was there.
+fn say_what_is_missing(seen: &[(bool, &str)]) {
+    let peers = PEER_PROGRAMS.map(|(program, sentence)| (workspace::has_program(program), sentence));
+    for (_, sentence) in seen.iter().chain(&peers).filter(|(is_there, _)| !is_there) {
+        println!("xtask: {sentence}");
+    }
 }
 
 /// What runs together.

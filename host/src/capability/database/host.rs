@@ -217,7 +217,11 @@ impl View<'_> {
     /// The plugin's turn at a statement outside a transaction.
     async fn turn(&mut self, statement: &Statement) -> Result<Turn, DatabaseError> {
         let plugin = &self.guest.plugin.name;
-        if statement.is_read_only() { self.room.shares.read(plugin).await } else { self.room.shares.write(plugin).await }
+        if statement.is_read_only() {
+            self.room.shares.read(plugin).await
+        } else {
+            self.room.shares.write(plugin).await
+        }
     }
 
     async fn read(&mut self, sql: &str, parameters: Vec<GuestValue>) -> Result<Rows, Fault> {
