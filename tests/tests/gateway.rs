@@ -1,6 +1,7 @@
 //! The gateway: what it refuses, what it hides, and how it says so.
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+use berth_tests::client::PASSWORD;
 use berth_tests::{Host, Manifest, manifest};
 use reqwest::Method;
 use serde_json::json;
@@ -225,6 +226,21 @@ async fn another_site_may_call_only_when_it_is_listed() {
     };
     assert_eq!(preflight("https://app.example.com").await, "https://app.example.com");
     assert_eq!(preflight("https://evil.example.com").await, "");
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_leaves_no_cookie_that_signs_a_browser_in() {
+    let host = Host::with(Manifest::hello()).variable("BERTH_ALLOWED_ORIGINS", "https://app.example.com").start().await;
+    let client = host.client();
+    client.register("ada@example.com", "Harbour").await;
+    let own = host.client().url("");
+    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+    let cookies = [("https://evil.example.com", false), ("https://app.example.com", true), (own.as_str(), true)];
+    for (origin, is_left) in cookies {
+        let request = host.client().request(Method::POST, "/api/auth/login").header("origin", origin).json(&body);
+        let answer = client.send(request).await;
+        assert_eq!((answer.status, !answer.header("set-cookie").is_empty()), (200, is_left), "{origin}");
+    }
 }
 
 #[tokio::test]
