@@ -19,15 +19,28 @@ pub(super) enum Failure {
     TooLarge,
 }
 
+/// Where a function may be called from.
+#[derive(Clone, Copy)]
+pub(super) enum Reach {
+    /// Not in views, triggers or columns: a statement says it itself.
+    Statements,
+    /// Everywhere, as SQLite's own that it takes the place of.
+    Everywhere,
+}
+
 /// Gives a connection a function of `count` arguments, in place of SQLite's own of that name and count.
 pub(super) fn install(
     handle: &mut LockedSqliteHandle<'_>,
     name: &'static CStr,
     count: c_int,
+    reach: Reach,
     call: Call,
 ) -> Result<(), DatabaseError> {
-    // Not in views, triggers or columns: a statement says it itself.
-    let flags = ffi::SQLITE_UTF8 | ffi::SQLITE_DETERMINISTIC | ffi::SQLITE_DIRECTONLY;
+    let reach = match reach {
+        Reach::Statements => ffi::SQLITE_DIRECTONLY,
+        Reach::Everywhere => ffi::SQLITE_INNOCUOUS,
+    };
+    let flags = ffi::SQLITE_UTF8 | ffi::SQLITE_DETERMINISTIC | reach;
     #[expect(unsafe_code, reason = "the driver has no function for it. The name and the function are there for good")]
     let code = unsafe {
         let connection = handle.as_raw_handle().as_ptr();

@@ -2,7 +2,7 @@
 //! product of the lengths.
 //!
 //! SQLite looks at a statement's deadline between two of its instructions, and a function is one of them: its own `replace` of
-//! two texts of some megabytes goes on for hours, on a thread that nobody can stop.
+//! two texts of some megabytes goes on for minutes, and its own `ltrim` for hours, on a thread that nobody can stop.
 
 use std::collections::HashSet;
 use std::ffi::c_int;
@@ -11,18 +11,18 @@ use libsqlite3_sys as ffi;
 use sqlx::sqlite::LockedSqliteHandle;
 
 use super::super::DatabaseError;
-use super::function::{self, Failure};
+use super::function::{self, Failure, Reach};
 
-/// Bytes of one answer: more than a statement may be given or a row may hold.
+/// Bytes of one answer: more than a statement may be given or may answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of a pattern of LIKE, whose time does grow with the product of pattern and text (sqlite.org/limits.html).
 const PATTERN_BYTES_MAX: c_int = 4_096;
 
 /// Gives a connection the functions, and its limit.
 pub(super) fn install(handle: &mut LockedSqliteHandle<'_>) -> Result<(), DatabaseError> {
-    function::install(handle, c"replace", 3, replace)?;
-    function::install(handle, c"ltrim", 2, ltrim)?;
-    function::install(handle, c"rtrim", 2, rtrim)?;
+    function::install(handle, c"replace", 3, Reach::Everywhere, replace)?;
+    function::install(handle, c"ltrim", 2, Reach::Everywhere, ltrim)?;
+    function::install(handle, c"rtrim", 2, Reach::Everywhere, rtrim)?;
     #[expect(
         unsafe_code,
         reason = "the driver has no function for it; the connection is ours while the handle is locked"

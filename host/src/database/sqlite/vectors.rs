@@ -6,13 +6,13 @@ use libsqlite3_sys as ffi;
 use sqlx::sqlite::LockedSqliteHandle;
 
 use super::super::DatabaseError;
-use super::function;
+use super::function::{self, Reach};
 
 const UNEQUAL: &CStr = c"the vectors have different lengths";
 
 /// Gives a connection the function.
 pub(super) fn install(handle: &mut LockedSqliteHandle<'_>) -> Result<(), DatabaseError> {
-    function::install(handle, c"vector_product", 2, product)
+    function::install(handle, c"vector_product", 2, Reach::Statements, product)
 }
 
 #[expect(unsafe_code, reason = "SQLite calls it with its own values, which are there until it returns")]

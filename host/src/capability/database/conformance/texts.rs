@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Fixture, Host, Value, on_every_database, text};
 use crate::bindings::imports::database::Rows;
 use crate::bindings::imports::types::Fault;
-use crate::database::Database;
+use crate::database::{Database, Migration};
 
 #[tokio::test]
 async fn texts_are_replaced_and_trimmed_alike() {
@@ -38,7 +38,25 @@ async fn texts_are_replaced_and_trimmed_alike() {
     .await;
 }
 
-/// SQLite's own functions need minutes for each of these, during which nobody can stop them.
+#[tokio::test]
+async fn a_table_may_check_with_functions_of_texts() {
+    on_every_database(|database| async move {
+        let mut guest = Fixture::new(&database).await;
+        let table =
+            "CREATE TABLE plan_codes (code TEXT CHECK (replace(code, '-', '') = ltrim(rtrim(code, '-'), '-')));";
+        database
+            .migrate_plugin("planning", &["plan_".to_owned()], &[Migration::both("0001_codes", table)])
+            .await
+            .unwrap();
+        let insert = "INSERT INTO plan_codes (code) VALUES ($1)";
+        assert_eq!(guest.execute(insert, vec![text("-a-")]).await.unwrap(), 1);
+        let refused = guest.execute(insert, vec![text("a-b")]).await;
+        assert!(matches!(refused, Err(Fault::Invalid(_))), "{refused:?}");
+    })
+    .await;
+}
+
+/// SQLite's own functions need minutes and more for each of these, during which nobody can stop them.
 #[tokio::test]
 async fn no_function_of_texts_outlives_its_statement() {
     let database = Database::open_in_memory().await;
