@@ -232,6 +232,8 @@ pub(crate) fn routes() -> Router {
         .get("/api/tasks/{id}/subtasks", api::subtasks)
         .summary("List the subtasks.")
         .post("/api/tasks/{id}/subtasks", api::add_subtask)
+        .makes::<Task>()
+        .may_omit(&["projectId"])
         .summary("Create a subtask.")
         .get("/api/tasks/{id}/dependencies", dependencies::list)
         .summary("List the dependencies of a task.")

@@ -246,31 +246,18 @@ async fn revoke(
     Ok(no_content())
 }
 
-/// Which keys of a user end with something else.
-#[derive(Clone, Copy)]
-pub(super) enum Ending<'a> {
-    /// All of them.
-    Every,
-    /// Those of one organization.
-    In(&'a str),
-}
-
-/// Ends keys of a user, for good; `by` is who did what ends them.
+/// Ends a user's keys for good: those of one organization, or of all. `by` is who did what ends them.
 pub(super) async fn end(
     change: &mut Change<'_>,
     user_id: &str,
-    which: Ending<'_>,
+    organization_id: Option<&str>,
     by: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<(), AccountsError> {
-    let organization_id = match which {
-        Ending::Every => "",
-        Ending::In(organization_id) => organization_id,
-    };
     let sql = "UPDATE berth_api_keys SET revoked_at = $2, revoked_by_user_id = $3, updated_at = $2, \
          version = version + 1 WHERE user_id = $1 AND (organization_id = $4 OR $4 = '') AND revoked_at IS NULL \
          RETURNING id, organization_id, name";
-    let ended = change.query(sql, &values![user_id, now, by, organization_id]).await?;
+    let ended = change.query(sql, &values![user_id, now, by, organization_id.unwrap_or_default()]).await?;
     for row in &ended {
         let (id, organization_id) = (row.text("id")?, row.text("organization_id")?);
         let changes = json!({ "name": row.text("name")?, "userId": user_id });

@@ -212,16 +212,15 @@ impl Fields {
 
     /// An integer within bounds that a merge may leave alone (outer none) or clear (inner none).
     pub(crate) fn nullable_integer(&mut self, name: &str, least: i64, most: i64) -> Option<Option<i64>> {
-        match self.members.get(name)? {
-            Value::Null => Some(None),
-            Value::Number(number) if number.as_i64().is_some_and(|value| (least..=most).contains(&value)) => {
-                Some(number.as_i64())
-            }
-            _ => {
-                self.fault(name, format!("must be an integer from {least} to {most}"));
-                None
-            }
+        let value = self.members.get(name)?;
+        if value.is_null() {
+            return Some(None);
         }
+        let integer = crate::body::integer(value).filter(|integer| (least..=most).contains(integer));
+        if integer.is_none() {
+            self.fault(name, format!("must be an integer from {least} to {most}"));
+        }
+        integer.map(Some)
     }
 
     /// A moment in RFC 3339, or nothing when it is absent.

@@ -2,18 +2,20 @@
 //!
 //! An organization must never lose its last Super Admin, and nobody may give or take a right they do not hold.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 
 use super::access::{self, Access};
-use super::api_keys::{self, Ending};
 use super::context::{Change, Context, Event, created, entity_reply, new_id, no_content};
 use super::dispatch::denied;
 use super::error::AccountsError;
 use super::list::{Select, contains, page, timestamp};
 use super::organizations::lock;
-use super::{Accounts, Reply, invitations};
+use super::{Accounts, Reply, api_keys, invitations};
 use crate::database::{DatabaseError, Row, values};
+use crate::principal::PermissionSet;
 
 /// The permission to change who belongs to an organization.
 pub(super) const MANAGE: &str = "organizations.member.manage";
@@ -121,7 +123,7 @@ pub(super) async fn join(
     require_room(change, new.organization_id, new.limit).await?;
     if ended.is_some() {
         // They ended with the membership; keys of one that ended before that was so would come back with it.
-        api_keys::end(change, new.user_id, Ending::In(new.organization_id), new.by, now).await?;
+        api_keys::end(change, new.user_id, Some(new.organization_id), new.by, now).await?;
     }
     let (id, sql) = match ended {
         Some(id) => (
@@ -241,11 +243,10 @@ pub(super) async fn end(
             &values![&user_id, &organization_id],
         )
         .await?;
-    api_keys::end(change, &user_id, Ending::In(&organization_id), by, accounts.now()).await?;
+    api_keys::end(change, &user_id, Some(&organization_id), by, accounts.now()).await?;
     let (email, changes) = (row.text("email")?, json!({ "endedWith": id }));
     invitations::withdraw(change, &organization_id, &email, by, &changes, accounts.now()).await?;
-    let data = json!({ "organizationId": organization_id, "userId": user_id, "membershipId": id });
-    tell(change, "organization.member_removed", &organization_id, by, &id, data).await?;
+    tell_removed(change, row, by).await?;
     change.touch(&user_id);
     Ok(())
 }
@@ -258,15 +259,20 @@ pub(super) async fn end_every(
     now: DateTime<Utc>,
 ) -> Result<(), AccountsError> {
     let sql = "UPDATE organization_memberships SET status = 'deactivated', left_at = $2, deleted_at = $2, updated_at = $2, \
-         version = version + 1 WHERE user_id = $1 AND deleted_at IS NULL RETURNING id, organization_id";
+         version = version + 1 WHERE user_id = $1 AND deleted_at IS NULL RETURNING id, organization_id, user_id";
     let ended = change.query(sql, &values![user_id, now]).await?;
     change.execute("DELETE FROM team_members WHERE user_id = $1", &values![user_id]).await?;
     for row in &ended {
-        let (id, organization_id) = (row.text("id")?, row.text("organization_id")?);
-        let data = json!({ "organizationId": organization_id, "userId": user_id, "membershipId": id });
-        tell(change, "organization.member_removed", &organization_id, by, &id, data).await?;
+        tell_removed(change, row, by).await?;
     }
     Ok(())
+}
+
+/// Tells that the membership of a row has ended.
+async fn tell_removed(change: &mut Change<'_>, row: &Row, by: Option<&str>) -> Result<(), AccountsError> {
+    let (id, organization_id) = (row.text("id")?, row.text("organization_id")?);
+    let data = json!({ "organizationId": organization_id, "userId": row.text("user_id")?, "membershipId": id });
+    tell(change, "organization.member_removed", &organization_id, by, &id, data).await
 }
 
 /// Whether a member may still hand out a role by an invitation, as they stand now.
@@ -280,10 +286,7 @@ pub(super) async fn may_still_give(
     let row = change.query_one(access::SELECT, &values![user_id, organization_id, true, now]).await?;
     let Some(row) = row else { return Ok(false) };
     let own_role_id = row.text("role_id")?;
-    let permissions = match access::system_permissions(&row)? {
-        Some(permissions) => permissions,
-        None => access::custom_permissions(&change.query(access::SELECT_CODES, &values![&own_role_id]).await?)?,
-    };
+    let permissions = permissions_of(change, &own_role_id, &row).await?;
     let access = Access::of(&row, own_role_id, permissions)?;
     if !access.allows(invitations::MANAGE) {
         return Ok(false);
@@ -319,14 +322,26 @@ async fn require_cover(
     if row.boolean("is_super_admin")? && !access.is_super_admin {
         return Err(AccountsError::Forbidden("only a Super Admin may make, change or remove a Super Admin".into()));
     }
-    let permissions = match access::system_permissions(row)? {
-        Some(permissions) => permissions,
-        None => access::custom_permissions(&change.query(access::SELECT_CODES, &values![role_id]).await?)?,
-    };
+    let permissions = permissions_of(change, role_id, row).await?;
     if !access.covers(&permissions) {
         return Err(AccountsError::Forbidden("the role allows what your own role does not".into()));
     }
     Ok(())
+}
+
+/// What a role allows; `row` holds its name and what kind of role it is.
+async fn permissions_of(
+    change: &mut Change<'_>,
+    role_id: &str,
+    row: &Row,
+) -> Result<Arc<PermissionSet>, AccountsError> {
+    match access::system_permissions(row)? {
+        Some(permissions) => Ok(permissions),
+        None => {
+            let codes = change.query(access::SELECT_CODES, &values![role_id]).await?;
+            Ok(access::custom_permissions(&codes)?)
+        }
+    }
 }
 
 /// Refuses when no other active Super Admin would be left. The organization must be locked.

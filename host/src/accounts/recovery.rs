@@ -7,12 +7,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value as Json, json};
 
-use super::api_keys::{self, Ending};
 use super::auth::store_password;
 use super::context::{Change, Context, Event, new_id, ok};
 use super::error::AccountsError;
 use super::token::{hash_of, random_secret};
-use super::{Accounts, Caller, Reply, password, providers};
+use super::{Accounts, Caller, Reply, api_keys, password, providers};
 use crate::capability::mail::Mail;
 use crate::database::{Row, values};
 
@@ -145,7 +144,7 @@ async fn know_holder(change: &mut Change<'_>, user_id: &str, now: DateTime<Utc>)
 /// Ends what was made before anybody had shown that the address is theirs, and needs no password. The user must be locked.
 async fn end_unproven(change: &mut Change<'_>, user_id: &str, now: DateTime<Utc>) -> Result<(), AccountsError> {
     providers::unlink_all(change, user_id).await?;
-    api_keys::end(change, user_id, Ending::Every, Some(user_id), now).await
+    api_keys::end(change, user_id, None, Some(user_id), now).await
 }
 
 /// Notes that the address is the user's where a login provider says so that they have just linked: the mail could say no more,

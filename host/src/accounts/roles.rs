@@ -88,23 +88,20 @@ pub(super) async fn register(
         return Ok(());
     }
     let mut transaction = database.begin().await?;
+    // A custom role may have named it before there was a plugin that has it.
+    let sql = format!(
+        "{INSERT_CODE} DO UPDATE SET display_name = excluded.display_name, \
+             is_system_permission = excluded.is_system_permission, updated_at = excluded.updated_at"
+    );
     for (code, text) in fresh {
-        transaction.execute(&catalogue_code(), &code_row(code, text, true, now)).await?;
+        transaction.execute(&sql, &code_row(code, text, true, now)).await?;
     }
     Ok(transaction.commit().await?)
 }
 
-/// Puts a code into the catalogue. A custom role may have named it before there was a plugin that has it.
-fn catalogue_code() -> String {
-    INSERT_CODE.replace(
-        "DO NOTHING",
-        "DO UPDATE SET display_name = excluded.display_name, is_system_permission = excluded.is_system_permission, \
-             updated_at = excluded.updated_at",
-    )
-}
-
+/// What is done about a code that is there already follows.
 const INSERT_CODE: &str = "INSERT INTO permissions (id, code, display_name, module, resource, action, is_system_permission, \
-    created_at, updated_at, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 1) ON CONFLICT (code) DO NOTHING";
+    created_at, updated_at, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 1) ON CONFLICT (code)";
 
 fn code_row(code: &str, text: &str, is_system: bool, now: chrono::DateTime<chrono::Utc>) -> Vec<Value> {
     let mut segments = code.splitn(3, '.');
@@ -331,9 +328,10 @@ async fn set_codes(
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<(), AccountsError> {
     change.execute("DELETE FROM role_permissions WHERE role_id = $1", &values![role_id]).await?;
+    let insert = format!("{INSERT_CODE} DO NOTHING");
     for code in codes {
         // A wildcard or a code of a plugin that is not loaded: kept, but not shown in the catalogue.
-        change.execute(INSERT_CODE, &code_row(code, code, false, now)).await?;
+        change.execute(&insert, &code_row(code, code, false, now)).await?;
         let sql =
             "INSERT INTO role_permissions (role_id, permission_id) SELECT $1, id FROM permissions WHERE code = $2";
         change.execute(sql, &values![role_id, code]).await?;

@@ -346,7 +346,7 @@ fn membership_and_role_endpoints() -> Vec<Endpoint> {
 
 fn invitation_endpoints() -> Vec<Endpoint> {
     let invitation = schema::invitation;
-    let manage = Member(Some("organizations.invitation.manage"));
+    let manage = Member(Some(invitations::MANAGE));
     let members =
         [required("email", schema::email()), required("roleId", schema::id()), optional("message", schema::text())];
     let many = serde_json::json!({ "type": "array", "minItems": 1, "maxItems": 100, "items": object(&members) });

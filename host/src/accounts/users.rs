@@ -4,7 +4,6 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::api_keys::{self, Ending};
 use super::context::{Change, Context, Event, entity_reply, no_content, ok};
 use super::dispatch::denied;
 use super::error::AccountsError;
@@ -12,7 +11,7 @@ use super::input::{Text, is_id};
 use super::list::{Select, contains, page, timestamp};
 use super::organizations::differences;
 use super::roles::show_permissions;
-use super::{Accounts, Reply, memberships, organizations, sessions};
+use super::{Accounts, Reply, api_keys, memberships, organizations, sessions};
 use crate::database::{DatabaseError, Row, values};
 
 /// The largest `preferences` or `competencies`, in bytes.
@@ -210,7 +209,7 @@ pub(super) async fn delete(context: &Context<'_>) -> Result<Reply, AccountsError
     // After the row is taken: a sign-in that was under way has ended before, and its session ends with the others.
     sessions::end_all(&mut change, id, None, "account_deleted", now).await?;
     let by = context.caller.principal.user_id.as_deref();
-    api_keys::end(&mut change, id, Ending::Every, by, now).await?;
+    api_keys::end(&mut change, id, None, by, now).await?;
     memberships::end_every(&mut change, id, by, now).await?;
     change.audit(None, "user.account_deleted", ("user", id), Json::Null).await?;
     let data = json!({ "userId": id });

@@ -349,7 +349,7 @@ fn revision_of(bytes: &[u8]) -> Result<Option<i64>, GatewayError> {
     let body: Value = serde_json::from_slice(bytes).map_err(|_| GatewayError::Malformed("the body is not JSON"))?;
     match body.get("revision") {
         None | Some(Value::Null) => Ok(None),
-        Some(revision) => match revision.as_i64().filter(|revision| *revision > 0) {
+        Some(revision) => match crate::body::integer(revision).filter(|revision| *revision > 0) {
             Some(revision) => Ok(Some(revision)),
             None => Err(GatewayError::Malformed("`revision` must be a positive integer")),
         },

@@ -178,7 +178,8 @@ async fn members_join_once_up_to_the_limit_and_may_leave() {
     let (ada, grace, joan) = (app.register("Ada").await, app.register("Grace").await, app.register("Joan").await);
     let base = format!("/api/organizations/{}", ada.organization_id);
     let path = format!("{base}/memberships");
-    app.put(&base, &ada.token, json!({ "memberLimit": 2 })).await.unwrap();
+    app.put(&base, &ada.token, json!({ "memberLimit": 2.0 })).await.unwrap();
+    assert_eq!(faults(app.put(&base, &ada.token, json!({ "memberLimit": 2.5 })).await), ["memberLimit"]);
     let (membership, token) = app.add(&ada, &grace, "Member").await;
     let role_id = app.role(&ada, "Member").await;
     let again = app.post(&path, &ada.token, json!({ "email": grace.email, "roleId": role_id })).await;

@@ -73,7 +73,12 @@ pub(super) fn administration() -> Vec<Route> {
     let streamed = |route: Route| {
         let limit = r#"{"type":"integer","minimum":0,"maximum":1000,"default":100}"#;
         let route = parameter(route, "limit", "The newest so many.", limit);
-        let route = parameter(route, "after", "Only what comes behind this id.", r#"{"type":"integer"}"#);
+        let route = parameter(
+            route,
+            "after",
+            "Only what comes behind this id.",
+            r#"{"type":"integer","minimum":0,"maximum":18446744073709551615}"#,
+        );
         let mut route = route;
         route.answers.push(Answer {
             status: 200,
