@@ -2,9 +2,10 @@
 //! `target/` where it is missing.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use berth_test_servers::AIOSMTPD;
 use mailparse::{MailHeaderMap as _, ParsedMail, parse_mail};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -12,8 +13,6 @@ use tokio::net::TcpStream;
 use crate::process::free_port;
 use crate::programs;
 use crate::wait::eventually;
-
-const VERSION: &str = "1.4.6";
 
 /// A running mail server; ended when it is dropped.
 pub struct Letterbox {
@@ -63,7 +62,7 @@ impl Letterbox {
             programs::skipped("what is mailed", "python3 is not installed");
             return None;
         }
-        let installed = tokio::task::spawn_blocking(|| programs::python("aiosmtpd", VERSION)).await;
+        let installed = tokio::task::spawn_blocking(|| programs::python("aiosmtpd", AIOSMTPD)).await;
         let python = installed.unwrap_or_else(|error| panic!("aiosmtpd: {error}"));
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for mails: {error}"));
         let port = free_port();
@@ -113,7 +112,7 @@ impl Letterbox {
     }
 }
 
-fn maildir(folder: &Path) -> std::path::PathBuf {
+fn maildir(folder: &Path) -> PathBuf {
     folder.join("mails")
 }
 

@@ -4,20 +4,18 @@
 //! It is a Python program; it is installed below `target/` where it is missing. What it is told is in
 //! `xtask/schemathesis.toml`: every check is on, and whatever is left out of one stands there with its reason.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use berth_test_servers::{AIOSMTPD, free_ports};
 use serde_json::{Value, json};
 
 use crate::{build, workspace};
 
 /// The version whose findings are known.
 const VERSION: &str = "4.32.5";
-/// The mail server beside it, which throws away what it is given.
-const MAIL_SERVER_VERSION: &str = "1.4.6";
 /// How long it may go on, and how many random cases a route gets, where nothing is said.
 const SECONDS_DEFAULT: u32 = 840;
 const EXAMPLES_DEFAULT: u32 = 8;
@@ -29,16 +27,23 @@ const OWNER: &str =
 /// A program that is ended when this goes.
 struct Running(Child);
 
-impl Drop for Running {
-    fn drop(&mut self) {
+impl Running {
+    fn end(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// A host of its own and its mail server; ended, it leaves nothing behind.
 struct Host {
-    process: Option<Running>,
+    process: Running,
+    /// It throws away what it is given.
     _mail: Running,
     data: PathBuf,
 }
@@ -46,7 +51,7 @@ struct Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // It writes until it has ended.
-        self.process = None;
+        self.process.end();
         let _ = std::fs::remove_dir_all(&self.data);
     }
 }
@@ -107,9 +112,9 @@ pub(crate) fn fuzz(arguments: &[String]) -> Result<()> {
         build::build_guests()?;
         build::build_host()?;
     }
-    let port = free_port()?;
+    let [port, mail_port] = free_ports()?;
     let base = format!("http://127.0.0.1:{port}");
-    let _host = start(port, &base, &environment)?;
+    let _host = start(port, &base, mail_port, &environment)?;
     let token = register(&base)?;
     furnish(&base, &token)?;
     // U+0000 apart: no schema says that a text has none, so of those requests nothing is promised but that nothing breaks.
@@ -173,7 +178,7 @@ fn command(program: &Path, base: &str, token: &str, wishes: &Wishes, seconds: u3
 
 /// An environment of Python's with both programs.
 fn install() -> Result<PathBuf> {
-    let environment = workspace::target().join(format!("schemathesis-{VERSION}-aiosmtpd-{MAIL_SERVER_VERSION}"));
+    let environment = workspace::target().join(format!("schemathesis-{VERSION}-aiosmtpd-{AIOSMTPD}"));
     if environment.join("bin/st").is_file() && environment.join("bin/aiosmtpd").is_file() {
         return Ok(environment);
     }
@@ -183,17 +188,13 @@ fn install() -> Result<PathBuf> {
     workspace::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
     let mut pip = Command::new(environment.join("bin/pip"));
     pip.args(["install", "--quiet"]);
-    pip.args([format!("schemathesis=={VERSION}"), format!("aiosmtpd=={MAIL_SERVER_VERSION}")]);
+    pip.args([format!("schemathesis=={VERSION}"), format!("aiosmtpd=={AIOSMTPD}")]);
     workspace::run(&mut pip)?;
     Ok(environment)
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn start(port: u16, base: &str, environment: &Path) -> Result<Host> {
-    let mail_address = format!("127.0.0.1:{}", free_port()?);
+fn start(port: u16, base: &str, mail_port: u16, environment: &Path) -> Result<Host> {
+    let mail_address = format!("127.0.0.1:{mail_port}");
     let mail = Command::new(environment.join("bin/aiosmtpd"))
         .args(["--nosetuid", "--listen", &mail_address, "--class", "aiosmtpd.handlers.Sink"])
         .stdin(Stdio::null())
@@ -214,7 +215,7 @@ fn start(port: u16, base: &str, environment: &Path) -> Result<Host> {
         .stdout(Stdio::null())
         .spawn()
         .context("the host cannot be started")?;
-    let host = Host { process: Some(Running(process)), _mail: mail, data };
+    let host = Host { process: Running(process), _mail: mail, data };
     let began = Instant::now();
     while workspace::output(Command::new("curl").args(["-sf", &format!("{base}/ready")])).is_none() {
         if began.elapsed() > START_TIME_MAX {

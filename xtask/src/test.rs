@@ -24,6 +24,11 @@ const WITH_REGISTRY_ONLY: &str = "registry";
 const WITH_CLIENTS: [&str; 3] = ["calendar_dav", "mcp_clients", "openai_client"];
 /// What installs and runs those clients.
 const CLIENT_PROGRAMS: [&str; 2] = ["python3", "npm"];
+/// The programs of peers that promises talk to, and what is not run without them.
+const PEER_PROGRAMS: [(&str, &str); 2] = [
+    ("python3", "not run: promises about mail, for want of python3"),
+    ("node", "not run: sign-in by OpenID Connect, for want of Node.js"),
+];
 /// Tells the harness of the promises to start its hosts on PostgreSQL, Redis and RabbitMQ.
 pub(crate) const STACK_VARIABLE: &str = "BERTH_TEST_STACK";
 
@@ -98,12 +103,6 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     Ok(())
 }
-
-/// The programs of peers that promises talk to, and what is not run without them.
-const PEER_PROGRAMS: [(&str, &str); 2] = [
-    ("python3", "not run: promises about mail, for want of python3"),
-    ("node", "not run: sign-in by OpenID Connect, for want of Node.js"),
-];
 
 /// Says what of this run was left out; of each part whether it was there.
 fn say_what_is_missing(seen: &[(bool, &str)]) {

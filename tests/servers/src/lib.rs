@@ -9,8 +9,11 @@ mod private;
 mod programs;
 
 pub use find::{Found, find};
-pub use private::Private;
+pub use private::{Private, free_ports};
 pub use programs::{find_program, is_root};
+
+/// The version of the mail server `aiosmtpd`, which is installed from PyPI.
+pub const AIOSMTPD: &str = "1.4.6";
 
 /// One kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -295,12 +295,17 @@ fn signal_group(process: &Child, signal: &str) {
 }
 
 /// Ports that nobody listens on now.
-fn free_ports() -> Result<[u16; 3]> {
-    let listen = || TcpListener::bind(("127.0.0.1", 0));
-    let listeners = [listen()?, listen()?, listen()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
+///
+/// # Errors
+/// When there are not so many.
+pub fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
+    // All are held until the last one is found, so that they differ.
+    let mut listeners = Vec::new();
+    let mut ports = [0; COUNT];
+    for port in &mut ports {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
         *port = listener.local_addr()?.port();
+        listeners.push(listener);
     }
     Ok(ports)
 }
